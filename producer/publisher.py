@@ -1,0 +1,123 @@
+"""Outbox -> RabbitMQ: publishes what waits, in order, and forgets it only once it is confirmed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from pika import BasicProperties, frame, spec
+
+from producer.outbox import Outbox
+from producer.window import Window
+from turnwise.broker import Broker
+from turnwise.errors import Transient
+from turnwise.topology import Topology
+
+log = logging.getLogger(__name__)
+
+WINDOW = 1000
+"""The most requests in flight: what a lost connection makes the broker see twice, and what a
+producer keeps in memory."""
+
+CONFIRM_TIMEOUT = 60.0
+"""Seconds without any confirm, on a connection that is not blocked, until it is given up.
+
+A quorum queue that lost its majority confirms nothing, and a confirm has no timeout of its own."""
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds to wait for confirms that are under way before a channel is closed."""
+
+
+class Publisher:
+    """Publishes on one channel. When that fails, a new Publisher begins anew with what waits.
+
+    Whatever was in flight is still in the outbox then, and is published again: the key in the
+    database makes that a repeat without effect.
+    """
+
+    def __init__(self, broker: Broker, topology: Topology, outbox: Outbox) -> None:
+        self._broker = broker
+        self._topology = topology
+        self._outbox = outbox
+        self._window = Window()
+        self._published = 0  # the highest counter published on this channel
+        self._last_confirm = time.monotonic()
+        self._channel = broker.channel()
+        raw = self._channel.raw
+        raw.add_on_return_callback(self._on_return)
+        self._channel.call(raw.confirm_delivery, ack_nack_callback=self._on_confirm)
+
+    def run(self, until: Callable[[], bool], progress: Callable[[], None]) -> None:
+        """Publish until ``until()``, calling ``progress()`` after each confirm.
+
+        Raises Transient when the broker did not take something, or is lost.
+        """
+        while not until():
+            published = self._fill()
+            # With room in the window and more to publish, only look whether a confirm is there.
+            self._broker.turn(0 if published and len(self._window) < WINDOW else 1)
+            self._channel.check()
+            if self._forget():
+                progress()
+            self._check_confirms()
+
+    def drain(self) -> None:
+        """Wait for the confirms that are under way, for a while, and forget what they cover."""
+        self._broker.wait(lambda: not self._window, DRAIN_TIMEOUT)
+        self._forget()
+
+    def _fill(self) -> int:
+        room = WINDOW - len(self._window)
+        if self._broker.blocked or room < WINDOW // 4:
+            return 0
+        if self._published == self._outbox.accepted:
+            return 0
+        published = 0
+        publish = self._channel.raw.basic_publish
+        for request in self._outbox.after(self._published, room):
+            publish(
+                exchange=self._topology.exchange,
+                routing_key=self._topology.queue,
+                body=request.encode(),
+                properties=request.properties(),
+                mandatory=True,
+            )
+            self._window.published(request.counter)
+            self._published = request.counter
+            published += 1
+        return published
+
+    def _forget(self) -> bool:
+        confirmed = self._window.take_confirmed()
+        if confirmed:
+            self._outbox.forget(confirmed)
+        return bool(confirmed)
+
+    def _check_confirms(self) -> None:
+        if self._window.refused:
+            self.drain()
+            raise Transient(
+                f"{self._broker.node} did not take {self._window.refused} requests: the queue "
+                f"{self._topology.queue!r} is missing or cannot keep them; they stay in the outbox"
+            )
+        if not self._window or self._broker.blocked:
+            self._last_confirm = time.monotonic()
+        elif time.monotonic() - self._last_confirm > CONFIRM_TIMEOUT:
+            raise Transient(
+                f"{self._broker.node} has confirmed nothing for {CONFIRM_TIMEOUT:.0f} s"
+            )
+
+    def _on_confirm(self, method: frame.Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:
+        self._last_confirm = time.monotonic()
+        self._window.settle(
+            method.method.delivery_tag,
+            multiple=method.method.multiple,
+            taken=isinstance(method.method, spec.Basic.Ack),
+        )
+
+    def _on_return(
+        self, _channel: object, _method: object, properties: BasicProperties, _body: bytes
+    ) -> None:
+        # The identity came with the request, and comes back with it.
+        self._window.returned(int(properties.message_id.rpartition("/")[2]))

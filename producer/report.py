@@ -1,0 +1,101 @@
+"""What the producer tells: a live line on a terminal, plain lines elsewhere, JSON on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+
+from producer.outbox import Outbox
+from turnwise.broker import Broker
+from turnwise.errors import Transient
+from turnwise.loop import Loop
+
+_TERMINAL_INTERVAL = 0.1
+_LINES_INTERVAL = 1.0
+
+
+class Report:
+    """Looks at the outbox now and then, and says what changed.
+
+    People read standard error; with ``as_json``, machines read standard output.
+    """
+
+    def __init__(self, loop: Loop, outbox: Outbox, *, as_json: bool) -> None:
+        self._loop = loop
+        self._outbox = outbox
+        self._json = as_json
+        self._live = not as_json and sys.stderr.isatty()
+        self._interval = _TERMINAL_INTERVAL if self._live else _LINES_INTERVAL
+        self._said: object = None
+        self._broker: Broker | None = None
+        self._trouble: str | None = None
+        self._since = 0.0
+        self._tick()
+
+    def connected(self, broker: Broker) -> None:
+        """Tell that RabbitMQ takes requests."""
+        self._broker = broker
+        if self._trouble:
+            self._trouble = None
+            self._note("broker.back", seconds=round(time.monotonic() - self._since, 1))
+
+    def failed(self, error: Transient, _wait: float) -> None:
+        """Tell that RabbitMQ is away: once, until it says something else."""
+        self._broker = None
+        if not self._trouble:
+            self._since = time.monotonic()
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            self._note("broker.away", error=self._trouble)
+
+    def finish(self) -> None:
+        """Say how it ended."""
+        self._say(force=True)
+        if self._live:
+            click.echo(err=True)
+
+    def _tick(self) -> None:
+        self._say()
+        self._loop.call_later(self._interval, self._tick)
+
+    def _say(self, *, force: bool = False) -> None:
+        status = self._outbox.status
+        blocked = self._broker.blocked if self._broker else None
+        if not force and (status, blocked) == self._said:
+            return
+        self._said = (status, blocked)
+        if self._json:
+            fields = {"client": status.client, "accepted": status.accepted}
+            fields |= {"confirmed": status.confirmed, "waiting": status.waiting}
+            self._write({"event": "finished" if force else "progress", **fields})
+            return
+        line = (
+            f"{status.client}: accepted {status.accepted:,}, confirmed {status.confirmed:,}, "
+            f"waiting {status.waiting:,}"
+        )
+        if status.waiting and self._trouble:
+            line += " (RabbitMQ is away)"
+        elif status.waiting and blocked:
+            line += f" (RabbitMQ takes nothing now: {blocked})"
+        if self._live:
+            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+        else:
+            click.echo(line, err=True)
+
+    def _note(self, event: str, **fields: object) -> None:
+        if self._json:
+            self._write({"event": event, **fields})
+            return
+        text = " ".join(str(value) for value in fields.values())
+        line = {
+            "broker.away": f"{text}; requests wait in {self._outbox.path}",
+            "broker.back": f"RabbitMQ is back after {text} s",
+        }[event]
+        click.echo(f"\r\x1b[K{line}" if self._live else line, err=True)
+
+    @staticmethod
+    def _write(line: dict[str, object]) -> None:
+        click.echo(json.dumps(line))

@@ -1,0 +1,58 @@
+"""What is published and not yet confirmed. Pure bookkeeping: no connection, no file, no clock."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class Window:
+    """The requests in flight on one channel, and which of them the broker took.
+
+    A channel numbers its publishes 1, 2, 3 ... (delivery tags); a confirm names one tag, or all up
+    to it. What is confirmed comes out as ranges of counters, few of them, since requests are
+    published in ascending order and confirmed nearly so.
+    """
+
+    def __init__(self) -> None:
+        self._in_flight: OrderedDict[int, int] = OrderedDict()  # tag: counter
+        self._last_tag = 0
+        self._returned: set[int] = set()
+        self._confirmed: list[tuple[int, int]] = []
+        self.refused = 0
+        """How many the broker did not take: nacked, or returned as unroutable."""
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def published(self, counter: int) -> None:
+        """Note the next publish of the channel."""
+        self._last_tag += 1
+        self._in_flight[self._last_tag] = counter
+
+    def returned(self, counter: int) -> None:
+        """Note a ``basic.return``. It comes before the ack, which then confirms nothing."""
+        self._returned.add(counter)
+
+    def settle(self, tag: int, *, multiple: bool, taken: bool) -> None:
+        """Note an ack (``taken``) or a nack, of one tag or of all in flight up to it."""
+        if not multiple:
+            counter = self._in_flight.pop(tag, None)
+            if counter is not None:
+                self._settle(counter, taken=taken)
+            return
+        while self._in_flight and next(iter(self._in_flight)) <= tag:
+            self._settle(self._in_flight.popitem(last=False)[1], taken=taken)
+
+    def take_confirmed(self) -> list[tuple[int, int]]:
+        """Return the ranges of counters confirmed since the last call: (first, last) each."""
+        confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
+    def _settle(self, counter: int, *, taken: bool) -> None:
+        if not taken or counter in self._returned:
+            self._returned.discard(counter)
+            self.refused += 1
+        elif self._confirmed and self._confirmed[-1][1] == counter - 1:
+            self._confirmed[-1] = (self._confirmed[-1][0], counter)
+        else:
+            self._confirmed.append((counter, counter))

@@ -1,0 +1,177 @@
+"""What the commands share: options that are environment variables too, and how errors end."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from turnwise.errors import TurnwiseError
+
+if TYPE_CHECKING:
+    from turnwise.broker import Node
+    from turnwise.database import Database
+
+# Nothing here imports pika or PyMySQL before a command runs: --help must be quick.
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+option = functools.partial(click.option, show_envvar=True)
+"""click.option, with its environment variable in --help."""
+
+
+class Group(click.Group):
+    """A group of commands that end our own errors in one line and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TurnwiseError as error:
+            click.echo(f"{ctx.info_name}: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+class SecretOption(click.Option):
+    """An option whose environment variable NAME may be given as a file too: NAME_FILE."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read NAME, or the file that NAME_FILE names."""
+        value = super().resolve_envvar_value(ctx)
+        if value is not None or not isinstance(self.envvar, str):
+            return value
+        path = os.environ.get(f"{self.envvar}_FILE")
+        if not path:
+            return None
+        try:
+            return Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"cannot read {self.envvar}_FILE: {error}", ctx) from None
+
+
+class Duration(click.ParamType):
+    """A length of time: ``1s``, ``50ms``, ``2m``, ``0``; a bare number means seconds."""
+
+    name = "duration"
+    _units = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None  # noqa: ANN401
+    ) -> float:
+        """Return seconds."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)", str(value).strip())
+        if not match:
+            self.fail(f"{value!r} is no duration; write 1s, 50ms, 2m or 0", param, ctx)
+        return float(match[1]) * self._units[match[2]]
+
+
+class _Url(click.ParamType):
+    name = "url"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(f"it {error}", param, ctx)
+
+    def parse(self, value: str) -> Any:  # noqa: ANN401
+        raise NotImplementedError
+
+
+class _AmqpUrl(_Url):
+    def parse(self, value: str) -> list[Node]:
+        from turnwise.broker import parse_urls  # noqa: PLC0415
+
+        return parse_urls(value)
+
+
+class _MysqlUrl(_Url):
+    def parse(self, value: str) -> Database:
+        from turnwise.database import parse_url  # noqa: PLC0415
+
+        return parse_url(value)
+
+
+def amqp_option(command: F) -> F:
+    """Add ``--amqp-url``; the command gets ``nodes``."""
+    return option(
+        "--amqp-url",
+        "nodes",
+        cls=SecretOption,
+        type=_AmqpUrl(),
+        envvar="AMQP_URL",
+        required=True,
+        metavar="URL[,URL...]",
+        help="RabbitMQ: amqp://user:password@host:5672/vhost, or amqps://. Several nodes are "
+        "tried in random order. AMQP_URL_FILE names a file that holds it.",
+    )(command)
+
+
+def mysql_option(command: F) -> F:
+    """Add ``--mysql-url``; the command gets ``database``."""
+    return option(
+        "--mysql-url",
+        "database",
+        cls=SecretOption,
+        type=_MysqlUrl(),
+        envvar="MYSQL_URL",
+        required=True,
+        metavar="URL",
+        help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. MYSQL_URL_FILE names "
+        "a file that holds it.",
+    )(command)
+
+
+def queue_option(command: F) -> F:
+    """Add ``--queue``."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", value, re.ASCII):
+            raise click.BadParameter("must be 1 to 200 characters of A-Z a-z 0-9 . _ -")
+        return value
+
+    return option(
+        "--queue",
+        envvar="TURNWISE_QUEUE",
+        default="requests",
+        show_default=True,
+        callback=check,
+        help="The queue; its exchange has the same name, its dead letters go to NAME.dead.",
+    )(command)
+
+
+def log_options(command: F) -> F:
+    """Add ``--log-level`` and ``--log-format``."""
+    level = option(
+        "--log-level",
+        envvar="LOG_LEVEL",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default="info",
+        show_default=True,
+        help="debug tells of each request.",
+    )
+    style = option(
+        "--log-format",
+        envvar="LOG_FORMAT",
+        type=click.Choice(["auto", "text", "json"], case_sensitive=False),
+        default="auto",
+        show_default=True,
+        help="auto: text on a terminal, JSON lines elsewhere.",
+    )
+    return level(style(command))
+
+
+json_option = option(
+    "--json", "as_json", is_flag=True, help="Write JSON for machines, not text for people."
+)

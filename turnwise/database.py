@@ -1,0 +1,183 @@
+"""MYSQL_URL -> a PyMySQL connection, and the one place that translates the database's errors."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pymysql
+from pymysql.constants import CR, ER
+from pymysql.cursors import Cursor
+
+from turnwise.errors import Permanent, Refused, Transient
+
+TIMEOUT = 10.0
+"""Seconds for a connection, and for each read and write on it. Less than half of the broker's
+heartbeat interval, so that a hung database does not cost the connection to the broker."""
+
+LOCK_WAIT_TIMEOUT = 5
+"""Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
+
+Connection = pymysql.Connection[Cursor]
+
+# Wrong login or missing rights: somebody has to act.
+_REFUSED = frozenset(
+    {
+        ER.ACCESS_DENIED_ERROR,
+        ER.DBACCESS_DENIED_ERROR,
+        ER.TABLEACCESS_DENIED_ERROR,
+        ER.COLUMNACCESS_DENIED_ERROR,
+        ER.SPECIFIC_ACCESS_DENIED_ERROR,
+        1698,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+    }
+)
+# The server is there and healthy, and will say the same next time.
+_PERMANENT = frozenset(
+    {
+        ER.BAD_DB_ERROR,
+        ER.NO_SUCH_TABLE,
+        ER.BAD_FIELD_ERROR,
+        ER.PARSE_ERROR,
+        ER.DATA_TOO_LONG,
+        ER.TRUNCATED_WRONG_VALUE_FOR_FIELD,
+        ER.NOT_SUPPORTED_AUTH_MODE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One database to connect to. ``str()`` of it names it without the password."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    """TLS and socket options, as PyMySQL's connect() names them."""
+
+    def __str__(self) -> str:
+        return f"database {self.name!r} at {self.host}:{self.port}"
+
+    def connect(self, program: str) -> Connection:
+        """Connect, with autocommit, strict SQL, UTC and timeouts everywhere.
+
+        ``program`` is what ``performance_schema`` shows as ``program_name``.
+        """
+        with translating(self):
+            connection: Connection = pymysql.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                # PyMySQL would write a str as Latin-1.
+                password=self.password.encode(),
+                database=self.name,
+                charset="utf8mb4",
+                collation="utf8mb4_bin",
+                autocommit=True,
+                connect_timeout=TIMEOUT,
+                read_timeout=TIMEOUT,
+                write_timeout=TIMEOUT,
+                program_name=program,
+                # Anything that does not fit is an error, never cut to size.
+                init_command=(
+                    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
+                    f" time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT}"
+                ),
+                **self.options,
+            )
+        return connection
+
+
+def parse_url(text: str) -> Database:
+    """Read MYSQL_URL: ``mysql://user:password@host:port/database``.
+
+    Options after ``?``: ``ssl_ca``, ``ssl_cert``, ``ssl_key`` (files), ``unix_socket``. With
+    ``ssl_ca`` the server's certificate and name are verified; without it, TLS is used where the
+    server offers it. Raises ValueError, which never repeats the URL: it holds a password.
+    """
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"mysql", "mariadb"}:
+        raise ValueError("must begin with mysql:// or mariadb://")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number from 0 to 65535") from None
+    name = unquote(parts.path[1:])
+    if not parts.hostname or not name or "/" in name:
+        raise ValueError("must look like mysql://user:password@host:3306/counter_db")
+    if not parts.username:
+        raise ValueError("names no user")
+    options: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = options.keys() - {"ssl_ca", "ssl_cert", "ssl_key", "unix_socket"}
+    if unknown:
+        raise ValueError(f"has an unknown option {min(unknown)!r}")
+    if "ssl_ca" in options:
+        options |= {"ssl_verify_cert": True, "ssl_verify_identity": True}
+    return Database(
+        host=parts.hostname,
+        port=port or 3306,
+        name=name,
+        user=unquote(parts.username),
+        password=unquote(parts.password or ""),
+        options=options,
+    )
+
+
+@contextlib.contextmanager
+def translating(database: Database) -> Iterator[None]:
+    """Turn the driver's errors into Transient, Refused and Permanent; IntegrityError passes.
+
+    After Transient the connection must be thrown away: a timeout leaves the server in the middle
+    of a statement, and a fail-over may have made it read-only behind a live connection.
+    """
+    try:
+        yield
+    except pymysql.err.IntegrityError:
+        raise
+    except pymysql.err.Error as error:
+        raise _translate(error, database) from error
+    except RuntimeError as error:
+        # PyMySQL without its [rsa] extra, on a connection without TLS.
+        raise Permanent(f"cannot log in to {database}: {error}") from error
+    except FileNotFoundError as error:
+        raise Permanent(
+            f"cannot read the certificate {error.filename!r} for {database}"
+        ) from error
+
+
+def _translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    text = error.args[1] if len(error.args) > 1 else str(error)
+    cause = getattr(error, "original_exception", None)
+    if code in _REFUSED:
+        return Refused(
+            f"{database} refuses the user {database.user!r} ({code}: {text}): check the user name "
+            "and password in MYSQL_URL, and what the user may do there",
+            code=code,
+        )
+    if code == ER.BAD_DB_ERROR:
+        return Permanent(
+            f"there is no {database}: create it (CREATE DATABASE {database.name}) or change "
+            "MYSQL_URL",
+            code=code,
+        )
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Permanent(
+            f"{database} shows a certificate that is not trusted: {cause.verify_message}. Name "
+            "its authority in MYSQL_URL with ?ssl_ca=FILE",
+            code=code,
+        )
+    if code in _PERMANENT:
+        return Permanent(f"{database} answers {code}: {text}", code=code)
+    if code == CR.CR_CONN_HOST_ERROR:
+        reason = (cause.strerror or cause) if isinstance(cause, OSError) else text
+        return Transient(f"cannot reach {database}: {reason}", code=code)
+    # Everything else is worth another try: 1213 and 1205 (locks), 1040 (too many connections),
+    # 1290, 1792 and 1836 (read-only), 1053 (shutting down), 1021 and 1114 (disk full), 2006, 2013.
+    return Transient(f"{database} answers {code}: {text}", code=code)

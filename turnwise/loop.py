@@ -1,0 +1,173 @@
+"""The one place where a process waits: for its sockets, its timers, its input and its signals.
+
+pika lets a program bring its own I/O loop (``AbstractSelectorIOLoop``). This one is driven from
+straight-line code, a turn at a time: ``broker.wait_confirms()`` reads like what it does, heartbeats
+are served whenever anything waits, and a signal ends a wait at once instead of at its timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
+
+from turnwise.errors import Stopped
+
+Handler = Callable[[int, int], None]
+
+
+class Timer:
+    """A callback to be made once, at ``deadline`` (seconds on the monotonic clock)."""
+
+    __slots__ = ("callback", "deadline")
+
+    def __init__(self, deadline: float, callback: Callable[[], Any]) -> None:
+        self.deadline = deadline
+        self.callback: Callable[[], Any] | None = callback
+
+    def cancel(self) -> None:
+        """Make the callback no more."""
+        self.callback = None
+
+
+class Loop(AbstractSelectorIOLoop):
+    """An I/O loop for one thread. Only ``add_callback`` may be called from another one."""
+
+    # poll() rather than epoll: it costs no system call to change what is watched, which pika does
+    # twice for each write, and it takes standard input when that is a plain file.
+    READ = select.POLLIN
+    WRITE = select.POLLOUT
+    ERROR = select.POLLERR
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._poll = select.poll()
+        self._handlers: dict[int, Handler] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._callbacks: deque[Callable[..., Any]] = deque()
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self.add_handler(self._woken.fileno(), self._drain_wake, self.READ)
+
+    # -- what a process asks of it
+
+    def turn(self, timeout: float) -> None:
+        """Wait at most ``timeout`` seconds for something to do, and do all that is due."""
+        if self._callbacks:
+            timeout = 0
+        elif self._timers:
+            timeout = min(timeout, max(0, self._timers[0][0] - time.monotonic()))
+        # poll() counts in milliseconds: round up, or the last one would be spent spinning.
+        for fd, events in self._poll.poll(-(-timeout * 1000 // 1)):
+            # An earlier handler of this turn may have removed this one.
+            if handler := self._handlers.get(fd):
+                handler(fd, events)
+        for _ in range(len(self._callbacks)):
+            self._callbacks.popleft()()
+        if self._timers:
+            self._run_timers()
+
+    def wait(self, condition: Callable[[], object], timeout: float) -> bool:
+        """Turn until the condition holds; False if it does not within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            self.turn(remaining)
+        return True
+
+    def sleep(self, seconds: float) -> None:
+        """Let ``seconds`` pass, serving everything meanwhile. Raises Stopped if asked to stop."""
+        self.wait(lambda: self.stopping, seconds)
+        if self.stopping:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def signals(self, *numbers: signal.Signals) -> Iterator[None]:
+        """Within it, the first of these signals asks to stop and the second one ends at once."""
+
+        def stop(_number: int, _frame: object) -> None:
+            # Nothing but flags here: the code that was interrupted may be in the middle of
+            # anything. The byte that Python writes to the wake-up socket ends the wait.
+            self.stopping = True
+            for number in numbers:
+                signal.signal(number, signal.SIG_DFL)
+
+        wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        previous = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def close(self) -> None:
+        """Give back what the loop itself holds."""
+        self._poll.unregister(self._woken.fileno())
+        self._woken.close()
+        self._wake.close()
+
+    # -- what pika asks of it
+
+    def call_later(self, delay: float, callback: Callable[..., Any]) -> Timer:
+        """Call back once, after ``delay`` seconds."""
+        timer = Timer(time.monotonic() + delay, callback)
+        heapq.heappush(self._timers, (timer.deadline, next(self._order), timer))
+        return timer
+
+    def remove_timeout(self, timeout_handle: Timer) -> None:
+        """Cancel a timer."""
+        timeout_handle.cancel()
+
+    def add_callback(self, callback: Callable[..., Any]) -> None:
+        """Call back in the next turn; from any thread."""
+        self._callbacks.append(callback)
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups already
+            self._wake.send(b"\0")
+
+    def add_handler(self, fd: int, handler: Handler, events: int) -> None:
+        """Watch a file descriptor."""
+        self._handlers[fd] = handler
+        self._poll.register(fd, events)
+
+    def update_handler(self, fd: int, events: int) -> None:
+        """Watch it for other events."""
+        self._poll.modify(fd, events)
+
+    def remove_handler(self, fd: int) -> None:
+        """Watch it no more."""
+        del self._handlers[fd]
+        self._poll.unregister(fd)
+
+    def start(self) -> None:
+        """Not part of this loop: it is driven a turn at a time."""
+        raise NotImplementedError
+
+    stop = start
+
+    # -- its own
+
+    def _drain_wake(self, _fd: int, _events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._woken.recv(4096):
+                pass
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            if timer.callback is not None:
+                timer.callback()

@@ -1,0 +1,190 @@
+"""The request: its identity, its limits, and its one form on the wire (docs/message-format.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from pika import BasicProperties
+from pika.delivery_mode import DeliveryMode
+
+from turnwise.errors import InvalidRequest
+
+CONTENT_TYPE = "application/json"
+TYPE = "request"
+APP_ID = "turnwise"
+
+MAX_CLIENT_LENGTH = 64
+MAX_COUNTER = 2**63 - 1
+MAX_MESSAGE_BYTES = 16 * 1024
+MAX_BODY_BYTES = 100 * 1024
+"""JSON may write one byte of a message as six (``\\u0001``): 96 KiB, and some for the rest."""
+
+_FIELDS = frozenset({"client", "counter", "message", "sent_at"})
+_CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# RFC 3339 in UTC. The pattern is stricter than fromisoformat(), which takes week dates and 24:00.
+_SENT_AT = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?Z", re.ASCII
+)
+# DATETIME of MySQL and MariaDB begins in the year 1000; AMQP's timestamp in 1970.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One numbered request. Raises InvalidRequest when it is made with anything out of range.
+
+    client:  1 to 64 of ``A-Za-z0-9._-``
+    counter: 1 to 2**63 - 1; with ``client``, the identity
+    message: text without lone surrogates, at most 16 KiB in UTF-8; may be empty
+    sent_at: when the outbox accepted it, UTC, to the microsecond
+    """
+
+    client: str
+    counter: int
+    message: str
+    sent_at: datetime
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.client, str):
+            raise InvalidRequest("client", "must be a string")
+        if not _CLIENT.fullmatch(self.client):
+            raise InvalidRequest(
+                "client", f"must be 1 to {MAX_CLIENT_LENGTH} characters of A-Z a-z 0-9 . _ -"
+            )
+        # A bool is an int to Python, but no counter.
+        if type(self.counter) is not int:
+            raise InvalidRequest("counter", "must be an integer")
+        if not 1 <= self.counter <= MAX_COUNTER:
+            raise InvalidRequest("counter", f"must be between 1 and {MAX_COUNTER}")
+        if not isinstance(self.message, str):
+            raise InvalidRequest("message", "must be a string")
+        try:
+            size = len(self.message.encode())
+        except UnicodeEncodeError:
+            raise InvalidRequest("message", "holds a lone surrogate") from None
+        if size > MAX_MESSAGE_BYTES:
+            raise InvalidRequest(
+                "message", f"has {size} bytes, more than the {MAX_MESSAGE_BYTES} allowed"
+            )
+        if self.sent_at.tzinfo != UTC or self.sent_at < _EPOCH:
+            raise InvalidRequest("sent_at", "must be a UTC time since 1970")
+
+    @property
+    def message_id(self) -> str:
+        """The identity as AMQP's ``message_id``: ``client/counter``."""
+        return f"{self.client}/{self.counter}"
+
+    def encode(self) -> bytes:
+        """The body: JSON in UTF-8."""
+        sent_at = self.sent_at.replace(tzinfo=None).isoformat(timespec="microseconds")
+        return json.dumps(
+            {
+                "client": self.client,
+                "counter": self.counter,
+                "message": self.message,
+                "sent_at": f"{sent_at}Z",
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode()
+
+    def properties(self) -> BasicProperties:
+        """The AMQP properties: persistent, and each set as AMQP 0-9-1 means it."""
+        return BasicProperties(
+            content_type=CONTENT_TYPE,
+            delivery_mode=DeliveryMode.Persistent.value,
+            message_id=self.message_id,
+            timestamp=int(self.sent_at.timestamp()),
+            type=TYPE,
+            app_id=APP_ID,
+        )
+
+    @classmethod
+    def decode(cls, body: bytes, properties: BasicProperties | None = None) -> Request:
+        """Read a body, and hold properties that are set against it.
+
+        Raises InvalidRequest, and nothing else whatever the bytes are.
+        """
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidRequest(
+                "body", f"has {len(body)} bytes, more than the {MAX_BODY_BYTES} allowed"
+            )
+        fields = _fields(body)
+        if fields.keys() != _FIELDS:
+            if missing := sorted(_FIELDS - fields.keys()):
+                raise InvalidRequest(missing[0], "is missing")
+            unknown = min(fields.keys() - _FIELDS)
+            raise InvalidRequest("body", f"has an unknown field {unknown[:64]!a}")
+        request = cls(
+            client=fields["client"],
+            counter=fields["counter"],
+            message=fields["message"],
+            sent_at=_time(fields["sent_at"]),
+        )
+        if properties is not None:
+            _agree(request, properties)
+        return request
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest("body", f"is not JSON: {error.msg} at {error.pos}") from None
+    except RecursionError:
+        raise InvalidRequest("body", "is nested too deeply") from None
+    except InvalidRequest:
+        raise
+    except ValueError:
+        # Python refuses to read integers of more than 4300 digits.
+        raise InvalidRequest("body", "holds a number with too many digits") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("body", "must be a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest("body", f"has the field {twice[:64]!a} twice")
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise InvalidRequest("body", f"holds {name}, which is not JSON")
+
+
+def _time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise InvalidRequest("sent_at", "must be a string")
+    if not _SENT_AT.fullmatch(value):
+        raise InvalidRequest("sent_at", "must look like 2026-01-31T23:59:59.123456Z")
+    try:
+        # The trailing Z is read as UTC.
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidRequest("sent_at", "is no date") from None
+
+
+def _agree(request: Request, properties: BasicProperties) -> None:
+    """Properties may be absent, but must not contradict the body."""
+    expected = (
+        ("content_type", CONTENT_TYPE),
+        ("content_encoding", "utf-8"),
+        ("type", TYPE),
+        ("message_id", request.message_id),
+    )
+    for name, value in expected:
+        found = getattr(properties, name)
+        if found is not None and found != value:
+            raise InvalidRequest(name, f"is {str(found)[:80]!a}, not {value!a}")

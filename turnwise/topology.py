@@ -1,0 +1,122 @@
+"""The exchange and the two queues, and how they come to be.
+
+    exchange NAME (direct) -> queue NAME (quorum) -> exchange NAME.dead -> queue NAME.dead (quorum)
+
+Every argument is set on purpose. Another value for one of them is another queue: RabbitMQ refuses
+to declare it again (406), so a release that changes one needs the steps in docs/operations.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from turnwise.broker import Broker
+from turnwise.errors import Permanent, Refused, Transient
+
+DEFAULT_QUEUE = "requests"
+
+DELIVERY_LIMIT = 1000
+"""How often the broker hands out one request before it is dead-lettered.
+
+Each lost connection of a worker counts against it. RabbitMQ 4 has 20 by default, which an unlucky
+but valid request can meet; none at all would let a request that kills its worker do so for ever."""
+
+DEAD_DELIVERY_LIMIT = 1_000_000
+"""The same for dead letters, which each look at them counts against; beyond it they are dropped."""
+
+CREATION_PAUSE = 1.0
+"""Seconds between making a queue and the first publish to it. A single RabbitMQ node writes down
+the existence of a new quorum queue after up to 500 ms; killed before that, it comes back without
+what it had confirmed."""
+
+_NOT_FOUND = 404
+_PRECONDITION_FAILED = 406
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The names and arguments that belong to one pipeline, called after its queue."""
+
+    queue: str = DEFAULT_QUEUE
+
+    @property
+    def exchange(self) -> str:
+        """Where the producer publishes, with ``queue`` as the routing key."""
+        return self.queue
+
+    @property
+    def dead(self) -> str:
+        """Both the exchange and the queue of the dead letters."""
+        return f"{self.queue}.dead"
+
+    @property
+    def queue_arguments(self) -> dict[str, Any]:
+        """The arguments of the queue.
+
+        At-least-once dead-lettering needs all of strategy, exchange and overflow; without one of
+        them it silently becomes at-most-once (https://www.rabbitmq.com/docs/quorum-queues).
+        """
+        return {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": self.dead,
+            "x-dead-letter-routing-key": self.dead,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+
+    @property
+    def dead_arguments(self) -> dict[str, Any]:
+        """The arguments of the queue of dead letters."""
+        return {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
+
+    def declare(self, broker: Broker) -> None:
+        """Make sure that all of it is there as it is meant to be.
+
+        An account that may not configure is content with a queue that exists. Raises Transient if
+        there is none yet, Permanent if there is another one of that name.
+        """
+        existed = self._exists(broker)
+        channel = broker.channel()
+        try:
+            for name, arguments in (
+                (self.dead, self.dead_arguments),
+                (self.queue, self.queue_arguments),
+            ):
+                declare = channel.raw
+                channel.call(
+                    declare.exchange_declare, exchange=name, exchange_type="direct", durable=True
+                )
+                channel.call(declare.queue_declare, queue=name, durable=True, arguments=arguments)
+                channel.call(declare.queue_bind, queue=name, exchange=name, routing_key=name)
+        except Refused:
+            if not existed:
+                raise Transient(
+                    f"{broker.node} has no queue {self.queue!r}, and the user "
+                    f"{broker.node.username!r} may not make it; waiting for a worker to do so"
+                ) from None
+        except Transient as error:
+            if error.code != _PRECONDITION_FAILED:
+                raise
+            raise Permanent(
+                f"{error}. Another program or release made it: use another --queue, or drain "
+                "and delete that one (docs/operations.md)",
+                code=error.code,
+            ) from None
+        channel.close()
+        if not existed:
+            broker.sleep(CREATION_PAUSE)
+
+    def _exists(self, broker: Broker) -> bool:
+        channel = broker.channel()
+        try:
+            channel.call(channel.raw.queue_declare, queue=self.queue, passive=True)
+        except Refused:
+            return True  # it may not even look: publishing with ``mandatory`` will tell
+        except Transient as error:
+            if error.code != _NOT_FOUND:
+                raise
+            return False
+        channel.close()
+        return True
