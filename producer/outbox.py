@@ -79,11 +79,7 @@ class Outbox:
                 kept, self.client, self.accepted = self._db.execute(
                     "SELECT base, name, accepted FROM client"
                 ).fetchone()
-                if base is not None and base not in {kept, self.client}:
-                    raise OutboxError(
-                        f"the outbox {path} belongs to client {self.client!r}, not to {base!r}: "
-                        "leave the name out, or give each client an outbox of its own"
-                    )
+                _check_owner(path, base, kept, self.client)
                 (self.waiting,) = self._db.execute(_WAITING).fetchone()
             except BaseException:
                 os.close(self._lock)
@@ -103,9 +99,7 @@ class Outbox:
     @property
     def status(self) -> Status:
         """Figures as of now."""
-        return Status(
-            self.client, self.accepted, self.accepted - self.waiting, self.waiting
-        )
+        return Status(self.client, self.accepted, self.accepted - self.waiting, self.waiting)
 
     def accept(self, messages: Sequence[str]) -> Sequence[Request]:
         """Number messages and keep them, all or none, on stable storage when this returns.
@@ -210,6 +204,14 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("it is another program's file")
     if version != _SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"it has version {version}, not {_SCHEMA_VERSION}")
+
+
+def _check_owner(path: Path, base: str | None, kept: str, client: str) -> None:
+    if base not in {None, kept, client}:
+        raise OutboxError(
+            f"the outbox {path} belongs to client {client!r}, not to {base!r}: leave the name "
+            "out, or give each client an outbox of its own"
+        )
 
 
 def _default_base() -> str:

@@ -49,9 +49,7 @@ class Sender:
             self._finished()
 
     def _session(self, progress: Callable[[], None]) -> None:
-        with Broker.connect(
-            self._loop, self._nodes, f"producer {self._outbox.client}"
-        ) as broker:
+        with Broker.connect(self._loop, self._nodes, f"producer {self._outbox.client}") as broker:
             self._topology.declare(broker)
             self._report.connected(broker)
             publisher = Publisher(broker, self._topology, self._outbox)

@@ -87,9 +87,7 @@ class Lines:
         try:
             return line.decode()
         except UnicodeDecodeError:
-            raise InvalidRequest(
-                f"line {self._line}", "is not UTF-8; reading ends here"
-            ) from None
+            raise InvalidRequest(f"line {self._line}", "is not UTF-8; reading ends here") from None
 
 
 Source = Clock | Lines

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pika
 from pika import frame, spec
 from pika.adapters.select_connection import SelectConnection
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import AMQPError, AMQPHeartbeatTimeout, ChannelClosedByBroker
 
@@ -144,14 +145,14 @@ class Broker:
         self.blocked: str | None = None
         """Why RabbitMQ takes no publishes at the moment (an alarm); None if it does."""
         self._opened = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._close_frame: spec.Connection.Close | None = None
         self._connection = SelectConnection(
             node.parameters(connection_name),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_failure,
             on_close_callback=self._on_failure,
-            custom_ioloop=loop,
+            custom_ioloop=SelectorIOServicesAdapter(loop),
         )
         # While a connection opens, pika keeps the broker's reason as text only.
         self._connection.callbacks.add(0, spec.Connection.Close, self._on_close_frame)
@@ -232,7 +233,7 @@ class Broker:
     def _on_open(self, _connection: object) -> None:
         self._opened = True
 
-    def _on_failure(self, _connection: object, error: Exception) -> None:
+    def _on_failure(self, _connection: object, error: BaseException) -> None:
         self._failure = error
 
     def _on_close_frame(self, method: frame.Method[spec.Connection.Close]) -> None:
@@ -250,11 +251,11 @@ class Channel:
 
     def __init__(self, broker: Broker, connection: SelectConnection) -> None:
         self.broker = broker
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         opened: list[object] = []
         self.raw: PikaChannel = connection.channel(on_open_callback=opened.append)
         self.raw.add_on_close_callback(self._on_close)
-        self._await(opened)
+        self.wait(lambda: opened)
 
     def check(self) -> None:
         """Raise what ended the channel or its connection, if something did.
@@ -269,8 +270,18 @@ class Channel:
         """Call a method of ``raw`` and return the broker's answer."""
         answer: list[Any] = []
         method(**arguments, callback=answer.append)
-        self._await(answer)
+        self.wait(lambda: answer)
         return answer[0].method
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Turn until the condition holds. Raises what ends the channel, or Transient in the end."""
+
+        def checked() -> object:
+            self.check()
+            return condition()
+
+        if not self.broker.loop.wait(checked, CALL_TIMEOUT):
+            raise Transient(f"{self.broker.node} has not answered for {CALL_TIMEOUT:.0f} s")
 
     def fail(self, error: Exception) -> None:
         """End the use of this channel with an error of the caller's."""
@@ -283,14 +294,6 @@ class Channel:
         with contextlib.suppress(Transient):
             self.broker.wait(lambda: self.raw.is_closed, CLOSE_TIMEOUT)
 
-    def _await(self, answer: list[Any]) -> None:
-        def done() -> bool:
-            self.check()
-            return bool(answer)
-
-        if not self.broker.loop.wait(done, CALL_TIMEOUT):
-            raise Transient(f"{self.broker.node} has not answered for {CALL_TIMEOUT:.0f} s")
-
     def _on_close(self, _channel: object, error: Exception) -> None:
         self._failure = self._failure or error
 
@@ -302,26 +305,30 @@ def translate(
     if isinstance(error, Transient | Permanent):
         return error
     if close is not None:
-        if close.reply_code == _ACCESS_REFUSED:
-            return Refused(
-                f"{node} refuses the user {node.username!r}: check the user name and password "
-                "in AMQP_URL, and that the user may use this virtual host",
-                code=close.reply_code,
-            )
-        if close.reply_code == _NOT_ALLOWED:
-            return Permanent(
-                f"{node} does not let the user {node.username!r} in: {close.reply_text}. Create "
-                "the virtual host (rabbitmqctl add_vhost), grant it (rabbitmqctl "
-                "set_permissions), or change AMQP_URL",
-                code=close.reply_code,
-            )
-        return Transient(f"{node} closed the connection: {close.reply_text}", code=close.reply_code)
+        return _translate_close(close, node)
     if isinstance(error, ChannelClosedByBroker):
         kind = Refused if error.reply_code == _ACCESS_REFUSED else Transient
         return kind(f"{node} closed the channel: {error.reply_text}", code=error.reply_code)
     if isinstance(error, AMQPHeartbeatTimeout):
         return Transient(f"{node} has sent nothing for {node.heartbeat} s; heartbeats are missing")
     return _translate_io(_root(error), node)
+
+
+def _translate_close(close: spec.Connection.Close, node: Node) -> Transient | Permanent:
+    if close.reply_code == _ACCESS_REFUSED:
+        return Refused(
+            f"{node} refuses the user {node.username!r}: check the user name and password "
+            "in AMQP_URL, and that the user may use this virtual host",
+            code=close.reply_code,
+        )
+    if close.reply_code == _NOT_ALLOWED:
+        return Permanent(
+            f"{node} does not let the user {node.username!r} in: {close.reply_text}. Create "
+            "the virtual host (rabbitmqctl add_vhost), grant it (rabbitmqctl "
+            "set_permissions), or change AMQP_URL",
+            code=close.reply_code,
+        )
+    return Transient(f"{node} closed the connection: {close.reply_text}", code=close.reply_code)
 
 
 def _translate_io(error: BaseException, node: Node) -> Transient | Permanent:

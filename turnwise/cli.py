@@ -54,14 +54,17 @@ class SecretOption(click.Option):
             raise click.UsageError(f"cannot read {self.envvar}_FILE: {error}", ctx) from None
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A length of time: ``1s``, ``50ms``, ``2m``, ``0``; a bare number means seconds."""
 
     name = "duration"
     _units = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None  # noqa: ANN401
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> float:
         """Return seconds."""
         if isinstance(value, float):
@@ -72,11 +75,14 @@ class Duration(click.ParamType):
         return float(match[1]) * self._units[match[2]]
 
 
-class _Url(click.ParamType):
+class _Url(click.ParamType[Any]):
     name = "url"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None  # noqa: ANN401
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> Any:  # noqa: ANN401
         if not isinstance(value, str):
             return value

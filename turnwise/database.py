@@ -6,7 +6,7 @@ import contextlib
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
@@ -22,7 +22,9 @@ heartbeat interval, so that a hung database does not cost the connection to the 
 LOCK_WAIT_TIMEOUT = 5
 """Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
 
-Connection = pymysql.Connection[Cursor]
+Connection: TypeAlias = "pymysql.Connection[Cursor]"
+DuplicateKey = pymysql.err.IntegrityError
+"""The one error that passes ``translating``: it is an answer, not a failure."""
 
 # Wrong login or missing rights: somebody has to act.
 _REFUSED = frozenset(
@@ -131,24 +133,22 @@ def parse_url(text: str) -> Database:
 
 @contextlib.contextmanager
 def translating(database: Database) -> Iterator[None]:
-    """Turn the driver's errors into Transient, Refused and Permanent; IntegrityError passes.
+    """Turn the driver's errors into Transient, Refused and Permanent. A duplicate key passes.
 
     After Transient the connection must be thrown away: a timeout leaves the server in the middle
     of a statement, and a fail-over may have made it read-only behind a live connection.
     """
     try:
         yield
-    except pymysql.err.IntegrityError:
-        raise
     except pymysql.err.Error as error:
+        if error.args and error.args[0] == ER.DUP_ENTRY:
+            raise
         raise _translate(error, database) from error
     except RuntimeError as error:
         # PyMySQL without its [rsa] extra, on a connection without TLS.
         raise Permanent(f"cannot log in to {database}: {error}") from error
     except FileNotFoundError as error:
-        raise Permanent(
-            f"cannot read the certificate {error.filename!r} for {database}"
-        ) from error
+        raise Permanent(f"cannot read the certificate {error.filename!r} for {database}") from error
 
 
 def _translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
@@ -173,7 +173,7 @@ def _translate(error: pymysql.err.Error, database: Database) -> Transient | Perm
             "its authority in MYSQL_URL with ?ssl_ca=FILE",
             code=code,
         )
-    if code in _PERMANENT:
+    if code in _PERMANENT or isinstance(error, pymysql.err.IntegrityError):
         return Permanent(f"{database} answers {code}: {text}", code=code)
     if code == CR.CR_CONN_HOST_ERROR:
         reason = (cause.strerror or cause) if isinstance(cause, OSError) else text

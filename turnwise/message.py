@@ -26,9 +26,7 @@ MAX_BODY_BYTES = 100 * 1024
 _FIELDS = frozenset({"client", "counter", "message", "sent_at"})
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # RFC 3339 in UTC. The pattern is stricter than fromisoformat(), which takes week dates and 24:00.
-_SENT_AT = re.compile(
-    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?Z", re.ASCII
-)
+_SENT_AT = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?Z", re.ASCII)
 # DATETIME of MySQL and MariaDB begins in the year 1000; AMQP's timestamp in 1970.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,0 +1,91 @@
+"""The table, and how it comes to be: numbered steps, safe when many workers start at once."""
+
+from __future__ import annotations
+
+import logging
+
+from turnwise.database import Connection, Database, translating
+from turnwise.errors import Transient
+from turnwise.log import event
+
+log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT = 5
+"""Seconds to wait for another worker's migration; less than the connection's read timeout."""
+
+# Each step runs once, in order. MySQL commits each DDL statement by itself, so a step that was
+# interrupted runs again: it must stand that. A step must also suit the release before it, whose
+# workers go on during an upgrade.
+STEPS = (
+    """
+    CREATE TABLE IF NOT EXISTS requests (
+        client     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+                   COMMENT 'who sent it; with counter, the identity',
+        counter    BIGINT NOT NULL
+                   COMMENT '1, 2, 3 ... per client',
+        message    TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        sent_at    DATETIME(6) NOT NULL
+                   COMMENT 'UTC, when the outbox accepted it',
+        served_at  DATETIME(6) NOT NULL
+                   COMMENT 'UTC, by the clock of this server',
+        served_by  VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+                   COMMENT 'the replica (pod) that committed it',
+        deliveries INT NOT NULL DEFAULT 1
+                   COMMENT 'how often it was brought here; above 1: repeats without effect',
+        PRIMARY KEY (client, counter),
+        KEY served (served_at)
+    ) ENGINE = InnoDB COMMENT 'each request exactly once'
+    """,
+)
+
+VERSION = len(STEPS)
+
+_VERSIONS = """
+    CREATE TABLE IF NOT EXISTS schema_version (
+        version    INT NOT NULL PRIMARY KEY,
+        applied_at DATETIME(6) NOT NULL
+    ) ENGINE = InnoDB COMMENT 'the steps of worker/schema.py that are done'
+"""
+
+
+def migrate(connection: Connection, database: Database) -> int:
+    """Bring the schema up to date and return how many steps that took.
+
+    A schema that is up to date, or newer, needs no right to change it. Raises Refused when it is
+    out of date and the account may not change it.
+    """
+    with translating(database):
+        done = _version(connection)
+        if done >= VERSION:
+            return 0
+        with connection.cursor() as cursor:
+            lock = f"turnwise.migrate.{database.name}"[:64]
+            cursor.execute("SELECT GET_LOCK(%s, %s)", (lock, LOCK_TIMEOUT))
+            if cursor.fetchone() != (1,):
+                raise Transient(f"another worker is migrating {database}")
+            try:
+                cursor.execute(_VERSIONS)
+                done = _version(connection)
+                for version in range(done + 1, VERSION + 1):
+                    cursor.execute(STEPS[version - 1])
+                    cursor.execute(
+                        "INSERT INTO schema_version VALUES (%s, UTC_TIMESTAMP(6))", (version,)
+                    )
+                    event(log, logging.INFO, "schema.migrated", version=version)
+            finally:
+                cursor.execute("SELECT RELEASE_LOCK(%s)", (lock,))
+    return VERSION - done
+
+
+def _version(connection: Connection) -> int:
+    """Return the number of the last step done; 0 on a blank database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT COUNT(*) FROM information_schema.tables"
+            " WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
+        )
+        if cursor.fetchone() == (0,):
+            return 0
+        cursor.execute("SELECT COALESCE(MAX(version), 0) FROM schema_version")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
