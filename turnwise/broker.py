@@ -266,7 +266,7 @@ class Channel:
         if self._failure is not None:
             raise translate(self._failure, self.broker.node)
 
-    def call(self, method: Callable[..., object], **arguments: Any) -> Any:  # noqa: ANN401
+    def call(self, method: Callable[..., object], **arguments: Any) -> Any:
         """Call a method of ``raw`` and return the broker's answer."""
         answer: list[Any] = []
         method(**arguments, callback=answer.append)

@@ -28,7 +28,7 @@ option = functools.partial(click.option, show_envvar=True)
 class Group(click.Group):
     """A group of commands that end our own errors in one line and their exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
@@ -62,7 +62,7 @@ class Duration(click.ParamType[float]):
 
     def convert(
         self,
-        value: Any,  # noqa: ANN401
+        value: Any,
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> float:
@@ -80,10 +80,10 @@ class _Url(click.ParamType[Any]):
 
     def convert(
         self,
-        value: Any,  # noqa: ANN401
+        value: Any,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         if not isinstance(value, str):
             return value
         try:
@@ -91,7 +91,7 @@ class _Url(click.ParamType[Any]):
         except ValueError as error:
             self.fail(f"it {error}", param, ctx)
 
-    def parse(self, value: str) -> Any:  # noqa: ANN401
+    def parse(self, value: str) -> Any:
         raise NotImplementedError
 
 

@@ -82,12 +82,12 @@ def run(
     from turnwise import log  # noqa: PLC0415
     from turnwise.loop import Loop  # noqa: PLC0415
     from turnwise.topology import Topology  # noqa: PLC0415
-    from worker.consumer import Worker  # noqa: PLC0415
+    from worker.replica import Replica  # noqa: PLC0415
     from worker.store import Store  # noqa: PLC0415
 
     log.configure(log_level, log_format)
     with contextlib.closing(Loop()) as loop, loop.signals(signal.SIGINT, signal.SIGTERM):
-        Worker(loop, nodes, Topology(queue), Store(database, name), name, prefetch).run()
+        Replica(loop, nodes, Topology(queue), Store(database, name), name, prefetch).run()
 
 
 @main.command()

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pika import BasicProperties, spec
 
-from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel, Node
-from turnwise.database import TIMEOUT
-from turnwise.errors import InvalidRequest, Stopped, Transient
-from turnwise.log import Outage, event
-from turnwise.loop import Loop
+from turnwise.broker import Channel
+from turnwise.errors import InvalidRequest, Transient
+from turnwise.log import event
 from turnwise.message import Request
-from turnwise.retry import persist
-from turnwise.topology import Topology
-from worker.schema import migrate
 from worker.settle import Reject, Verdict, decide, settle
-from worker.store import Outcome, Store
+from worker.store import Outcome
 from worker.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 MAX_BATCH_BYTES = 400 * 1024
-"""Bodies in one statement: escaped it may double, and stays below the 1 MB at which PyMySQL
-splits statements and far below the servers' ``max_allowed_packet``."""
+"""Bodies in one statement. Escaped they may double, which stays below the servers' smallest
+``max_allowed_packet`` in use (1 MB), and a slow link carries it within the timeout."""
 
-SHUTDOWN_BUDGET = 2 * TIMEOUT + 2 * CLOSE_TIMEOUT
-"""Seconds from SIGTERM to the end at worst: one write to a hung database (sent, then answered, each
-within its timeout), then a channel and a connection that a hung broker does not close."""
+FINISH_TIMEOUT = 5.0
+"""Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,84 +37,85 @@ class Delivery:
     body: bytes
 
 
-class Worker:
-    """A replica. ``name`` is its consumer tag, its ``served_by``, and its name in the logs.
+class Consumer:
+    """Takes turns on one channel, as ``name``, until the loop is asked to stop.
 
     ``prefetch`` 1 is the strict turn: one request in hand. With more, the same code takes what has
     arrived, up to that many, in one statement, one commit and one ack. It never waits for more.
+
+    ``store(requests)`` keeps trying until they are committed, or raises when there is no point.
+    Whatever ends the channel ends the consumer with Transient; what was in hand is forgotten then,
+    since its tags are dead, and the broker gives it to somebody again.
     """
 
     def __init__(
         self,
-        loop: Loop,
-        nodes: Sequence[Node],
-        topology: Topology,
-        store: Store,
+        channel: Channel,
+        queue: str,
         name: str,
         prefetch: int,
+        store: Callable[[Sequence[Request]], list[Outcome]],
+        vitals: Vitals,
     ) -> None:
-        self.vitals = Vitals()
-        self._loop = loop
-        self._nodes = nodes
-        self._topology = topology
-        self._store = store
+        self._channel = channel
+        self._loop = channel.broker.loop
         self._name = name
         self._prefetch = prefetch
+        self._store = store
+        self._vitals = vitals
         self._arrived: deque[Delivery] = deque()
-        self._broker_outage = Outage(log, "broker")
-        self._database_outage = Outage(log, "database")
+        self._unsettled: list[tuple[int, Verdict]] = []
+        channel.raw.add_on_cancel_callback(self._on_cancel)
+        channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
+        channel.call(
+            channel.raw.basic_consume,
+            queue=queue,
+            on_message_callback=self._on_message,
+            consumer_tag=name,
+        )
 
-    def run(self) -> None:
-        """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
-        event(log, logging.INFO, "worker.started", worker=self._name, prefetch=self._prefetch)
-        try:
-            persist(self._session, sleep=self._loop.sleep, on_failure=self._lost_broker)
-        except Stopped:
-            pass
-        finally:
-            self._store.close()
-        event(log, logging.INFO, "worker.stopped", worker=self._name, served=self.vitals.served)
-
-    def _session(self, progress: Callable[[], None]) -> None:
-        # Able to store first, and only then a consumer: a request that is handed out while the
-        # database is away can only be held, and each lost connection counts against its limit.
-        self._with_database(self._prepare, self._loop.sleep)
-        with Broker.connect(self._loop, self._nodes, f"worker {self._name}") as broker:
-            self._topology.declare(broker)
-            # Delivery tags died with the channel they came on, and so did what came with them.
-            self._arrived.clear()
-            channel = broker.channel()
-            channel.raw.add_on_cancel_callback(
-                lambda _: channel.fail(Transient(f"{broker.node} cancelled the consumer"))
-            )
-            channel.call(channel.raw.basic_qos, prefetch_count=self._prefetch)
-            channel.call(
-                channel.raw.basic_consume,
-                queue=self._topology.queue,
-                on_message_callback=self._on_message,
-                consumer_tag=self._name,
-            )
-            self._broker_outage.over()
-            event(
-                log, logging.INFO, "worker.consuming", worker=self._name, queue=self._topology.queue
-            )
-            self.vitals.consuming = True
-            try:
-                self._serve(channel, progress)
-            finally:
-                self.vitals.consuming = False
-            # Gives back what arrived and was not begun, in order and at the queue's head.
-            channel.close()
-
-    def _serve(self, channel: Channel, progress: Callable[[], None]) -> None:
+    def serve(self, progress: Callable[[], None]) -> None:
+        """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop."""
         while not self._loop.stopping:
-            self.vitals.turned()
-            # Reads what has arrived, sends the acks of the last batch, serves the heartbeats.
+            self._vitals.turned()
+            # Reads what has arrived, sends the last acks, serves the heartbeats.
             self._loop.turn(0 if self._arrived else 1)
-            channel.check()
+            self._channel.check()
             if self._arrived and not self._loop.stopping:
-                self._serve_batch(channel, self._take())
+                self._store_batch()
+                # An ack makes room for new deliveries. There shall be none any more once stopped.
+                if not self._loop.stopping:
+                    self._settle()
                 progress()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Serve what is in hand, and leave with nothing to give back.
+
+        What is given back loses its place: pika rejects what arrives during a cancel, and RabbitMQ
+        4.3 counts what a closing channel held against the delivery limit. So nothing is acked until
+        the consumer is cancelled: with a full window, nothing more can arrive.
+        """
+        event(log, logging.INFO, "worker.stopping", worker=self._name)
+        # The answer comes behind all deliveries that were on their way.
+        self._channel.call(self._channel.raw.basic_qos, prefetch_count=self._prefetch)
+        until = time.monotonic() + FINISH_TIMEOUT
+        while self._arrived and time.monotonic() < until:
+            self._store_batch()
+        self._channel.call(self._channel.raw.basic_cancel, consumer_tag=self._name)
+        self._settle()
+        self._channel.close()
+
+    def _store_batch(self) -> None:
+        batch = self._take()
+        self._vitals.in_hand = len(batch)
+        decoded = [_decode(delivery) for delivery in batch]
+        outcomes = iter(self._store([each for each in decoded if isinstance(each, Request)]))
+        results = [next(outcomes) if isinstance(each, Request) else each for each in decoded]
+        verdicts = [decide(result) for result in results]
+        self._unsettled += zip((delivery.tag for delivery in batch), verdicts, strict=True)
+        self._vitals.count(results)
+        self._tell(batch, results, verdicts)
 
     def _take(self) -> list[Delivery]:
         batch = [self._arrived.popleft()]
@@ -132,46 +125,10 @@ class Worker:
             size += len(batch[-1].body)
         return batch
 
-    def _serve_batch(self, channel: Channel, batch: Sequence[Delivery]) -> None:
-        decoded = [_decode(delivery) for delivery in batch]
-        requests = [each for each in decoded if isinstance(each, Request)]
-
-        def hold(seconds: float) -> None:
-            """Keep the batch in hand while the database is away, as long as its channel lives."""
-            self.vitals.turned()
-            channel.broker.sleep(seconds)
-            channel.check()
-
-        self.vitals.in_hand = len(batch)
-        outcomes = iter(self._with_database(lambda: self._store.write(requests), hold))
-        results = [next(outcomes) if isinstance(each, Request) else each for each in decoded]
-        verdicts = [decide(result) for result in results]
-        settle(channel.raw, [(d.tag, v) for d, v in zip(batch, verdicts, strict=True)])
-        self.vitals.in_hand = 0
-        self._tell(batch, results, verdicts)
-
-    def _with_database(self, work: Callable[[], T], sleep: Callable[[float], None]) -> T:
-        def attempt(_progress: object) -> T:
-            result = work()
-            self._database_outage.over()
-            self.vitals.storing = True
-            return result
-
-        return persist(attempt, sleep=sleep, on_failure=self._lost_database)
-
-    def _prepare(self) -> None:
-        try:
-            migrate(self._store.open(), self._store.database)
-        except Transient:
-            self._store.close()
-            raise
-
-    def _lost_broker(self, error: Transient, wait: float) -> None:
-        self._broker_outage.failed(error, wait)
-
-    def _lost_database(self, error: Transient, wait: float) -> None:
-        self.vitals.storing = False
-        self._database_outage.failed(error, wait)
+    def _settle(self) -> None:
+        settle(self._channel.raw, self._unsettled)
+        self._unsettled.clear()
+        self._vitals.in_hand = 0
 
     def _on_message(
         self,
@@ -183,32 +140,27 @@ class Worker:
         # Only this here: pika takes any exception for a broken connection.
         self._arrived.append(Delivery(method.delivery_tag, properties, body))
 
+    def _on_cancel(self, _method: object) -> None:
+        # The queue was deleted, its leader moved, or an ack took too long.
+        self._channel.fail(Transient(f"{self._channel.broker.node} cancelled the consumer"))
+
     def _tell(
         self,
         batch: Sequence[Delivery],
         results: Sequence[Outcome | InvalidRequest],
         verdicts: Sequence[Verdict],
     ) -> None:
-        self.vitals.count(results)
-        if all(result is Outcome.SERVED for result in results) and not log.isEnabledFor(
-            logging.DEBUG
-        ):
+        if not log.isEnabledFor(logging.DEBUG) and all(r is Outcome.SERVED for r in results):
             return
         for delivery, result, verdict in zip(batch, results, verdicts, strict=True):
-            request = {"message_id": delivery.properties.message_id, "worker": self._name}
+            about = {"message_id": delivery.properties.message_id, "worker": self._name}
             if isinstance(verdict, Reject):
-                event(
-                    log,
-                    logging.WARNING,
-                    "request.dead_lettered",
-                    reason=verdict.reason,
-                    detail=verdict.detail,
-                    **request,
-                )
+                about |= {"reason": verdict.reason, "detail": verdict.detail}
+                event(log, logging.WARNING, "request.dead_lettered", **about)
             elif result is Outcome.REPEATED:
-                event(log, logging.INFO, "request.repeated", **request)
+                event(log, logging.INFO, "request.repeated", **about)
             else:
-                event(log, logging.DEBUG, "request.served", **request)
+                event(log, logging.DEBUG, "request.served", **about)
 
 
 def _decode(delivery: Delivery) -> Request | InvalidRequest:

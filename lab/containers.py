@@ -1,0 +1,168 @@
+"""The same servers as Docker containers: the newest releases, or a machine without packages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from lab.database import NAME, USER, DatabaseServer
+from lab.errors import LabError
+from lab.process import free_port
+from lab.rabbitmq import CONFIG, VIRTUAL_HOST, RabbitMQ
+
+RABBITMQ_IMAGE = "rabbitmq:4.3-management"
+DATABASE_IMAGE = "mysql:9.7"
+
+
+class Container:
+    """A container with a name, made when it is first started, and kept until ``remove``."""
+
+    def __init__(self, name: str, image: str, options: list[str]) -> None:
+        self.name = name
+        self._image = image
+        self._options = options
+
+    def start(self) -> None:
+        """Start it."""
+        if self._inspect("{{.Id}}"):
+            _docker("start", self.name)
+        else:
+            _docker("run", "--detach", "--name", self.name, *self._options, self._image)
+
+    def stop(self, timeout: float) -> None:
+        """End it gracefully."""
+        _docker("stop", "--time", f"{timeout:.0f}", self.name)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        _docker("kill", self.name)
+        _docker("wait", self.name)
+
+    def pause(self) -> None:
+        """Freeze it."""
+        _docker("pause", self.name)
+
+    def resume(self) -> None:
+        """Let it go on, if it is frozen."""
+        if self._inspect("{{.State.Paused}}") == "true":
+            _docker("unpause", self.name)
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._inspect("{{.State.Running}}") == "true"
+
+    def identity(self) -> str:
+        """Return its id and start time."""
+        return self._inspect("{{.Id}}@{{.State.StartedAt}}") or "none"
+
+    def last_words(self) -> str:
+        """Return the last lines of its log."""
+        result = subprocess.run(
+            ["docker", "logs", "--tail", "15", self.name],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return result.stdout + result.stderr
+
+    def remove(self) -> None:
+        """Remove it with its data."""
+        with contextlib.suppress(LabError):
+            _docker("rm", "--force", "--volumes", self.name)
+
+    def _inspect(self, template: str) -> str | None:
+        try:
+            return _docker("container", "inspect", "--format", template, self.name)
+        except LabError:
+            return None
+
+
+def available() -> bool:
+    """Whether a Docker daemon answers."""
+    if not shutil.which("docker"):
+        return False
+    return not subprocess.run(
+        ["docker", "info"],
+        capture_output=True,
+        check=False,
+    ).returncode
+
+
+def rabbitmq(folder: Path) -> RabbitMQ:
+    """Return a RabbitMQ container whose settings are in ``folder``."""
+    settings = _settings(folder / "rabbitmq-container.json", "port", "management_port")
+    config = folder.resolve() / "rabbitmq.conf"
+    config.write_text(
+        CONFIG.format(
+            address="0.0.0.0",
+            user=USER,
+            vhost=VIRTUAL_HOST,
+            password=settings["password"],
+            port=5672,
+            management_port=15672,
+        )
+    )
+    config.chmod(0o644)  # read by another user, in the container
+    container = Container(
+        f"turnwise-rabbitmq-{settings['name']}",
+        RABBITMQ_IMAGE,
+        [
+            "--hostname=rabbitmq",  # the data lie under it
+            f"--volume={config}:/etc/rabbitmq/rabbitmq.conf:ro",
+            f"--publish=127.0.0.1:{settings['port']}:5672",
+            f"--publish=127.0.0.1:{settings['management_port']}:15672",
+        ],
+    )
+    return RabbitMQ(container, settings["port"], settings["management_port"], settings["password"])
+
+
+def database(folder: Path) -> DatabaseServer:
+    """Return a MySQL container whose settings are in ``folder``."""
+    settings = _settings(folder / "database-container.json", "port")
+    # A file: on the command line, everybody on the machine could read the password.
+    secret = folder / "database-container.env"
+    secret.touch(mode=0o600)
+    secret.write_text(
+        f"MYSQL_ROOT_PASSWORD={settings['password']}\nMYSQL_USER={USER}\n"
+        f"MYSQL_PASSWORD={settings['password']}\nMYSQL_DATABASE={NAME}\n"
+    )
+    initial = folder.resolve() / "initial.sql"
+    initial.write_text(f"GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n")
+    container = Container(
+        f"turnwise-database-{settings['name']}",
+        DATABASE_IMAGE,
+        [
+            f"--publish=127.0.0.1:{settings['port']}:3306",
+            f"--volume={initial}:/docker-entrypoint-initdb.d/initial.sql:ro",
+            f"--env-file={secret}",
+        ],
+    )
+    return DatabaseServer(container, settings["port"], settings["password"])
+
+
+def _settings(file: Path, *ports: str) -> dict[str, Any]:
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values: dict[str, Any] = {name: free_port() for name in ports}
+        values |= {"password": secrets.token_urlsafe(18), "name": secrets.token_hex(4)}
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(values))
+    return dict(json.loads(file.read_text()))
+
+
+def _docker(*words: str) -> str:
+    result = subprocess.run(
+        ["docker", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        # Not the command: it may hold a password.
+        raise LabError(f"docker {words[0]}: {result.stderr.strip()}")
+    return result.stdout.strip()

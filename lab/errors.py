@@ -1,0 +1,9 @@
+"""What can go wrong in the lab itself."""
+
+from turnwise.errors import ExitCode, TurnwiseError
+
+
+class LabError(TurnwiseError):
+    """The lab cannot do that."""
+
+    exit_code = ExitCode.CONFIG

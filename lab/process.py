@@ -1,0 +1,199 @@
+"""Processes of the lab: started, watched, stopped, and never mistaken for another one's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from lab.errors import LabError
+
+
+class Runner(Protocol):
+    """Something that runs a server: a process, or a container."""
+
+    def start(self) -> None:
+        """Start it; it need not be ready yet."""
+
+    def stop(self, timeout: float) -> None:
+        """End it gracefully, and wait for that."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL, and wait for that."""
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP)."""
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+
+    def identity(self) -> str:
+        """Return something that changes when it is started anew: a pid with its start time."""
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+
+
+class Process:
+    """A program in the background, with a log and a note of who it is beside its files.
+
+    attached: it dies with us, whatever happens to us. Otherwise it goes on, and another Process
+    with the same folder and name finds it again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        *,
+        attached: bool = True,
+    ) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._note = folder / f"{name}.pid"
+        self._command = [str(word) for word in command]
+        self._environment = {**os.environ, **(environment or {})}
+        self._attached = attached
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it. Raises LabError if it runs already."""
+        if self.alive():
+            raise LabError(f"{self.name} runs already (process {self.pid})")
+        # The kernel sends the signal when the thread that started it ends: start it from the main
+        # thread.
+        tie = ["setpriv", "--pdeathsig", "KILL", "--"] if self._attached else []
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [*tie, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        pid = self._child.pid
+        self._note.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, as long as it is the one that was started."""
+        try:
+            note = json.loads(self._note.read_text())
+        except (OSError, ValueError):
+            return None
+        pid = int(note["pid"])
+        return pid if _start_time(pid) == note["started"] else None
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        if self._child is not None:
+            return self._child.poll() is None
+        return self.pid is not None
+
+    def identity(self) -> str:
+        """Return pid and start time."""
+        pid = self.pid
+        return f"{pid}@{_start_time(pid)}" if pid else "none"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if pid := self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait for its end. Its exit code, as subprocess gives it, if it is a child of ours."""
+        if self._child is not None:
+            return self._child.wait(timeout)
+        pid = self.pid
+        if pid is None:
+            return None
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        with os.fdopen(descriptor):
+            if not select.select([descriptor], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.name, timeout)
+        return None
+
+    def stop(self, timeout: float) -> None:
+        """SIGTERM, and SIGKILL if that is not enough in time."""
+        self.signal(signal.SIGTERM)
+        try:
+            self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.signal(signal.SIGKILL)
+        self.wait(10)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
+    def last_words(self) -> str:
+        """Return the last lines of its log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        return ""
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(
+    condition: Callable[[], object], what: str, timeout: float, runner: Runner | None = None
+) -> None:
+    """Look until the condition holds. Raises LabError when it does not, or the server died."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if runner is not None and not runner.alive():
+            raise LabError(f"{what}: it ended. Its last words:\n{runner.last_words()}")
+        if time.monotonic() > deadline:
+            words = f" Its last words:\n{runner.last_words()}" if runner else ""
+            raise LabError(f"{what}: not within {timeout:.0f} s.{words}")
+        time.sleep(0.02)
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens on a loopback port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _start_time(pid: int) -> str | None:
+    """Return when a process was started, in clock ticks since boot; None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name in parentheses may hold anything; state is the field after it.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,185 @@
+"""A RabbitMQ of one's own: on loopback, with a generated password, and its management API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lab.errors import LabError
+from lab.packages import Programs
+from lab.process import Process, Runner, answers, free_port, wait_until
+
+USER = "lab"
+VIRTUAL_HOST = "turnwise"
+START_TIMEOUT = 120.0
+STOP_TIMEOUT = 30.0
+
+CONFIG = """\
+listeners.tcp.default = {address}:{port}
+management.tcp.ip = {address}
+management.tcp.port = {management_port}
+default_user = {user}
+default_pass = {password}
+default_vhost = {vhost}
+# The management figures are a second old at most.
+collect_statistics_interval = 1000
+# What is left to the rest of the machine.
+vm_memory_high_watermark.absolute = 1GB
+disk_free_limit.absolute = 100MB
+"""
+
+
+class RabbitMQ:
+    """A server that can be started, ended in every way, and asked about itself."""
+
+    def __init__(self, runner: Runner, port: int, management_port: int, password: str) -> None:
+        self.runner = runner
+        self.port = port
+        self.management_port = management_port
+        self.password = password
+
+    def url(self, vhost: str = VIRTUAL_HOST, port: int | None = None) -> str:
+        """Return AMQP_URL; through a proxy with its ``port``."""
+        host = f"127.0.0.1:{port or self.port}"
+        return f"amqp://{USER}:{self.password}@{host}/{quote(vhost, safe='')}"
+
+    @property
+    def management_url(self) -> str:
+        """Where the management UI is."""
+        return f"http://127.0.0.1:{self.management_port}/"
+
+    def start(self) -> None:
+        """Start it and wait until it serves."""
+        self.runner.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it serves, management API included."""
+        wait_until(
+            lambda: answers(self.port) and self._overview(),
+            "RabbitMQ starts",
+            START_TIMEOUT,
+            self.runner,
+        )
+
+    def stop(self) -> None:
+        """End it gracefully."""
+        self.runner.stop(STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.runner.kill()
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """Call the management API: ``api("GET", "queues", ...)``. Raises LabError on an error."""
+        token = base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+        request = urllib.request.Request(  # noqa: S310 - http, on loopback
+            f"{self.management_url}api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise LabError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+        except OSError as error:
+            raise LabError(f"{method} {path}: {error}") from error
+        return json.loads(text) if text else None
+
+    def make_vhost(self, name: str) -> None:
+        """Make a virtual host that the lab's user may use."""
+        self.api("PUT", f"vhosts/{quote(name, safe='')}", {})
+        self.grant(USER, name)
+
+    def grant(
+        self, user: str, vhost: str, configure: str = ".*", write: str = ".*", read: str = ".*"
+    ) -> None:
+        """Give a user permissions, as regular expressions of resource names."""
+        self.api(
+            "PUT",
+            f"permissions/{quote(vhost, safe='')}/{quote(user, safe='')}",
+            {"configure": configure, "write": write, "read": read},
+        )
+
+    def remove_vhost(self, name: str) -> None:
+        """Remove a virtual host with all that is in it."""
+        self.api("DELETE", f"vhosts/{quote(name, safe='')}")
+
+    def version(self) -> str:
+        """Return the version."""
+        return str(self.api("GET", "overview")["rabbitmq_version"])
+
+    def _overview(self) -> bool:
+        try:
+            self.api("GET", "overview")
+        except LabError:
+            return False
+        return True
+
+
+def private(folder: Path, programs: Programs, *, attached: bool = True) -> tuple[RabbitMQ, Process]:
+    """Return a RabbitMQ that keeps everything in ``folder``, and its name server (epmd).
+
+    A folder that was used before brings its ports, its password and its data. The name server is
+    to be started first: Erlang would start one that outlives us.
+    """
+    base = folder.resolve() / "rabbitmq"
+    if " " in str(base):
+        raise LabError(f"RabbitMQ's scripts do not stand the space in {base}; use --folder")
+    settings_file = base / "settings.json"
+    if settings_file.exists():
+        settings = json.loads(settings_file.read_text())
+    else:
+        base.mkdir(parents=True, mode=0o700)
+        settings = {
+            "port": free_port(),
+            "management_port": free_port(),
+            "distribution_port": free_port(),
+            "epmd_port": free_port(),
+            "password": secrets.token_urlsafe(18),
+        }
+        settings_file.write_text(json.dumps(settings))
+        settings_file.chmod(0o600)
+    config = base / "rabbitmq.conf"
+    config.touch(mode=0o600)
+    config.write_text(CONFIG.format(address="127.0.0.1", user=USER, vhost=VIRTUAL_HOST, **settings))
+    plugins = base / "enabled_plugins"
+    plugins.write_text("[rabbitmq_management].\n")
+    environment = {
+        **programs.environment(),
+        "PATH": f"{programs.erlang}:/usr/sbin:/usr/bin:/sbin:/bin",
+        # The cookie, generated by Erlang, lies in HOME.
+        "HOME": str(base),
+        "ERL_EPMD_PORT": str(settings["epmd_port"]),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODENAME": "turnwise@localhost",
+        "RABBITMQ_DIST_PORT": str(settings["distribution_port"]),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        "RABBITMQ_CONFIG_FILE": str(config),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(base / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+        "RABBITMQ_MNESIA_BASE": str(base / "data"),
+        "RABBITMQ_LOG_BASE": str(base / "log"),
+        # The script then becomes the server, instead of waiting for it: one process to signal.
+        "RUNNING_UNDER_SYSTEMD": "true",
+    }
+    epmd = Process(
+        "epmd",
+        base,
+        [programs.erlang / "epmd", "-port", str(settings["epmd_port"]), "-address", "127.0.0.1"],
+        environment,
+        attached=attached,
+    )
+    runner = Process("rabbitmq", base, [programs.rabbitmq_server], environment, attached=attached)
+    server = RabbitMQ(runner, settings["port"], settings["management_port"], settings["password"])
+    return server, epmd

@@ -1,0 +1,55 @@
+"""Real servers for the tests that need them, and a pipeline of its own for each such test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from lab.errors import LabError
+from lab.servers import DEFAULT_FOLDER, Servers
+from tests.pipeline import Pipeline
+
+# A shared machine is slow at times; that is no failure.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--containers",
+        action="store_true",
+        help="Use RabbitMQ and MySQL of the newest releases, in Docker containers.",
+    )
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    """Private servers for the whole run."""
+    folder = DEFAULT_FOLDER / f"test-{os.getpid()}"
+    try:
+        servers = Servers(
+            folder,
+            DEFAULT_FOLDER / "packages",
+            in_containers=request.config.getoption("--containers"),
+        )
+        servers.start()
+    except LabError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no servers: {error}")
+    yield servers
+    servers.remove()
+
+
+@pytest.fixture
+def pipeline(servers: Servers, tmp_path: Path) -> Iterator[Pipeline]:
+    """A vhost and a schema of the test's own."""
+    with Pipeline(servers, f"test-{uuid.uuid4().hex[:12]}", tmp_path) as pipeline:
+        yield pipeline

@@ -1,0 +1,237 @@
+"""What a test does with the pipeline: start its real commands, break things, look at the table."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pika
+
+from lab.process import Process, wait_until
+from lab.proxy import Proxy
+from lab.servers import Servers
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Row:
+    client: str
+    counter: int
+    message: str
+    sent_at: datetime
+    served_at: datetime
+    served_by: str
+    deliveries: int
+
+
+class Pipeline:
+    """One vhost, one schema, and the processes that use them; all gone at the end."""
+
+    def __init__(self, servers: Servers, name: str, folder: Path) -> None:
+        self.servers = servers
+        self.name = name
+        self.folder = folder
+        self.outbox = folder / "outbox.db"
+        self.amqp_url = servers.rabbitmq.url(name)
+        self.mysql_url = servers.database.url(name)
+        self._exit = contextlib.ExitStack()
+        self._processes: list[Process] = []
+
+    def __enter__(self) -> Self:
+        self.servers.start()  # a test before may have left one down
+        self.servers.rabbitmq.make_vhost(self.name)
+        self.servers.database.query(f"CREATE DATABASE `{self.name}`")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.kill()
+        self._exit.close()
+        if kind is not None:
+            for process in self._processes:
+                print(f"--- {process.name}\n{process.log.read_text()}")
+        self.servers.start()
+        self.servers.rabbitmq.remove_vhost(self.name)
+        self.servers.database.query(f"DROP DATABASE `{self.name}`")
+
+    # -- the commands
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "AMQP_URL": self.amqp_url,
+            "MYSQL_URL": self.mysql_url,
+            "PRODUCER_OUTBOX": str(self.outbox),
+            "PRODUCER_CLIENT": "client",
+            "LOG_FORMAT": "json",
+            **more,
+        }
+
+    def start(self, name: str, *command: str, **environment: str) -> Process:
+        """Start a command in the background, with its log in a file called after ``name``."""
+        process = Process(
+            name,
+            self.folder,
+            [BIN / command[0], *command[1:]],
+            self.environment(**environment),
+        )
+        process.start()
+        self._processes.append(process)
+        return process
+
+    def worker(self, name: str, *options: str, **environment: str) -> Process:
+        """Start a worker and wait until it consumes."""
+        worker = self.start(name, "worker", "run", "--name", name, *options, **environment)
+        self.wait_event(worker, "worker.consuming")
+        return worker
+
+    def run(
+        self, *command: str, stdin: str | bytes = "", code: int = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, which must have this exit code."""
+        result = subprocess.run(
+            [BIN / command[0], *command[1:]],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            env={**os.environ, **self.environment(**environment)},
+            timeout=100,
+            check=False,
+        )
+        done = subprocess.CompletedProcess(
+            result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
+        )
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def send(self, *messages: str) -> str:
+        """Send messages; return the client's name."""
+        self.run("producer", "send", "--stdin", stdin="".join(f"{m}\n" for m in messages))
+        return self.client()
+
+    def send_counted(self, count: int) -> str:
+        """Send messages m1, m2, ...; return the client's name."""
+        return self.send(*(f"m{i}" for i in range(1, count + 1)))
+
+    def client(self) -> str:
+        return str(self.status()["client"])
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.run("producer", "status", "--json").stdout))
+
+    # -- what happened
+
+    def events(self, process: Process) -> list[dict[str, Any]]:
+        lines = process.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def wait_event(self, process: Process, event: str, times: int = 1, timeout: float = 60) -> None:
+        def seen() -> bool:
+            return len([e for e in self.events(process) if e["event"] == event]) >= times
+
+        wait_until(seen, f"{process.name}: {event}", timeout, process)
+
+    def rows(self) -> list[Row]:
+        """All rows, in the order they were served."""
+        rows = self.servers.database.query(
+            "SELECT client, counter, message, sent_at, served_at, served_by, deliveries"
+            " FROM requests ORDER BY served_at, client, counter",
+            name=self.name,
+        )
+        return [Row(*row) for row in rows]
+
+    def served(self) -> int:
+        query = "SELECT COUNT(*) FROM requests"
+        return int(self.servers.database.query(query, name=self.name)[0][0])
+
+    def wait_served(self, count: int, timeout: float = 60) -> list[Row]:
+        """Wait until so many rows are there, and return them."""
+        self.wait(lambda: self.served() >= count, f"{count} rows", timeout)
+        return self.rows()
+
+    def wait(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
+        wait_until(condition, what, timeout)
+
+    def assert_exactly_once(self, client: str, count: int) -> list[Row]:
+        """The rows are 1 ... count of this client, each once."""
+        rows = self.rows()
+        assert sorted((row.client, row.counter) for row in rows) == [
+            (client, counter) for counter in range(1, count + 1)
+        ]
+        return rows
+
+    # -- the broker's side
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        return self.servers.rabbitmq.api(method, path, body)
+
+    def queue(self, name: str = "requests") -> dict[str, Any]:
+        return dict(self.api("GET", f"queues/{self.name}/{name}"))
+
+    def messages(self, name: str = "requests") -> int | None:
+        """How many messages a queue holds, ready and unacked, as of a second ago."""
+        return self.queue(name).get("messages")
+
+    def wait_all_settled(self) -> None:
+        """Wait until nothing is ready and nothing is in hand."""
+        self.wait(lambda: self.messages() == 0, "an empty queue")
+
+    def wait_writing(self, workers: int = 1) -> None:
+        """Wait until so many workers have a request in hand and are writing it."""
+        query = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND info LIKE %s"
+        values = (self.name, "INSERT INTO requests%")
+        self.wait(
+            lambda: bool(self.servers.database.query(query, *values) == [(workers,)]),
+            f"{workers} writing",
+        )
+
+    def ready(self, name: str = "requests") -> int:
+        """How many messages a queue has ready for delivery, as the queue itself says."""
+        with self.channel() as channel:
+            frame = channel.queue_declare(name, passive=True)
+        return int(frame.method.message_count)
+
+    def publish(self, body: bytes, **properties: Any) -> None:
+        """Publish as another client would, and wait for the confirm."""
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            channel.basic_publish(
+                "requests", "requests", body, pika.BasicProperties(**properties), mandatory=True
+            )
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[Any]:
+        """Another AMQP client than ours: pika's blocking one."""
+        with pika.BlockingConnection(pika.URLParameters(self.amqp_url)) as connection:
+            yield connection.channel()
+
+    def proxy(self, target: int, port: int = 0) -> Proxy:
+        return self._exit.enter_context(Proxy(target, port))
+
+    def broker_proxy(self, port: int = 0) -> tuple[Proxy, str]:
+        """A proxy before the broker, and the AMQP_URL through it."""
+        proxy = self.proxy(self.servers.rabbitmq.port, port)
+        return proxy, self.servers.rabbitmq.url(self.name, proxy.port)
+
+    def database_proxy(self) -> tuple[Proxy, str]:
+        """A proxy before the database, and the MYSQL_URL through it."""
+        proxy = self.proxy(self.servers.database.port)
+        return proxy, self.servers.database.url(self.name, proxy.port)
+
+
+def alternation(names: Sequence[str]) -> float:
+    """The share of neighbours that differ."""
+    pairs = list(itertools.pairwise(names))
+    return sum(a != b for a, b in pairs) / len(pairs)

@@ -1,0 +1,132 @@
+"""The request on the wire: what it is, and that nothing else passes for one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika import BasicProperties
+
+from tests.malformed import MALFORMED, VALID
+from turnwise.errors import InvalidRequest
+from turnwise.message import MAX_BODY_BYTES, MAX_COUNTER, MAX_MESSAGE_BYTES, Request
+
+requests = st.builds(
+    Request,
+    client=st.text("ABCXYZabcxyz0189._-", min_size=1, max_size=64),
+    counter=st.integers(1, MAX_COUNTER),
+    message=st.text(st.characters(exclude_categories=["Cs"]), max_size=4000),
+    sent_at=st.datetimes(
+        datetime(1970, 1, 1),  # noqa: DTZ001
+        datetime(9999, 12, 31),  # noqa: DTZ001
+        timezones=st.just(UTC),
+    ),
+)
+
+
+@given(requests)
+def test_decoding_gives_back_what_was_encoded(request: Request) -> None:
+    assert Request.decode(request.encode(), request.properties()) == request
+
+
+@given(st.binary())
+def test_no_bytes_make_decoding_raise_anything_but_its_own_error(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        Request.decode(body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "client": json_values,
+            "counter": json_values,
+            "message": json_values,
+            "sent_at": json_values,
+            "extra": json_values,
+        },
+    )
+)
+def test_no_json_makes_decoding_raise_anything_but_its_own_error(fields: dict[str, Any]) -> None:
+    # A well-formed time is too unlikely for this to be a request by chance.
+    with pytest.raises(InvalidRequest):
+        Request.decode(json.dumps(fields).encode())
+
+
+@given(requests, st.data())
+def test_a_flipped_bit_is_refused_or_read_as_another_request(
+    request: Request, data: st.DataObject
+) -> None:
+    body = bytearray(request.encode())
+    position = data.draw(st.integers(0, len(body) - 1))
+    body[position] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        decoded = Request.decode(bytes(body))
+    except InvalidRequest:
+        return
+    assert decoded != request
+
+
+@pytest.mark.parametrize(("name", "body", "field"), MALFORMED, ids=[m[0] for m in MALFORMED])
+def test_malformed_bodies_are_refused_by_the_field_that_is_wrong(
+    name: str, body: bytes, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Request.decode(body)
+    assert caught.value.field == field, f"{name}: {caught.value}"
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "sent_at",
+    ["2026-01-31T23:59:59Z", "2026-01-31T23:59:59.5Z", "2024-02-29T00:00:00.000001Z"],
+)
+def test_other_clients_may_write_fewer_digits_of_a_second(sent_at: str) -> None:
+    body = json.dumps(VALID | {"sent_at": sent_at}).encode()
+    assert Request.decode(body).sent_at.tzinfo == UTC
+
+
+def test_the_largest_message_fits_however_json_writes_it() -> None:
+    for message in ("\x01" * MAX_MESSAGE_BYTES, "é" * (MAX_MESSAGE_BYTES // 2), "😀" * 4096):
+        request = Request("c" * 64, MAX_COUNTER, message, datetime.now(UTC))
+        escaped = json.dumps(json.loads(request.encode())).encode()
+        assert len(escaped) <= MAX_BODY_BYTES
+        assert Request.decode(escaped).message == message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("content_type", "text/plain"),
+        ("content_encoding", "gzip"),
+        ("type", "response"),
+        ("message_id", "client/8"),
+    ],
+)
+def test_properties_must_not_contradict_the_body(name: str, value: str) -> None:
+    body = json.dumps(VALID).encode()
+    Request.decode(body, BasicProperties())
+    with pytest.raises(InvalidRequest) as caught:
+        Request.decode(body, BasicProperties(**{name: value}))
+    assert caught.value.field == name
+
+
+def test_the_properties_are_what_amqp_means_by_them() -> None:
+    sent_at = datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    properties = Request("alice", 7, "hello", sent_at).properties()
+    assert properties.message_id == "alice/7"
+    assert properties.delivery_mode == 2  # persistent
+    assert properties.timestamp == 1769903999  # whole seconds
+    assert properties.content_type == "application/json"

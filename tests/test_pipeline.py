@@ -1,0 +1,109 @@
+"""The whole way, with real processes: turns, backlog, resume, exactly once."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.pipeline import Pipeline, alternation
+
+
+def test_two_workers_take_turns_when_the_client_paces_itself(pipeline: Pipeline) -> None:
+    pipeline.worker("worker-1")
+    pipeline.worker("worker-2")
+    pipeline.run("producer", "send", "hello", "--count", "400", "--quantum", "50ms")
+    pipeline.wait_served(400)
+    rows = pipeline.assert_exactly_once(pipeline.client(), 400)
+    assert [row.counter for row in rows] == list(range(1, 401))
+    assert alternation([row.served_by for row in rows]) == 1.0
+
+
+def test_two_workers_share_a_backlog_evenly(pipeline: Pipeline) -> None:
+    # Both are there before there is anything to take: held at the table, not yet in the turn.
+    pipeline.run("worker", "migrate")
+    workers = [pipeline.worker("worker-1"), pipeline.worker("worker-2")]
+    for worker in workers:
+        worker.pause()
+    client = pipeline.send_counted(5000)
+    for worker in workers:
+        worker.resume()
+    pipeline.wait_served(5000)
+    rows = pipeline.assert_exactly_once(client, 5000)
+    names = [row.served_by for row in rows]
+    assert 0.48 <= names.count("worker-1") / len(names) <= 0.52
+    assert alternation(names) > 0.95
+
+
+def test_a_backlog_outlives_the_broker(pipeline: Pipeline) -> None:
+    pipeline.run("worker", "migrate")
+    client = pipeline.send_counted(1000)
+    pipeline.servers.rabbitmq.kill()
+    pipeline.servers.rabbitmq.start()
+    pipeline.worker("worker-1")
+    pipeline.worker("worker-2")
+    pipeline.wait_served(1000)
+    pipeline.assert_exactly_once(client, 1000)
+
+
+def test_serving_resumes_at_the_request_that_was_in_hand(pipeline: Pipeline) -> None:
+    proxy, through_proxy = pipeline.broker_proxy()
+    worker = pipeline.worker("worker-1", AMQP_URL=through_proxy)
+    client = pipeline.send_counted(3)
+    pipeline.wait_served(3)
+    with pipeline.servers.database.connect(pipeline.name) as table:
+        # Request 4 gets as far as the table, and no further.
+        table.execute("LOCK TABLES requests WRITE")
+        pipeline.send(*(f"m{i}" for i in range(4, 11)))
+        pipeline.wait_writing()
+        assert proxy.cut() == 1
+        table.execute("UNLOCK TABLES")
+    pipeline.wait_served(10)
+    rows = pipeline.assert_exactly_once(client, 10)
+    assert [row.counter for row in rows] == list(range(1, 11))
+    pipeline.wait_event(worker, "worker.consuming", times=2)
+
+
+def test_a_worker_killed_between_commit_and_ack_repeats_nothing(pipeline: Pipeline) -> None:
+    proxy, through_proxy = pipeline.broker_proxy()
+    worker = pipeline.worker("worker-1", AMQP_URL=through_proxy)
+    proxy.hold(proxy.up)  # whatever the worker says from now on, the broker does not hear
+    client = pipeline.send("hello")
+    pipeline.wait_served(1)
+    pipeline.wait(lambda: proxy.up.withheld > 0, "the ack is on its way")
+    worker.kill()
+    proxy.cut()
+    other = pipeline.worker("worker-2")
+    pipeline.wait_event(other, "request.repeated")
+    pipeline.wait_all_settled()
+    [row] = pipeline.assert_exactly_once(client, 1)
+    assert (row.served_by, row.deliveries) == ("worker-1", 2)
+
+
+def test_a_worker_asked_to_stop_in_mid_commit_finishes_and_acks(pipeline: Pipeline) -> None:
+    worker = pipeline.worker("worker-1")
+    with pipeline.servers.database.connect(pipeline.name) as table:
+        table.execute("LOCK TABLES requests WRITE")
+        client = pipeline.send_counted(2)
+        pipeline.wait_writing()
+        worker.signal(signal.SIGTERM)
+        table.execute("UNLOCK TABLES")
+    assert worker.wait(10) == 0
+    pipeline.wait(lambda: pipeline.ready() == 1, "the second one is back")
+    [row] = pipeline.rows()
+    assert (row.client, row.counter, row.deliveries) == (client, 1, 1)
+
+
+def test_a_stopped_worker_finishes_what_is_in_hand_and_leaves_the_rest(pipeline: Pipeline) -> None:
+    worker = pipeline.worker("worker-1", "--prefetch", "50")
+    with pipeline.servers.database.connect(pipeline.name) as table:
+        table.execute("LOCK TABLES requests WRITE")
+        pipeline.send_counted(200)
+        pipeline.wait_writing()
+        worker.signal(signal.SIGTERM)
+        table.execute("UNLOCK TABLES")
+    assert worker.wait(10) == 0
+    assert pipeline.served() < 200
+    pipeline.worker("worker-2")
+    rows = pipeline.wait_served(200)
+    assert [row.counter for row in rows] == list(range(1, 201))
+    assert {row.deliveries for row in rows} == {1}
+    assert pipeline.queue("requests.dead").get("messages", 0) == 0

@@ -1,0 +1,112 @@
+"""A replica's life: able to store first, then a consumer; and again, whatever goes away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel, Node
+from turnwise.database import TIMEOUT
+from turnwise.errors import Stopped, Transient
+from turnwise.log import Outage, event
+from turnwise.loop import Loop
+from turnwise.message import Request
+from turnwise.retry import persist
+from turnwise.topology import Topology
+from worker.consumer import FINISH_TIMEOUT, Consumer
+from worker.schema import migrate
+from worker.store import Outcome, Store
+from worker.vitals import Vitals
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SHUTDOWN_BUDGET = FINISH_TIMEOUT + 2 * TIMEOUT + 2 * CLOSE_TIMEOUT
+"""Seconds from SIGTERM to the end at worst: the last batch meets a hung database (sent, then
+answered, each within its timeout), then a broker that closes neither channel nor connection."""
+
+
+class Replica:
+    """Serves as ``name``: its consumer tag, its ``served_by``, and its name in the logs."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        nodes: Sequence[Node],
+        topology: Topology,
+        store: Store,
+        name: str,
+        prefetch: int,
+    ) -> None:
+        self.vitals = Vitals()
+        self._loop = loop
+        self._nodes = nodes
+        self._topology = topology
+        self._store = store
+        self._name = name
+        self._prefetch = prefetch
+        self._broker_outage = Outage(log, "broker")
+        self._database_outage = Outage(log, "database")
+
+    def run(self) -> None:
+        """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
+        event(log, logging.INFO, "worker.started", worker=self._name, prefetch=self._prefetch)
+        try:
+            persist(self._session, sleep=self._loop.sleep, on_failure=self._broker_outage.failed)
+        except Stopped:
+            pass
+        finally:
+            self._store.close()
+        event(log, logging.INFO, "worker.stopped", worker=self._name, served=self.vitals.served)
+
+    def _session(self, progress: Callable[[], None]) -> None:
+        # Able to store first: a request that is handed out while the database is away can only be
+        # held, and each connection lost meanwhile counts against its delivery limit.
+        self._with_database(self._prepare, self._loop.sleep)
+        with Broker.connect(self._loop, self._nodes, f"worker {self._name}") as broker:
+            self._topology.declare(broker)
+            channel = broker.channel()
+
+            def store(requests: Sequence[Request]) -> list[Outcome]:
+                return self._with_database(
+                    lambda: self._store.write(requests), lambda wait: self._hold(channel, wait)
+                )
+
+            consumer = Consumer(
+                channel, self._topology.queue, self._name, self._prefetch, store, self.vitals
+            )
+            self._broker_outage.over()
+            event(log, logging.INFO, "worker.consuming", worker=self._name)
+            self.vitals.consuming = True
+            try:
+                consumer.serve(progress)
+            finally:
+                self.vitals.consuming = False
+
+    def _hold(self, channel: Channel, seconds: float) -> None:
+        """Keep in hand what cannot be stored now, as long as its channel lives."""
+        self.vitals.turned()
+        channel.broker.sleep(seconds)
+        channel.check()
+
+    def _with_database(self, work: Callable[[], T], sleep: Callable[[float], None]) -> T:
+        def attempt(_progress: object) -> T:
+            result = work()
+            self._database_outage.over()
+            self.vitals.storing = True
+            return result
+
+        return persist(attempt, sleep=sleep, on_failure=self._lost_database)
+
+    def _lost_database(self, error: Transient, wait: float) -> None:
+        self.vitals.storing = False
+        self._database_outage.failed(error, wait)
+
+    def _prepare(self) -> None:
+        try:
+            migrate(self._store.open(), self._store.database)
+        except Transient:
+            self._store.close()
+            raise
