@@ -13,7 +13,7 @@ from typing import Any
 from lab.database import NAME, USER, DatabaseServer
 from lab.errors import LabError
 from lab.process import free_port
-from lab.rabbitmq import CONFIG, VIRTUAL_HOST, RabbitMQ
+from lab.rabbitmq import ADVANCED_CONFIG, CONFIG, VIRTUAL_HOST, RabbitMQ
 
 RABBITMQ_IMAGE = "rabbitmq:4.3-management"
 DATABASE_IMAGE = "mysql:9.7"
@@ -107,13 +107,17 @@ def rabbitmq(folder: Path) -> RabbitMQ:
             management_port=15672,
         )
     )
-    config.chmod(0o644)  # read by another user, in the container
+    advanced = folder.resolve() / "advanced.config"
+    advanced.write_text(ADVANCED_CONFIG)
+    for file in (config, advanced):
+        file.chmod(0o644)  # read by another user, in the container
     container = Container(
         f"turnwise-rabbitmq-{settings['name']}",
         RABBITMQ_IMAGE,
         [
             "--hostname=rabbitmq",  # the data lie under it
             f"--volume={config}:/etc/rabbitmq/rabbitmq.conf:ro",
+            f"--volume={advanced}:/etc/rabbitmq/advanced.config:ro",
             f"--publish=127.0.0.1:{settings['port']}:5672",
             f"--publish=127.0.0.1:{settings['management_port']}:15672",
         ],

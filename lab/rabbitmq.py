@@ -34,6 +34,11 @@ vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 100MB
 """
 
+ADVANCED_CONFIG = """\
+%% Quorum queues tell their figures twice a second, not every five seconds.
+[{rabbit, [{quorum_tick_interval, 500}]}].
+"""
+
 
 class RabbitMQ:
     """A server that can be started, ended in every way, and asked about itself."""
@@ -154,6 +159,8 @@ def private(folder: Path, programs: Programs, *, attached: bool = True) -> tuple
     config.write_text(CONFIG.format(address="127.0.0.1", user=USER, vhost=VIRTUAL_HOST, **settings))
     plugins = base / "enabled_plugins"
     plugins.write_text("[rabbitmq_management].\n")
+    advanced = base / "advanced.config"
+    advanced.write_text(ADVANCED_CONFIG)
     environment = {
         **programs.environment(),
         "PATH": f"{programs.erlang}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -166,7 +173,7 @@ def private(folder: Path, programs: Programs, *, attached: bool = True) -> tuple
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "RABBITMQ_CONFIG_FILE": str(config),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": str(base / "advanced.config"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(advanced),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
         "RABBITMQ_MNESIA_BASE": str(base / "data"),
         "RABBITMQ_LOG_BASE": str(base / "log"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,3 +53,15 @@ def pipeline(servers: Servers, tmp_path: Path) -> Iterator[Pipeline]:
     """A vhost and a schema of the test's own."""
     with Pipeline(servers, f"test-{uuid.uuid4().hex[:12]}", tmp_path) as pipeline:
         yield pipeline
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the processes of a failed test said."""
+    report = yield
+    pipeline = item.funcargs.get("pipeline")
+    if call.when == "call" and report.failed and isinstance(pipeline, Pipeline):
+        report.sections.append(("Processes", pipeline.logs()))
+    return report

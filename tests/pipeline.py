@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pika
@@ -54,15 +53,10 @@ class Pipeline:
         self.servers.database.query(f"CREATE DATABASE `{self.name}`")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()
         self._exit.close()
-        if kind is not None:
-            for process in self._processes:
-                print(f"--- {process.name}\n{process.log.read_text()}")
         self.servers.start()
         self.servers.rabbitmq.remove_vhost(self.name)
         self.servers.database.query(f"DROP DATABASE `{self.name}`")
@@ -101,20 +95,10 @@ class Pipeline:
         self, *command: str, stdin: str | bytes = "", code: int = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, which must have this exit code."""
-        result = subprocess.run(
-            [BIN / command[0], *command[1:]],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            env={**os.environ, **self.environment(**environment)},
-            timeout=100,
-            check=False,
-        )
-        done = subprocess.CompletedProcess(
-            result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
-        )
-        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+        result = run(*command, stdin=stdin, **self.environment(**environment))
+        assert result.returncode == code, f"{command}: {result}"
+        assert "Traceback" not in result.stderr
+        return result
 
     def send(self, *messages: str) -> str:
         """Send messages; return the client's name."""
@@ -171,6 +155,10 @@ class Pipeline:
             (client, counter) for counter in range(1, count + 1)
         ]
         return rows
+
+    def logs(self) -> str:
+        """What the processes said, for the report of a failure."""
+        return "\n".join(f"{p.name}:\n{p.log.read_text()[-5000:]}" for p in self._processes)
 
     # -- the broker's side
 
@@ -229,6 +217,23 @@ class Pipeline:
         """A proxy before the database, and the MYSQL_URL through it."""
         proxy = self.proxy(self.servers.database.port)
         return proxy, self.servers.database.url(self.name, proxy.port)
+
+
+def run(
+    *command: str, stdin: str | bytes = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands to its end."""
+    result = subprocess.run(
+        [BIN / command[0], *command[1:]],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=100,
+        check=False,
+    )
+    return subprocess.CompletedProcess(
+        result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
+    )
 
 
 def alternation(names: Sequence[str]) -> float:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pika
 from pika import frame, spec
 from pika.adapters.select_connection import SelectConnection
-from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import AMQPError, AMQPHeartbeatTimeout, ChannelClosedByBroker
 
@@ -57,9 +57,9 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self}>"
 
-    def parameters(self, connection_name: str) -> pika.ConnectionParameters:
+    def parameters(self, connection_name: str) -> _Parameters:
         """What pika wants to know. The management UI shows ``connection_name``."""
-        return pika.ConnectionParameters(
+        return _Parameters(
             host=self.host,
             port=self.port,
             virtual_host=self.virtual_host,
@@ -136,28 +136,37 @@ def _tls(options: dict[str, str], host: str) -> pika.SSLOptions:
     return pika.SSLOptions(context, options.pop("server_name_indication", host))
 
 
+class _Parameters(pika.ConnectionParameters):
+    """Carries the broker's reason for closing out of a connection that never opened."""
+
+    close: spec.Connection.Close | None = None
+
+
+class _Connection(SelectConnection):
+    """Keeps the broker's reason for closing, which pika makes a text of while it opens."""
+
+    def __init__(self, parameters: _Parameters, **more: Any) -> None:
+        super().__init__(parameters, **more)
+        self.parameters = parameters
+        self.callbacks.add(0, spec.Connection.Close, self._note_close)
+
+    def _note_close(self, method: frame.Method[spec.Connection.Close]) -> None:
+        self.parameters.close = method.method
+
+
 class Broker:
     """One connection, used from one thread in straight-line code. Made by ``connect``."""
 
-    def __init__(self, loop: Loop, node: Node, connection_name: str) -> None:
+    def __init__(self, loop: Loop, node: Node, connection: _Connection) -> None:
         self.loop = loop
         self.node = node
         self.blocked: str | None = None
         """Why RabbitMQ takes no publishes at the moment (an alarm); None if it does."""
-        self._opened = False
+        self._connection = connection
         self._failure: BaseException | None = None
-        self._close_frame: spec.Connection.Close | None = None
-        self._connection = SelectConnection(
-            node.parameters(connection_name),
-            on_open_callback=self._on_open,
-            on_open_error_callback=self._on_failure,
-            on_close_callback=self._on_failure,
-            custom_ioloop=SelectorIOServicesAdapter(loop),
-        )
-        # While a connection opens, pika keeps the broker's reason as text only.
-        self._connection.callbacks.add(0, spec.Connection.Close, self._on_close_frame)
-        self._connection.add_on_connection_blocked_callback(self._on_blocked)
-        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        connection.add_on_close_callback(self._on_close)
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
     def connect(cls, loop: Loop, nodes: Sequence[Node], connection_name: str) -> Self:
@@ -168,13 +177,10 @@ class Broker:
         """
         failure = Transient("no RabbitMQ node to connect to")
         for node in random.sample(nodes, len(nodes)):
-            broker = cls(loop, node, connection_name)
             try:
-                broker._await_open()
+                return cls(loop, node, _connect(loop, node, connection_name))
             except Transient as error:
                 failure = error
-            else:
-                return broker
         raise failure
 
     def __enter__(self) -> Self:
@@ -188,7 +194,7 @@ class Broker:
     def check(self) -> None:
         """Raise what ended the connection, if something did."""
         if self._failure is not None:
-            raise translate(self._failure, self.node, self._close_frame)
+            raise translate(self._failure, self.node, self._connection.parameters.close)
 
     def turn(self, timeout: float) -> None:
         """One turn of the loop, and a check."""
@@ -216,34 +222,35 @@ class Broker:
 
     def close(self) -> None:
         """Say goodbye, and give up on an answer after CLOSE_TIMEOUT."""
-        if not (self._connection.is_closing or self._connection.is_closed):
+        if self._connection.is_open:
             self._connection.close()
         self.loop.wait(lambda: self._failure is not None, CLOSE_TIMEOUT)
 
-    def _await_open(self) -> None:
-        done = lambda: self._opened or self._failure or self.loop.stopping  # noqa: E731
-        # pika's own timeout ends the wait; this one is for its bugs.
-        if not self.loop.wait(done, 2 * CONNECT_TIMEOUT):
-            raise Transient(f"{self.node} does not answer")
-        if self.loop.stopping:
-            self.close()
-            raise Stopped
-        self.check()
-
-    def _on_open(self, _connection: object) -> None:
-        self._opened = True
-
-    def _on_failure(self, _connection: object, error: BaseException) -> None:
+    def _on_close(self, _connection: object, error: BaseException) -> None:
         self._failure = error
-
-    def _on_close_frame(self, method: frame.Method[spec.Connection.Close]) -> None:
-        self._close_frame = method.method
 
     def _on_blocked(self, _connection: object, method: frame.Method[Any]) -> None:
         self.blocked = method.method.reason
 
     def _on_unblocked(self, _connection: object, _method: object) -> None:
         self.blocked = None
+
+
+def _connect(loop: Loop, node: Node, connection_name: str) -> _Connection:
+    parameters = node.parameters(connection_name)
+    done: list[Any] = []
+    _Connection.create_connection([parameters], done.append, loop)
+    # pika ends it, after CONNECT_TIMEOUT for each address of the host at the latest.
+    while not done:
+        if loop.stopping:
+            # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
+            # assertion of their own. The process is about to end, and the socket with it.
+            raise Stopped
+        loop.turn(CONNECT_TIMEOUT)
+    if isinstance(done[0], BaseException):
+        raise translate(done[0], node, parameters.close)
+    connection: _Connection = done[0]
+    return connection
 
 
 class Channel:
@@ -339,7 +346,7 @@ def _translate_io(error: BaseException, node: Node) -> Transient | Permanent:
             f"{node} shows a certificate that is not trusted: {error.verify_message}. Name its "
             "authority in AMQP_URL with ?cacertfile=FILE"
         )
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | AMQPConnectorStackTimeout):
         return Transient(f"{node} does not answer")
     if isinstance(error, OSError):
         return Transient(f"cannot reach {node}: {error.strerror or error}")

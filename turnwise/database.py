@@ -40,8 +40,6 @@ _REFUSED = frozenset(
 # The server is there and healthy, and will say the same next time.
 _PERMANENT = frozenset(
     {
-        ER.BAD_DB_ERROR,
-        ER.NO_SUCH_TABLE,
         ER.BAD_FIELD_ERROR,
         ER.PARSE_ERROR,
         ER.DATA_TOO_LONG,
@@ -167,6 +165,8 @@ def _translate(error: pymysql.err.Error, database: Database) -> Transient | Perm
             "MYSQL_URL",
             code=code,
         )
+    if code == ER.NO_SUCH_TABLE:
+        return Permanent(f"{database} is not set up ({text}): run 'worker migrate'", code=code)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Permanent(
             f"{database} shows a certificate that is not trusted: {cause.verify_message}. Name "

@@ -1,0 +1,263 @@
+"""The producer's promise: what is accepted arrives, whatever dies, and no number is used twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.process import free_port
+from producer.outbox import Outbox, read_status
+from producer.publisher import WINDOW
+from tests.pipeline import BIN, Pipeline
+from turnwise.errors import ExitCode, InvalidRequest, OutboxError
+
+
+def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path, "alice") as outbox:
+        name = outbox.client
+        assert [r.counter for r in outbox.accept(["a", "b"])] == [1, 2]
+        outbox.forget([(1, 2)])
+        assert (outbox.accepted, outbox.waiting) == (2, 0)
+    with Outbox(path, "alice") as outbox:
+        assert outbox.client == name
+        assert [r.counter for r in outbox.accept(["c"])] == [3]
+        assert [r.message for r in outbox.after(0, 10)] == ["c"]
+
+
+def test_a_removed_outbox_begins_another_client(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    names = set()
+    for _ in range(10):
+        with Outbox(path, "alice") as outbox:
+            outbox.accept(["hello"])
+            names.add(outbox.client)
+        path.unlink()
+    assert len(names) == 10
+    assert all(name.startswith("alice-") for name in names)
+
+
+def test_messages_are_accepted_all_or_none(tmp_path: Path) -> None:
+    with Outbox(tmp_path / "outbox.db", "alice") as outbox:
+        with pytest.raises(InvalidRequest):
+            outbox.accept(["good", "bad" * 16 * 1024])
+        assert read_status(outbox.path).accepted == 0
+        assert [r.counter for r in outbox.accept(["good"])] == [1]
+
+
+def test_an_outbox_belongs_to_one_client_and_one_process(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path, "alice"), pytest.raises(OutboxError, match=f"process {os.getpid()}"):
+        Outbox(path, "alice")
+    with pytest.raises(OutboxError, match="belongs to client 'alice-"):
+        Outbox(path, "bob")
+    with Outbox(path):  # nobody is kept out by a failed try
+        pass
+
+
+def test_requests_are_kept_from_others(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path, "alice") as outbox:
+        outbox.accept(["secret"])
+        files = list(tmp_path.iterdir())
+        assert {oct(f.stat().st_mode & 0o777) for f in files} == {"0o600"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"not a database" * 100, "no outbox"), (b"SQLite format 3\0" + b"\1" * 4000, "outbox")],
+)
+def test_a_damaged_file_is_told_and_kept(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(content)
+    with pytest.raises(OutboxError, match=said):
+        Outbox(path)
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE requests (counter)")
+    other.close()
+    with pytest.raises(OutboxError, match="another program"):
+        Outbox(path)
+
+
+def test_a_client_sends_while_the_broker_is_away_from_the_start(pipeline: Pipeline) -> None:
+    port = free_port()
+    url = pipeline.servers.rabbitmq.url(pipeline.name, port)
+    sender = pipeline.start(
+        "producer", "producer", "send", "hello", "--count", "100", "--quantum", "1ms",
+        AMQP_URL=url,
+    )  # fmt: skip
+    pipeline.wait(pipeline.outbox.exists, "an outbox")
+    pipeline.wait(lambda: pipeline.status()["accepted"] == 100, "all accepted")
+    assert pipeline.status()["waiting"] == 100
+    assert "cannot reach RabbitMQ" in sender.log.read_text()
+    pipeline.worker("worker-1")
+    pipeline.broker_proxy(port)
+    assert sender.wait(30) == 0
+    pipeline.wait_served(100)
+    pipeline.assert_exactly_once(pipeline.client(), 100)
+    assert pipeline.status()["waiting"] == 0
+
+
+def test_a_client_killed_at_any_moment_loses_nothing_it_accepted(pipeline: Pipeline) -> None:
+    pipeline.worker("worker-1", "--prefetch", "200")
+    rng = random.Random(1)
+    accepted = 0
+    for round_ in range(5):
+        sender = pipeline.start(f"sender-{round_}", "producer", "send", "hello", "--quantum", "0")
+        pipeline.wait(pipeline.outbox.exists, "an outbox")
+        enough = accepted + rng.randrange(1, 5000)
+        while (accepted := pipeline.status()["accepted"]) < enough:
+            assert sender.alive()
+        sender.kill()
+    pipeline.run("producer", "flush")
+    status = pipeline.status()
+    assert status["waiting"] == 0
+    pipeline.wait_served(status["accepted"])
+    pipeline.assert_exactly_once(status["client"], status["accepted"])
+
+
+def test_ctrl_c_publishes_what_it_can_and_says_what_waits(pipeline: Pipeline) -> None:
+    sender = pipeline.start("there", "producer", "send", "hello", "--quantum", "1ms")
+    pipeline.wait(
+        lambda: pipeline.outbox.exists() and pipeline.status()["confirmed"] > 0, "it sends"
+    )
+    sender.signal(signal.SIGINT)
+    assert sender.wait(10) == ExitCode.OK
+    assert pipeline.status()["waiting"] == 0
+
+    away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
+    sender = pipeline.start(
+        "away", "producer", "send", "hello", "--quantum", "1ms", AMQP_URL=away
+    )  # fmt: skip
+    pipeline.wait(lambda: pipeline.status()["waiting"] > 10, "some wait")
+    sender.signal(signal.SIGINT)
+    assert sender.wait(10) == ExitCode.WAITING
+    waiting = pipeline.status()["waiting"]
+    assert f"waiting {waiting:,}" in sender.log.read_text()
+
+
+def test_the_second_client_on_an_outbox_is_told(pipeline: Pipeline) -> None:
+    first = pipeline.start("first", "producer", "send", "hello")
+    pipeline.wait(lambda: "accepted" in first.log.read_text(), "it sends")
+    second = pipeline.run("producer", "send", "hello", code=ExitCode.STORAGE)
+    assert f"in use by another producer (process {first.pid})" in second.stderr
+
+
+def test_a_full_disk_refuses_and_keeps_what_was_accepted(pipeline: Pipeline) -> None:
+    # No file may grow beyond this: to the program the same as a disk that is full.
+    full = subprocess.run(
+        [
+            "/usr/bin/prlimit",
+            "--fsize=400000",
+            BIN / "producer",
+            "send",
+            "m" * 100,
+            "--quantum",
+            "0",
+        ],
+        env={**os.environ, **pipeline.environment(), "AMQP_URL": "amqp://127.0.0.1:1/"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert full.returncode == ExitCode.STORAGE, full.stderr
+    assert "cannot write the outbox" in full.stderr
+    assert "Traceback" not in full.stderr
+    status = pipeline.status()
+    assert status["accepted"] > 0
+    pipeline.worker("worker-1", "--prefetch", "200")
+    pipeline.run("producer", "flush")
+    pipeline.wait_served(status["accepted"])
+    pipeline.assert_exactly_once(status["client"], status["accepted"])
+
+
+def test_reading_lines_takes_no_memory(pipeline: Pipeline) -> None:
+    def peak(lines: int) -> int:
+        """KiB of resident memory at most."""
+        numbers = pipeline.folder / "numbers"
+        numbers.write_text("".join(f"{i}\n" for i in range(lines)))
+        environment = {**os.environ, **pipeline.environment()}
+        with (
+            numbers.open() as source,
+            subprocess.Popen(
+                [BIN / "producer", "send", "--stdin"],
+                stdin=source,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            ) as sender,
+        ):
+            _, status, usage = os.wait4(sender.pid, 0)
+            sender.returncode = os.waitstatus_to_exitcode(status)
+            assert sender.returncode == 0
+        return usage.ru_maxrss
+
+    few, many = peak(5_000), peak(150_000)
+    assert many < few + 5 * 1024
+    assert pipeline.status()["confirmed"] == 155_000
+
+
+def test_lines_are_sent_as_they_are(pipeline: Pipeline) -> None:
+    pipeline.worker("worker-1")
+    lines = ["", "plain", "ünïcödé 😀", "<b>&amp;", "tab\there", "m" * 16 * 1024, "no end"]
+    pipeline.run("producer", "send", "--stdin", stdin="\n".join(lines))
+    pipeline.wait_served(len(lines))
+    assert [row.message for row in sorted(pipeline.rows(), key=lambda r: r.counter)] == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [(b"m" * 20_000, "more than 16384 bytes"), (b"\xff", "not UTF-8")]
+)
+def test_a_line_that_is_no_message_ends_the_reading(
+    pipeline: Pipeline, line: bytes, said: str
+) -> None:
+    result = pipeline.run(
+        "producer", "send", "--stdin", stdin=b"one\ntwo\n" + line + b"\nfour\n",
+        code=ExitCode.USAGE,
+    )  # fmt: skip
+    assert "line 3" in result.stderr
+    assert said in result.stderr
+    assert pipeline.status()["confirmed"] == 2
+
+
+def test_confirms_are_pipelined(pipeline: Pipeline) -> None:
+    proxy, through_proxy = pipeline.broker_proxy()
+    pipeline.send("first")  # the queue is there
+    sender = pipeline.start(
+        "producer", "producer", "send", "hello", "--count", "3000", "--quantum", "0",
+        AMQP_URL=through_proxy,
+    )  # fmt: skip
+    pipeline.wait(lambda: proxy.down.passed > 1000, "it is connected")
+    proxy.hold(proxy.down)  # no confirm comes back
+    pipeline.wait(lambda: pipeline.ready() > WINDOW // 2, "many published, unconfirmed")
+    proxy.release(proxy.down)
+    assert sender.wait(30) == 0
+
+
+def test_requests_wait_for_a_queue_that_is_missing(pipeline: Pipeline) -> None:
+    """Unroutable publishes are confirmed; only ``mandatory`` tells."""
+    sender = pipeline.start("producer", "producer", "send", "hello", "--quantum", "20ms")
+    pipeline.wait(
+        lambda: pipeline.outbox.exists() and pipeline.status()["confirmed"] > 0, "it sends"
+    )
+    # Not the queue, which would take requests with it: only the way to it.
+    pipeline.api("DELETE", f"bindings/{pipeline.name}/e/requests/q/requests/requests")
+    pipeline.wait(lambda: "did not take" in sender.log.read_text(), "it notices")
+    sender.signal(signal.SIGINT)
+    assert sender.wait(15) in {ExitCode.OK, ExitCode.WAITING}
+    pipeline.run("producer", "flush")
+    status = pipeline.status()
+    pipeline.worker("worker-1")
+    pipeline.wait_served(status["accepted"])
+    pipeline.assert_exactly_once(status["client"], status["accepted"])
