@@ -28,7 +28,6 @@ _SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken f
 _SUFFIX_LENGTH = 6
 
 _SCHEMA = f"""
-BEGIN;
 CREATE TABLE client (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
     base TEXT NOT NULL,
@@ -74,8 +73,10 @@ class Outbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)
             try:
+                if not path.exists():
+                    _create(path, base or _default_base())
                 self._db = _connect(path)
-                _create(self._db, base)
+                _check(self._db)
                 kept, self.client, self.accepted = self._db.execute(
                     "SELECT base, name, accepted FROM client"
                 ).fetchone()
@@ -180,21 +181,19 @@ def _lock(path: Path) -> int:
         ) from None
     os.truncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
-    # Messages are nobody else's business. SQLite gives its other files the mode of this one.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     return lock
 
 
-def _create(db: sqlite3.Connection, base: str | None) -> None:
-    (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-    if tables:
-        _check(db)
-        return
-    base = base or _default_base()
+def _create(path: Path, base: str) -> None:
+    """Make an outbox beside, and put it in its place when it is complete."""
+    new = path.with_name(f"{path.name}.new")
+    # Messages are nobody else's business. SQLite gives its other files the mode of this one.
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
     suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
-    db.executescript(_SCHEMA)
-    db.execute("INSERT INTO client VALUES (1, ?, ?, 0)", (base, f"{base}-{suffix}"))
-    db.execute("COMMIT")
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.executescript(_SCHEMA)
+        db.execute("INSERT INTO client VALUES (1, ?, ?, 0)", (base, f"{base}-{suffix}"))
+    new.rename(path)
 
 
 def _check(db: sqlite3.Connection) -> None:

@@ -143,15 +143,24 @@ class _Parameters(pika.ConnectionParameters):
 
 
 class _Connection(SelectConnection):
-    """Keeps the broker's reason for closing, which pika makes a text of while it opens."""
+    """Keeps why it ended: from its first moment on, and as the broker said it.
+
+    The broker may close a connection in the same breath in which it opened it; and while it opens,
+    pika makes a mere text of the reason.
+    """
 
     def __init__(self, parameters: _Parameters, **more: Any) -> None:
         super().__init__(parameters, **more)
         self.parameters = parameters
+        self.failure: BaseException | None = None
         self.callbacks.add(0, spec.Connection.Close, self._note_close)
+        self.add_on_close_callback(self._note_failure)
 
     def _note_close(self, method: frame.Method[spec.Connection.Close]) -> None:
         self.parameters.close = method.method
+
+    def _note_failure(self, _connection: object, error: BaseException) -> None:
+        self.failure = error
 
 
 class Broker:
@@ -163,8 +172,6 @@ class Broker:
         self.blocked: str | None = None
         """Why RabbitMQ takes no publishes at the moment (an alarm); None if it does."""
         self._connection = connection
-        self._failure: BaseException | None = None
-        connection.add_on_close_callback(self._on_close)
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
@@ -193,8 +200,8 @@ class Broker:
 
     def check(self) -> None:
         """Raise what ended the connection, if something did."""
-        if self._failure is not None:
-            raise translate(self._failure, self.node, self._connection.parameters.close)
+        if self._connection.failure is not None:
+            raise translate(self._connection.failure, self.node, self._connection.parameters.close)
 
     def turn(self, timeout: float) -> None:
         """One turn of the loop, and a check."""
@@ -218,16 +225,14 @@ class Broker:
 
     def channel(self) -> Channel:
         """Open a channel."""
+        self.check()
         return Channel(self, self._connection)
 
     def close(self) -> None:
         """Say goodbye, and give up on an answer after CLOSE_TIMEOUT."""
         if self._connection.is_open:
             self._connection.close()
-        self.loop.wait(lambda: self._failure is not None, CLOSE_TIMEOUT)
-
-    def _on_close(self, _connection: object, error: BaseException) -> None:
-        self._failure = error
+        self.loop.wait(lambda: self._connection.failure, CLOSE_TIMEOUT)
 
     def _on_blocked(self, _connection: object, method: frame.Method[Any]) -> None:
         self.blocked = method.method.reason
@@ -240,13 +245,14 @@ def _connect(loop: Loop, node: Node, connection_name: str) -> _Connection:
     parameters = node.parameters(connection_name)
     done: list[Any] = []
     _Connection.create_connection([parameters], done.append, loop)
-    # pika ends it, after CONNECT_TIMEOUT for each address of the host at the latest.
-    while not done:
-        if loop.stopping:
-            # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
-            # assertion of their own. The process is about to end, and the socket with it.
-            raise Stopped
-        loop.turn(CONNECT_TIMEOUT)
+    # pika ends it, after CONNECT_TIMEOUT for each address of the host; ours is for its bugs.
+    loop.wait(lambda: done or loop.stopping, 3 * CONNECT_TIMEOUT)
+    if loop.stopping:
+        # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
+        # assertion of their own. The process is about to end, and the socket with it.
+        raise Stopped
+    if not done:
+        raise Transient(f"{node} does not answer")
     if isinstance(done[0], BaseException):
         raise translate(done[0], node, parameters.close)
     connection: _Connection = done[0]
@@ -276,6 +282,7 @@ class Channel:
     def call(self, method: Callable[..., object], **arguments: Any) -> Any:
         """Call a method of ``raw`` and return the broker's answer."""
         answer: list[Any] = []
+        self.check()
         method(**arguments, callback=answer.append)
         self.wait(lambda: answer)
         return answer[0].method

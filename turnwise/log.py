@@ -72,14 +72,16 @@ class Outage:
     def failed(self, error: Transient, wait: float) -> None:
         """Note a failure and the seconds until the next try."""
         now = time.monotonic()
+        level = logging.WARNING
         if self._since is None:
             self._since = now
         elif now - self._reminded < REMIND:
-            return
-        self._reminded = now
+            level = logging.DEBUG
+        if level == logging.WARNING:
+            self._reminded = now
         event(
             self._log,
-            logging.WARNING,
+            level,
             f"{self._server}.away",
             error=error,
             seconds=round(now - self._since, 1),

@@ -1,0 +1,225 @@
+"""The command ``lab``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lab import commands
+from lab.demo import Demo
+from lab.errors import LabError
+from lab.process import Process
+from lab.servers import DEFAULT_FOLDER, Servers
+from turnwise import __version__, cli
+from turnwise.errors import ExitCode
+
+STOP_TIMEOUT = 30.0
+
+folder_option = cli.option(
+    "--folder",
+    envvar="LAB_FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    help="Where everything of the lab is.",
+)
+containers_option = cli.option(
+    "--containers",
+    envvar="LAB_CONTAINERS",
+    is_flag=True,
+    help="Run the servers as Docker containers, newest releases.",
+)
+
+
+@click.group(cls=cli.Group)
+@click.version_option(__version__, prog_name="lab")
+def main() -> None:
+    """Have RabbitMQ and MariaDB of your own: private, on loopback, with generated passwords.
+
+    The programs come from this machine or from its distribution's packages, unpacked into the
+    lab's folder. No system service is installed, started or used.
+    """
+
+
+@main.command()
+@cli.option(
+    "--workers",
+    envvar="LAB_WORKERS",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="How many workers; again with another number scales them.",
+)
+@containers_option
+@folder_option
+def up(workers: int, containers: bool, folder: Path) -> None:
+    """Start the servers and workers, and leave them running."""
+    base = folder / "up"
+    servers = _servers(folder, containers)
+    _remember(base, containers)
+    if not servers.running:
+        click.echo("Starting RabbitMQ and the database ...")
+    servers.start()
+    environment = _environment(servers)
+    for number in range(1, workers + 1):
+        worker = _worker(base, number)
+        if not worker.alive():
+            commands.start_worker(worker.name, base, environment, attached=False)
+    for extra in _workers(base)[workers:]:
+        extra.stop(STOP_TIMEOUT)
+    for worker in _workers(base):
+        commands.wait_event(worker, "worker.consuming")
+    _tell(servers, base)
+
+
+@main.command()
+@click.option("--purge", is_flag=True, help="Remove the data too: queues, tables, passwords.")
+@folder_option
+def down(purge: bool, folder: Path) -> None:
+    """Stop the workers, then the servers. Their data stay."""
+    base = folder / "up"
+    if not base.exists():
+        click.echo("nothing is up")
+        return
+    for worker in _workers(base):
+        worker.stop(STOP_TIMEOUT)
+    servers = _remembered(folder)
+    if purge:
+        servers.remove()
+    else:
+        servers.stop()
+    click.echo("down" + (", and removed" if purge else "; 'lab up' goes on where it stopped"))
+
+
+@main.command()
+@cli.json_option
+@folder_option
+@click.pass_context
+def status(ctx: click.Context, as_json: bool, folder: Path) -> None:
+    """Tell what runs, what waits, what was served. Exit 1 if the servers are down."""
+    base = folder / "up"
+    servers = _remembered(folder) if base.exists() else None
+    if servers is None or not servers.running:
+        click.echo(json.dumps({"running": False}) if as_json else "nothing is up; see 'lab up'")
+        ctx.exit(ExitCode.FAILED)
+    figures = _figures(servers, base)
+    if as_json:
+        click.echo(json.dumps({"running": True, **figures}))
+    else:
+        _tell(servers, base)
+
+
+@main.command()
+@folder_option
+def env(folder: Path) -> None:
+    """Print settings for your shell:  eval "$(lab env)"."""
+    if not (folder / "up").exists():
+        raise LabError("nothing is up; see 'lab up'")
+    settings = _environment(_remembered(folder))
+    if str(commands.BIN) not in os.environ.get("PATH", "").split(":"):
+        settings["PATH"] = f"{commands.BIN}:{os.environ.get('PATH', '')}"
+    for name, value in settings.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
+@cli.option("--count", type=click.IntRange(12, 1000), default=30, show_default=True,
+            help="How many requests.")  # fmt: skip
+@cli.option("--quantum", type=cli.Duration(), default="1s", show_default=True,
+            help="The time between them.")  # fmt: skip
+@containers_option
+@folder_option
+@click.pass_context
+def demo(ctx: click.Context, count: int, quantum: float, containers: bool, folder: Path) -> None:
+    """Watch two replicas take turns while the broker restarts and one of them is killed.
+
+    Uses servers of its own and leaves nothing behind. Exit 0 only if the audit holds.
+    """
+    base = folder / f"demo-{os.getpid()}"
+    # Ctrl-C and SIGTERM alike: everything is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    click.echo(
+        f"{count} requests, one every {quantum:g} s, two replicas. RabbitMQ is restarted on the "
+        "way, and a replica is killed."
+    )
+    click.echo("Starting RabbitMQ and the database ...")
+    servers = Servers(base, folder / "packages", in_containers=containers)
+    try:
+        servers.start()
+        _tell_servers(servers)
+        click.echo()
+        good = Demo(servers, base, count, quantum).run()
+    except KeyboardInterrupt:
+        click.echo("\nstopped; nothing is left running", err=True)
+        ctx.exit(128 + signal.SIGINT)
+    finally:
+        servers.remove()
+    ctx.exit(ExitCode.OK if good else ExitCode.FAILED)
+
+
+def _servers(folder: Path, containers: bool) -> Servers:
+    return Servers(folder / "up", folder / "packages", attached=False, in_containers=containers)
+
+
+def _remember(base: Path, containers: bool) -> None:
+    (base / "lab.json").write_text(json.dumps({"containers": containers}))
+
+
+def _remembered(folder: Path) -> Servers:
+    """Return the servers as 'lab up' made them."""
+    note = json.loads((folder / "up" / "lab.json").read_text())
+    return _servers(folder, note["containers"])
+
+
+def _environment(servers: Servers) -> dict[str, str]:
+    return {"AMQP_URL": servers.rabbitmq.url(), "MYSQL_URL": servers.database.url()}
+
+
+def _worker(base: Path, number: int) -> Process:
+    return Process(f"worker-{number}", base, [])
+
+
+def _workers(base: Path) -> list[Process]:
+    """Return the workers that run, in the order of their numbers."""
+    numbers = sorted(int(note.stem.partition("-")[2]) for note in base.glob("worker-*.pid"))
+    return [worker for n in numbers if (worker := _worker(base, n)).alive()]
+
+
+def _figures(servers: Servers, base: Path) -> dict[str, Any]:
+    from lab.database import NAME  # noqa: PLC0415
+    from lab.rabbitmq import VIRTUAL_HOST  # noqa: PLC0415
+
+    queues = servers.rabbitmq.api("GET", f"queues/{VIRTUAL_HOST}")
+    tables = servers.database.query("SHOW TABLES LIKE 'requests'", name=NAME)
+    served = servers.database.query("SELECT COUNT(*) FROM requests", name=NAME) if tables else ()
+    return {
+        "rabbitmq": servers.rabbitmq.version(),
+        "database": servers.database.version(),
+        "management_ui": servers.rabbitmq.management_url,
+        "workers": [worker.name for worker in _workers(base)],
+        "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},
+        "served": served[0][0] if served else 0,
+    }
+
+
+def _tell_servers(servers: Servers) -> None:
+    rabbitmq = servers.rabbitmq
+    click.echo(f"RabbitMQ {rabbitmq.version()}, database {servers.database.version()}")
+    click.echo(f"management UI  {rabbitmq.management_url}  user lab, password {rabbitmq.password}")
+
+
+def _tell(servers: Servers, base: Path) -> None:
+    figures = _figures(servers, base)
+    _tell_servers(servers)
+    click.echo(f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {base}/*.log)")
+    for name, messages in figures["queues"].items():
+        click.echo(f"queue          {name}: {messages:,} messages")
+    click.echo(f"served         {figures['served']:,}")
+    click.echo('your shell     eval "$(lab env)"; producer send hello')

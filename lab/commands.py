@@ -1,0 +1,67 @@
+"""The project's own commands as processes of the lab."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.process import Process, wait_until
+
+BIN = Path(sys.executable).parent
+READY_TIMEOUT = 60.0
+
+
+def start(
+    name: str,
+    folder: Path,
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    attached: bool = True,
+) -> Process:
+    """Start one of the project's commands, with its log in ``folder``."""
+    program, *arguments = command
+    process = Process(name, folder, [BIN / program, *arguments], environment, attached=attached)
+    process.start()
+    return process
+
+
+def start_worker(
+    name: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    *options: str,
+    attached: bool = True,
+) -> Process:
+    """Start a worker, without waiting for it."""
+    return start(
+        name,
+        folder,
+        ["worker", "run", "--name", name, *options],
+        {"LOG_FORMAT": "json", **environment},
+        attached=attached,
+    )
+
+
+def events(process: Process) -> list[dict[str, Any]]:
+    """Return the JSON lines that a command has written so far, in its log."""
+    if not process.log.exists():
+        return []
+    lines = process.log.read_text().splitlines()
+    # The last line may be half written.
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def wait_event(
+    process: Process, event: str, times: int = 1, timeout: float = READY_TIMEOUT
+) -> None:
+    """Wait until it has written an event so often."""
+    wait_until(
+        lambda: len([e for e in events(process) if e["event"] == event]) >= times,
+        f"{process.name}: {event}",
+        timeout,
+        process,
+    )

@@ -1,0 +1,224 @@
+"""The demo: two replicas take turns, the broker restarts, a replica is killed; nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lab import commands
+from lab.process import Process, wait_until
+from lab.servers import Servers
+from producer.outbox import Status, read_status
+from worker.audit import audit, served_by
+
+REPLICAS = ("worker-1", "worker-2")
+_COLOURS = {"worker-1": "cyan", "worker-2": "yellow"}
+_AWAY = 3.0
+"""Seconds that the broker stays away after it has ended."""
+_FROZEN = 0.15
+"""Seconds after which a request that nobody serves is in the hand of the frozen replica."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A row."""
+
+    counter: int
+    message: str
+    served_at: datetime
+    served_by: str
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Something that was broken, and the rows there were at that moment."""
+
+    what: str
+    before: frozenset[int]
+
+    def resumed_at(self, rows: list[Served]) -> int | None:
+        """Return the first counter served after it."""
+        return next((row.counter for row in rows if row.counter not in self.before), None)
+
+    @property
+    def expected(self) -> int:
+        """The counter to resume at: the first that was not served."""
+        return next(n for n in itertools.count(1) if n not in self.before)
+
+
+class Demo:
+    """One run, on fresh servers in ``folder``."""
+
+    def __init__(self, servers: Servers, folder: Path, count: int, quantum: float) -> None:
+        self._servers = servers
+        self._folder = folder
+        self._count = count
+        self._quantum = quantum
+        self._outbox = folder / "outbox.db"
+        self._environment = {
+            "AMQP_URL": servers.rabbitmq.url(),
+            "MYSQL_URL": servers.database.url(),
+            "PRODUCER_OUTBOX": str(self._outbox),
+            "PRODUCER_CLIENT": "demo",
+        }
+        self._replicas: dict[str, Process] = {}
+        self._shown = 0
+        self._accepted_shown = 0
+        self._breaks: list[Break] = []
+
+    def run(self) -> bool:
+        """Do it, show it, and return whether all that was promised was kept."""
+        for name in REPLICAS:
+            self._replicas[name] = self._start(name)
+        for replica in self._replicas.values():
+            commands.wait_event(replica, "worker.consuming")
+        click.echo(f"{'served at':<15}  {'counter':>7}  {'message':<10}  {'replica':<9}  waiting")
+        sender = commands.start(
+            "producer",
+            self._folder,
+            ["producer", "send", "hello", "--count", str(self._count),
+             "--quantum", f"{self._quantum * 1000:.0f}ms"],
+            self._environment,
+        )  # fmt: skip
+        self._watch_until(lambda: self._served() >= self._count // 4)
+        self._restart_broker()
+        self._watch_until(lambda: self._served() >= self._count * 3 // 4)
+        self._kill_a_replica()
+        self._watch_until(lambda: self._served() >= self._count and not sender.alive())
+        return self._report()
+
+    # -- what is broken
+
+    def _restart_broker(self) -> None:
+        self._note("red", "RabbitMQ is restarted: every connection is cut.")
+        before = self._rows()
+        ending = threading.Thread(target=self._servers.rabbitmq.stop)
+        ending.start()
+        self._watch_until(lambda: not ending.is_alive())
+        away = time.monotonic() + _AWAY
+        self._watch_until(lambda: time.monotonic() > away)
+        self._servers.rabbitmq.runner.start()
+        self._breaks.append(Break("RabbitMQ was restarted", _counters(before)))
+        self._watch_until(lambda: len(self._rows()) > len(before))
+        self._note("green", "RabbitMQ is back; what waited in the outbox is delivered.")
+        self._watch_until(lambda: self._status().waiting <= 1)
+
+    def _kill_a_replica(self) -> None:
+        """Freeze the replica whose turn comes next, so that it has a request in hand; kill it."""
+        rows = self._rows()
+        [name] = set(REPLICAS) - {rows[-1].served_by}
+        replica = self._replicas[name]
+        replica.pause()
+        stuck_since: list[float] = []
+
+        def in_hand() -> bool:
+            if self._status().confirmed <= len(self._rows()):
+                stuck_since.clear()
+                return False
+            stuck_since.append(time.monotonic())
+            return time.monotonic() - stuck_since[0] > _FROZEN
+
+        self._watch_until(in_hand)
+        before = self._rows()
+        replica.kill()
+        broken = Break(f"{name} was killed", _counters(before))
+        self._breaks.append(broken)
+        self._note("red", f"{name} is killed (SIGKILL) with request {broken.expected} in hand.")
+        self._watch_until(lambda: len(self._rows()) > len(before))
+        self._replicas[name] = self._start(name)
+        commands.wait_event(self._replicas[name], "worker.consuming", times=2)
+        self._note("green", f"{name} is back.")
+
+    # -- what is shown
+
+    def _watch_until(self, condition: Any) -> None:
+        def look() -> bool:
+            self._show()
+            return bool(condition())
+
+        wait_until(look, "the demo goes on", 120)
+
+    def _show(self) -> None:
+        # In this order: what is served was accepted before.
+        rows = self._rows()
+        status = self._status()
+        for row in rows[self._shown :]:
+            clock = row.served_at.replace(tzinfo=UTC).astimezone().strftime("%H:%M:%S.%f")
+            repeated = f"  delivered {row.deliveries} times" if row.deliveries > 1 else ""
+            replica = click.style(f"{row.served_by:<9}", fg=_COLOURS[row.served_by])
+            click.echo(
+                f"{clock:<15}  {row.counter:>7}  {row.message:<10}  {replica}  "
+                f"{status.accepted - row.counter}{repeated}"
+            )
+        self._shown = len(rows)
+        waiting = status.accepted - len(rows)
+        if status.accepted > self._accepted_shown and waiting > 1:
+            clock = datetime.now().astimezone().strftime("%H:%M:%S")
+            click.secho(f"{clock:<15}  {status.accepted:>7}  accepted, {waiting} waiting", dim=True)
+        self._accepted_shown = status.accepted
+
+    @staticmethod
+    def _note(colour: str, text: str) -> None:
+        clock = datetime.now().astimezone().strftime("%H:%M:%S")
+        click.secho(f"{clock:<15}  {text}", fg=colour, bold=True)
+
+    def _report(self) -> bool:
+        from lab.database import NAME  # noqa: PLC0415
+
+        rows = self._rows()
+        with self._servers.database.connect(NAME) as cursor:
+            [account] = audit(cursor.connection)
+            shares = served_by(cursor.connection)
+        click.echo()
+        click.echo(
+            f"served {account.served}, missing {account.missing}, repeated {account.repeated}"
+        )
+        click.echo(", ".join(f"{name} served {share}" for name, share in shares.items()))
+        good = account.holds and account.served == self._count
+        for broken in self._breaks:
+            resumed = broken.resumed_at(rows)
+            good &= resumed == broken.expected
+            click.echo(f"after {broken.what}, serving resumed at {resumed}, the next counter was "
+                       f"{broken.expected}")  # fmt: skip
+        click.secho(
+            "Each request was recorded exactly once." if good else "This is not what was promised.",
+            fg="green" if good else "red",
+            bold=True,
+        )
+        return good
+
+    # -- what there is
+
+    def _start(self, name: str) -> Process:
+        return commands.start_worker(name, self._folder, self._environment)
+
+    def _status(self) -> Status:
+        if not self._outbox.exists():
+            return Status("demo", 0, 0, 0)
+        return read_status(self._outbox)
+
+    def _served(self) -> int:
+        return len(self._rows())
+
+    def _rows(self) -> list[Served]:
+        from lab.database import NAME  # noqa: PLC0415
+
+        rows = self._servers.database.query(
+            "SELECT counter, message, served_at, served_by, deliveries FROM requests"
+            " ORDER BY served_at, counter",
+            name=NAME,
+        )
+        return [Served(*row) for row in rows]
+
+
+def _counters(rows: Iterator[Served] | list[Served]) -> frozenset[int]:
+    return frozenset(row.counter for row in rows)
