@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from lab import commands
-from lab.demo import Demo
+from lab.demo import COUNT, Demo
 from lab.errors import LabError
 from lab.process import Process
 from lab.servers import DEFAULT_FOLDER, Servers
@@ -130,14 +130,10 @@ def env(folder: Path) -> None:
 
 
 @main.command()
-@cli.option("--count", type=click.IntRange(12, 1000), default=30, show_default=True,
-            help="How many requests.")  # fmt: skip
-@cli.option("--quantum", type=cli.Duration(), default="1s", show_default=True,
-            help="The time between them.")  # fmt: skip
 @containers_option
 @folder_option
 @click.pass_context
-def demo(ctx: click.Context, count: int, quantum: float, containers: bool, folder: Path) -> None:
+def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     """Watch two replicas take turns while the broker restarts and one of them is killed.
 
     Uses servers of its own and leaves nothing behind. Exit 0 only if the audit holds.
@@ -146,8 +142,8 @@ def demo(ctx: click.Context, count: int, quantum: float, containers: bool, folde
     # Ctrl-C and SIGTERM alike: everything is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     click.echo(
-        f"{count} requests, one every {quantum:g} s, two replicas. RabbitMQ is restarted on the "
-        "way, and a replica is killed."
+        f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, and "
+        "RabbitMQ is restarted."
     )
     click.echo("Starting RabbitMQ and the database ...")
     servers = Servers(base, folder / "packages", in_containers=containers)
@@ -155,7 +151,7 @@ def demo(ctx: click.Context, count: int, quantum: float, containers: bool, folde
         servers.start()
         _tell_servers(servers)
         click.echo()
-        good = Demo(servers, base, count, quantum).run()
+        good = Demo(servers, base).run()
     except KeyboardInterrupt:
         click.echo("\nstopped; nothing is left running", err=True)
         ctx.exit(128 + signal.SIGINT)

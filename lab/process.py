@@ -168,7 +168,11 @@ def free_port() -> int:
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, timeout: float, runner: Runner | None = None
+    condition: Callable[[], object],
+    what: str,
+    timeout: float,
+    runner: Runner | None = None,
+    interval: float = 0.02,
 ) -> None:
     """Look until the condition holds. Raises LabError when it does not, or the server died."""
     deadline = time.monotonic() + timeout
@@ -178,7 +182,7 @@ def wait_until(
         if time.monotonic() > deadline:
             words = f" Its last words:\n{runner.last_words()}" if runner else ""
             raise LabError(f"{what}: not within {timeout:.0f} s.{words}")
-        time.sleep(0.02)
+        time.sleep(interval)
 
 
 def answers(port: int) -> bool:

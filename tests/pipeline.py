@@ -140,9 +140,9 @@ class Pipeline:
         query = "SELECT COUNT(*) FROM requests"
         return int(self.servers.database.query(query, name=self.name)[0][0])
 
-    def wait_served(self, count: int, timeout: float = 60) -> list[Row]:
+    def wait_served(self, count: int, timeout: float = 60, interval: float = 0.02) -> list[Row]:
         """Wait until so many rows are there, and return them."""
-        self.wait(lambda: self.served() >= count, f"{count} rows", timeout)
+        wait_until(lambda: self.served() >= count, f"{count} rows", timeout, interval=interval)
         return self.rows()
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:

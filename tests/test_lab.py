@@ -1,0 +1,122 @@
+"""The lab as a user meets it, and every command of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.process import Process, wait_until
+from lab.servers import Servers
+from tests.pipeline import BIN
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+# Every page, against every target of a link in it.
+LINKS = [
+    (page.relative_to(ROOT), link)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+]
+
+
+def lab(*command: str, folder: Path, code: int = 0) -> str:
+    result = subprocess.run(
+        [BIN / "lab", *command],
+        env={**os.environ, "LAB_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert result.returncode == code, f"{result.stdout}{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture
+def folder(servers: Servers, tmp_path: Path) -> Path:
+    """A lab's folder that need not fetch the servers' programs again."""
+    packages = servers.folder.parent / "packages"
+    if packages.exists():
+        (tmp_path / "packages").symlink_to(packages.resolve())
+    return tmp_path
+
+
+def left_running(folder: Path) -> str:
+    """Processes whose command line names the folder."""
+    return subprocess.run(
+        ["/usr/bin/pgrep", "-af", str(folder)], capture_output=True, text=True, check=False
+    ).stdout
+
+
+def test_the_demo_keeps_its_word(folder: Path) -> None:
+    said = lab("demo", folder=folder)
+    assert "served 30, missing 0, repeated 0" in said
+    assert "RabbitMQ is restarted" in said
+    assert "is killed (SIGKILL)" in said
+    assert "recorded exactly once" in said
+    assert not left_running(folder)
+
+
+def test_a_demo_that_is_interrupted_leaves_nothing_running(folder: Path) -> None:
+    demo = Process("demo", folder, [BIN / "lab", "--", "demo"], {"LAB_FOLDER": str(folder)})
+    demo.start()
+    wait_until(lambda: "worker-1" in demo.log.read_text(), "it serves", 60, demo)
+    demo.signal(signal.SIGINT)
+    assert demo.wait(20) == 130
+    assert not left_running(folder)
+
+
+def test_what_the_readme_shows_works(folder: Path) -> None:
+    [block] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    script = block.replace(". .venv/bin/activate", f"export PATH={BIN}:$PATH")
+    assert script != block
+    result = subprocess.run(
+        ["/bin/bash", "-euxc", script],
+        env={**os.environ, "LAB_FOLDER": str(folder), "PRODUCER_OUTBOX": str(folder / "outbox.db")},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "http://127.0.0.1:" in result.stdout
+    assert re.search(r"\S+-\w{6}\s+5\s+5\s+0\s+0\s+6", result.stdout), result.stdout
+    assert "worker-1, worker-2, worker-3" in result.stdout
+    assert not left_running(folder)
+
+
+def test_every_command_of_the_readmes_table_exists() -> None:
+    commands = re.findall(r"`((?:producer|worker|lab) [^`]+)`", README)
+    assert len(commands) >= 8
+    for command in commands:
+        words = [word for word in command.split("<")[0].split() if not word.startswith("--")]
+        words = [word for word in words if word not in {"hello", "500"}]
+        options = [word for word in command.split() if word.startswith("--")]
+        helped = subprocess.run(
+            [BIN / words[0], *words[1:], "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        assert all(option in helped for option in options), command
+
+
+def test_every_target_of_the_readme_is_one_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"(?:`|    )make ([a-z][a-z-]*)", README))
+    assert targets >= {"demo", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{p}:{link}" for p, link in LINKS])
+def test_links_lead_somewhere(page: Path, link: str) -> None:
+    assert (ROOT / page.parent / link).exists()
+
+
+def test_up_down_and_status_without_anything_up(tmp_path: Path) -> None:
+    assert "nothing is up" in lab("down", folder=tmp_path)
+    assert "nothing is up" in lab("status", folder=tmp_path, code=1)
+    assert lab("env", folder=tmp_path, code=78) == ""
