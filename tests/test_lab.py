@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.packages import Programs
 from lab.process import Process, wait_until
 from lab.servers import Servers
 from tests.pipeline import BIN
+from turnwise.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -120,3 +122,21 @@ def test_up_down_and_status_without_anything_up(tmp_path: Path) -> None:
     assert "nothing is up" in lab("down", folder=tmp_path)
     assert "nothing is up" in lab("status", folder=tmp_path, code=1)
     assert lab("env", folder=tmp_path, code=78) == ""
+
+
+@pytest.mark.skipif(Programs(Path("/")).have_rabbitmq(), reason="this machine has the servers")
+def test_without_servers_and_without_packages_there_is_a_word_on_what_to_do(tmp_path: Path) -> None:
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    result = subprocess.run(
+        [BIN / "lab", "demo"],
+        env={"PATH": str(empty), "HOME": str(tmp_path), "LAB_FOLDER": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == ExitCode.CONFIG
+    assert "rabbitmq-server" in result.stderr
+    assert "--containers" in result.stderr
+    assert "Traceback" not in result.stderr
