@@ -50,8 +50,12 @@ class Break:
     before: frozenset[int]
 
     def resumed_at(self, rows: list[Served]) -> int | None:
-        """Return the first counter served after it."""
-        return next((row.counter for row in rows if row.counter not in self.before), None)
+        """Return the lowest counter of the first turns after it.
+
+        Each replica takes one at the same time, and the second may be the first to commit.
+        """
+        after = [row.counter for row in rows if row.counter not in self.before]
+        return min(after[: len(REPLICAS)], default=None)
 
     @property
     def expected(self) -> int:

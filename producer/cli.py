@@ -85,6 +85,7 @@ def main() -> None:
     "[default: host name]",
 )
 @outbox_option
+@cli.http_option("PRODUCER_HTTP")
 @cli.queue_option
 @cli.json_option
 @cli.amqp_option
@@ -97,6 +98,7 @@ def send(
     stdin: bool,
     client: str | None,
     path: Path,
+    http: tuple[str, int] | None,
     queue: str,
     as_json: bool,
     nodes: list[Node],
@@ -129,7 +131,14 @@ def send(
     from producer.source import Clock, Lines, Source  # noqa: PLC0415
     from turnwise.topology import Topology  # noqa: PLC0415
 
-    with _loop() as loop, Outbox(path, client) as outbox:
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(_loop())
+        outbox = stack.enter_context(Outbox(path, client))
+        if http:
+            from producer.metrics import pages  # noqa: PLC0415
+            from turnwise.status_server import StatusServer  # noqa: PLC0415
+
+            stack.enter_context(StatusServer(loop, http, pages(outbox)))
         report = Report(loop, outbox, as_json=as_json)
         source: Source
         if message is None:

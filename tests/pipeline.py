@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +15,11 @@ from typing import Any, Self
 
 import pika
 
+from lab import commands
+from lab.commands import BIN
 from lab.process import Process, wait_until
 from lab.proxy import Proxy
 from lab.servers import Servers
-
-BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,7 @@ class Pipeline:
 
     def start(self, name: str, *command: str, **environment: str) -> Process:
         """Start a command in the background, with its log in a file called after ``name``."""
-        process = Process(
-            name,
-            self.folder,
-            [BIN / command[0], *command[1:]],
-            self.environment(**environment),
-        )
-        process.start()
+        process = commands.start(name, self.folder, list(command), self.environment(**environment))
         self._processes.append(process)
         return process
 
@@ -112,20 +105,21 @@ class Pipeline:
     def client(self) -> str:
         return str(self.status()["client"])
 
+    def wait_client(self) -> str:
+        """The client's name, as soon as its outbox is there."""
+        self.wait(self.outbox.exists, "an outbox")
+        return self.client()
+
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.run("producer", "status", "--json").stdout))
 
     # -- what happened
 
     def events(self, process: Process) -> list[dict[str, Any]]:
-        lines = process.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return commands.events(process)
 
-    def wait_event(self, process: Process, event: str, times: int = 1, timeout: float = 60) -> None:
-        def seen() -> bool:
-            return len([e for e in self.events(process) if e["event"] == event]) >= times
-
-        wait_until(seen, f"{process.name}: {event}", timeout, process)
+    def wait_event(self, process: Process, event: str, times: int = 1) -> None:
+        commands.wait_event(process, event, times)
 
     def rows(self) -> list[Row]:
         """All rows, in the order they were served."""

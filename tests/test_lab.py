@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.commands import BIN
 from lab.packages import Programs
 from lab.process import Process, wait_until
 from lab.servers import Servers
-from tests.pipeline import BIN
 from turnwise.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.commands import BIN
 from lab.process import free_port
 from producer.outbox import Outbox, read_status
 from producer.publisher import WINDOW
-from tests.pipeline import BIN, Pipeline
+from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode, InvalidRequest, OutboxError
 
 

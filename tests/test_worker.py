@@ -269,14 +269,12 @@ def test_a_queue_of_other_arguments_is_told(pipeline: Pipeline) -> None:
 def test_the_management_ui_shows_who_is_who(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     sender = pipeline.start("sender", "producer", "send", "hello")
-    client = ""
+    client = pipeline.wait_client()
 
     def names() -> set[str]:
         connections = pipeline.api("GET", f"vhosts/{pipeline.name}/connections")
         return {c["client_properties"].get("connection_name", "") for c in connections}
 
-    pipeline.wait(pipeline.outbox.exists, "an outbox")
-    client = pipeline.client()
     pipeline.wait(lambda: names() == {"worker worker-1", f"producer {client}"}, "both names")
     pipeline.wait(lambda: pipeline.queue().get("consumer_details"), "the consumer")
     [consumer] = pipeline.queue()["consumer_details"]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Nothing here imports pika or PyMySQL before a command runs: --help must be quick.
 
+_LAST_PORT = 65535
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 option = functools.partial(click.option, show_envvar=True)
@@ -73,6 +75,26 @@ class Duration(click.ParamType[float]):
         if not match:
             self.fail(f"{value!r} is no duration; write 1s, 50ms, 2m or 0", param, ctx)
         return float(match[1]) * self._units[match[2]]
+
+
+class Address(click.ParamType[tuple[str, int]]):
+    """Where to listen: ``PORT`` or ``HOST:PORT``; without a host, on loopback."""
+
+    name = "address"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, int]:
+        """Return host and port."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not port.isdecimal() or int(port) > _LAST_PORT:
+            self.fail(f"{value!r} is no address; write 8080 or 0.0.0.0:8080", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class _Url(click.ParamType[Any]):
@@ -176,6 +198,17 @@ def log_options(command: F) -> F:
         help="auto: text on a terminal, JSON lines elsewhere.",
     )
     return level(style(command))
+
+
+def http_option(envvar: str) -> Callable[[F], F]:
+    """Add ``--http``; the command gets ``http``: host and port, or None."""
+    return option(
+        "--http",
+        envvar=envvar,
+        type=Address(),
+        metavar="[HOST:]PORT",
+        help="Serve /healthz, /readyz and /metrics (for Prometheus) there; loopback by default.",
+    )
 
 
 json_option = option(

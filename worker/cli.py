@@ -62,6 +62,7 @@ def main() -> None:
     help="How many requests it may have in hand. 1: strict turns. More: drains a backlog faster, "
     "with one commit for all that has arrived.",
 )
+@cli.http_option("WORKER_HTTP")
 @cli.queue_option
 @cli.log_options
 @cli.amqp_option
@@ -69,6 +70,7 @@ def main() -> None:
 def run(
     name: str,
     prefetch: int,
+    http: tuple[str, int] | None,
     queue: str,
     log_level: str,
     log_format: str,
@@ -86,8 +88,16 @@ def run(
     from worker.store import Store  # noqa: PLC0415
 
     log.configure(log_level, log_format)
-    with contextlib.closing(Loop()) as loop, loop.signals(signal.SIGINT, signal.SIGTERM):
-        Replica(loop, nodes, Topology(queue), Store(database, name), name, prefetch).run()
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(contextlib.closing(Loop()))
+        stack.enter_context(loop.signals(signal.SIGINT, signal.SIGTERM))
+        replica = Replica(loop, nodes, Topology(queue), Store(database, name), name, prefetch)
+        if http:
+            from turnwise.status_server import StatusServer  # noqa: PLC0415
+            from worker.metrics import pages  # noqa: PLC0415
+
+            stack.enter_context(StatusServer(loop, http, pages(replica.vitals)))
+        replica.run()
 
 
 @main.command()

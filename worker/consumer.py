@@ -16,7 +16,7 @@ from turnwise.log import event
 from turnwise.message import Request
 from worker.settle import Reject, Verdict, decide, settle
 from worker.store import Outcome
-from worker.vitals import Vitals
+from worker.vitals import Batch, Vitals
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,12 @@ FINISH_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it came. ``tag`` is valid on its channel only."""
+    """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only."""
 
     tag: int
     properties: BasicProperties
     body: bytes
+    arrived: float
 
 
 class Consumer:
@@ -110,11 +111,15 @@ class Consumer:
         batch = self._take()
         self._vitals.in_hand = len(batch)
         decoded = [_decode(delivery) for delivery in batch]
+        begun = time.monotonic()
         outcomes = iter(self._store([each for each in decoded if isinstance(each, Request)]))
         results = [next(outcomes) if isinstance(each, Request) else each for each in decoded]
         verdicts = [decide(result) for result in results]
         self._unsettled += zip((delivery.tag for delivery in batch), verdicts, strict=True)
         self._vitals.count(results)
+        if self._vitals.on_batch:
+            now = time.monotonic()
+            self._vitals.on_batch(Batch(len(batch), now - begun, now - batch[0].arrived))
         self._tell(batch, results, verdicts)
 
     def _take(self) -> list[Delivery]:
@@ -138,7 +143,7 @@ class Consumer:
         body: bytes,
     ) -> None:
         # Only this here: pika takes any exception for a broken connection.
-        self._arrived.append(Delivery(method.delivery_tag, properties, body))
+        self._arrived.append(Delivery(method.delivery_tag, properties, body, time.monotonic()))
 
     def _on_cancel(self, _method: object) -> None:
         # The queue was deleted, its leader moved, or an ack took too long.

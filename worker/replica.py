@@ -54,7 +54,7 @@ class Replica:
         """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
         event(log, logging.INFO, "worker.started", worker=self._name, prefetch=self._prefetch)
         try:
-            persist(self._session, sleep=self._loop.sleep, on_failure=self._broker_outage.failed)
+            persist(self._session, sleep=self._loop.sleep, on_failure=self._lost_broker)
         except Stopped:
             pass
         finally:
@@ -100,8 +100,13 @@ class Replica:
 
         return persist(attempt, sleep=sleep, on_failure=self._lost_database)
 
+    def _lost_broker(self, error: Transient, wait: float) -> None:
+        self.vitals.lost["broker"] += 1
+        self._broker_outage.failed(error, wait)
+
     def _lost_database(self, error: Transient, wait: float) -> None:
         self.vitals.storing = False
+        self.vitals.lost["database"] += 1
         self._database_outage.failed(error, wait)
 
     def _prepare(self) -> None:

@@ -1,21 +1,34 @@
-"""What a worker knows about itself: its state, for the health endpoints, and its counts."""
+"""What a worker knows about itself: its state, and its counts."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from turnwise.errors import InvalidRequest
 from worker.settle import CONFLICT, INVALID
 from worker.store import Outcome
 
 ALIVE_WITHIN = 60.0
-"""Seconds. A turn of the loop takes a second, or as long as one write to a hung database."""
+"""Seconds. A turn of the loop takes a second, or as long as writing to a hung database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One commit: how many requests, the seconds it took, and the seconds since they arrived."""
+
+    size: int
+    commit_seconds: float
+    delivery_seconds: float
 
 
 class Vitals:
-    """Written by the worker's one thread, read by others."""
+    """Written by the worker's one thread, read by others.
+
+    ``on_batch`` is told of each batch, if somebody wants to measure.
+    """
 
     def __init__(self) -> None:
         self.consuming = False
@@ -24,6 +37,9 @@ class Vitals:
         self.served = 0
         self.repeated = 0
         self.dead_lettered: Counter[str] = Counter({INVALID: 0, CONFLICT: 0})
+        self.lost: Counter[str] = Counter({"broker": 0, "database": 0})
+        """How often a connection to a server was lost, or could not be made."""
+        self.on_batch: Callable[[Batch], None] | None = None
         self._turned = time.monotonic()
 
     @property
@@ -40,14 +56,12 @@ class Vitals:
         """Note a turn of the loop."""
         self._turned = time.monotonic()
 
-    def count(self, results: Iterable[Outcome | InvalidRequest]) -> None:
+    def count(self, results: Sequence[Outcome | InvalidRequest]) -> None:
         """Count what became of a batch."""
-        for result in results:
-            if result is Outcome.SERVED:
-                self.served += 1
-            elif result is Outcome.REPEATED:
-                self.repeated += 1
-            elif result is Outcome.CONFLICT:
-                self.dead_lettered[CONFLICT] += 1
-            else:
-                self.dead_lettered[INVALID] += 1
+        served = results.count(Outcome.SERVED)
+        self.served += served
+        if served == len(results):
+            return
+        self.repeated += results.count(Outcome.REPEATED)
+        self.dead_lettered[CONFLICT] += results.count(Outcome.CONFLICT)
+        self.dead_lettered[INVALID] += sum(isinstance(each, InvalidRequest) for each in results)
