@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.errors import LabError
 from lab.process import Process, wait_until
 
 BIN = Path(sys.executable).parent
@@ -27,6 +30,21 @@ def start(
     process = Process(name, folder, [BIN / program, *arguments], environment, attached=attached)
     process.start()
     return process
+
+
+def run(command: list[str], environment: Mapping[str, str]) -> Any:
+    """Run one of the project's commands to its end; return the JSON it wrote."""
+    program, *arguments = command
+    result = subprocess.run(
+        [BIN / program, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not result.stdout:
+        raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
+    return json.loads(result.stdout)
 
 
 def start_worker(

@@ -14,10 +14,9 @@ from typing import Any
 import click
 
 from lab import commands
+from lab.database import NAME
 from lab.process import Process, wait_until
 from lab.servers import Servers
-from producer.outbox import Status, read_status
-from worker.audit import audit, served_by
 
 COUNT = 30
 """Requests, one a second."""
@@ -63,19 +62,27 @@ class Break:
         return next(n for n in itertools.count(1) if n not in self.before)
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the client says of itself."""
+
+    accepted: int = 0
+    confirmed: int = 0
+
+
 class Demo:
     """One run, on fresh servers in ``folder``."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self._servers = servers
         self._folder = folder
-        self._outbox = folder / "outbox.db"
         self._environment = {
             "AMQP_URL": servers.rabbitmq.url(),
             "MYSQL_URL": servers.database.url(),
-            "PRODUCER_OUTBOX": str(self._outbox),
+            "PRODUCER_OUTBOX": str(folder / "outbox.db"),
             "PRODUCER_CLIENT": "demo",
         }
+        self._sender: Process | None = None
         self._replicas: dict[str, Process] = {}
         self._shown = 0
         self._accepted_shown = 0
@@ -88,10 +95,10 @@ class Demo:
         for replica in self._replicas.values():
             commands.wait_event(replica, "worker.consuming")
         click.echo(f"{'served at':<15}  {'counter':>7}  {'message':<10}  {'replica':<9}  waiting")
-        sender = commands.start(
+        self._sender = sender = commands.start(
             "producer",
             self._folder,
-            ["producer", "send", "hello", "--count", str(COUNT), "--quantum", "1s"],
+            ["producer", "send", "hello", "--count", str(COUNT), "--quantum", "1s", "--json"],
             self._environment,
         )  # fmt: skip
         self._watch_until(lambda: len(self._rows()) >= _KILL_AT)
@@ -125,7 +132,7 @@ class Demo:
         stuck_since: list[float] = []
 
         def in_hand() -> bool:
-            if self._status().confirmed <= len(self._rows()):
+            if self._sent().confirmed <= len(self._rows()):
                 stuck_since.clear()
                 return False
             stuck_since.append(time.monotonic())
@@ -154,21 +161,21 @@ class Demo:
     def _show(self) -> None:
         # In this order: what is served was accepted before.
         rows = self._rows()
-        status = self._status()
+        sent = self._sent()
         for row in rows[self._shown :]:
             clock = row.served_at.replace(tzinfo=UTC).astimezone().strftime("%H:%M:%S.%f")
             repeated = f"  delivered {row.deliveries} times" if row.deliveries > 1 else ""
             replica = click.style(f"{row.served_by:<9}", fg=_COLOURS[row.served_by])
             click.echo(
                 f"{clock:<15}  {row.counter:>7}  {row.message:<10}  {replica}  "
-                f"{status.accepted - row.counter}{repeated}"
+                f"{sent.accepted - row.counter}{repeated}"
             )
         self._shown = len(rows)
-        waiting = status.accepted - len(rows)
-        if status.accepted > self._accepted_shown and waiting > 1:
+        waiting = sent.accepted - len(rows)
+        if sent.accepted > self._accepted_shown and waiting > 1:
             clock = datetime.now().astimezone().strftime("%H:%M:%S")
-            click.secho(f"{clock:<15}  {status.accepted:>7}  accepted, {waiting} waiting", dim=True)
-        self._accepted_shown = status.accepted
+            click.secho(f"{clock:<15}  {sent.accepted:>7}  accepted, {waiting} waiting", dim=True)
+        self._accepted_shown = sent.accepted
 
     @staticmethod
     def _note(colour: str, text: str) -> None:
@@ -176,18 +183,14 @@ class Demo:
         click.secho(f"{clock:<15}  {text}", fg=colour, bold=True)
 
     def _report(self) -> bool:
-        from lab.database import NAME  # noqa: PLC0415
-
         rows = self._rows()
-        with self._servers.database.connect(NAME) as cursor:
-            [account] = audit(cursor.connection)
-            shares = served_by(cursor.connection)
+        found = commands.run(["worker", "audit", "--json"], self._environment)
+        [account] = found["clients"]
         click.echo()
-        click.echo(
-            f"served {account.served}, missing {account.missing}, repeated {account.repeated}"
-        )
-        click.echo(", ".join(f"{name} served {share}" for name, share in shares.items()))
-        good = account.holds and account.served == COUNT
+        click.echo("served {served}, missing {missing}, repeated {repeated}".format(**account))
+        shares = found["served_by"].items()
+        click.echo(", ".join(f"{name} served {share}" for name, share in shares))
+        good = bool(found["holds"]) and account["served"] == COUNT
         for broken in self._breaks:
             resumed = broken.resumed_at(rows)
             good &= resumed == broken.expected
@@ -205,14 +208,12 @@ class Demo:
     def _start(self, name: str) -> Process:
         return commands.start_worker(name, self._folder, self._environment)
 
-    def _status(self) -> Status:
-        if not self._outbox.exists():
-            return Status("demo", 0, 0, 0)
-        return read_status(self._outbox)
+    def _sent(self) -> Sent:
+        told = commands.events(self._sender) if self._sender else []
+        figures = [event for event in told if "accepted" in event]
+        return Sent(figures[-1]["accepted"], figures[-1]["confirmed"]) if figures else Sent()
 
     def _rows(self) -> list[Served]:
-        from lab.database import NAME  # noqa: PLC0415
-
         rows = self._servers.database.query(
             "SELECT counter, message, served_at, served_by, deliveries FROM requests"
             " ORDER BY served_at, counter",

@@ -13,7 +13,7 @@ from turnwise.broker import Broker
 from turnwise.errors import Transient
 from turnwise.loop import Loop
 
-_TERMINAL_INTERVAL = 0.1
+_INTERVAL = 0.1
 _LINES_INTERVAL = 1.0
 
 
@@ -28,7 +28,7 @@ class Report:
         self._outbox = outbox
         self._json = as_json
         self._live = not as_json and sys.stderr.isatty()
-        self._interval = _TERMINAL_INTERVAL if self._live else _LINES_INTERVAL
+        self._interval = _INTERVAL if self._live or as_json else _LINES_INTERVAL
         self._said: object = None
         self._broker: Broker | None = None
         self._trouble: str | None = None

@@ -153,6 +153,7 @@ def test_the_audit_speaks_to_people_and_to_machines(pipeline: Pipeline) -> None:
     assert "served by worker-1: 5" in said
     table = json.loads(pipeline.run("worker", "audit", "--json").stdout)
     assert table["served_by"] == {"worker-1": 5}
+    assert table["holds"]
     assert table["clients"] == [
         {
             "client": client, "served": 5, "highest": 5, "missing": 0, "repeated": 0,

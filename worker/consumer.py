@@ -46,7 +46,8 @@ class Consumer:
 
     ``store(requests)`` keeps trying until they are committed, or raises when there is no point.
     Whatever ends the channel ends the consumer with Transient; what was in hand is forgotten then,
-    since its tags are dead, and the broker gives it to somebody again.
+    since its tags are dead, and the broker gives it to somebody again. ``between_turns()`` is
+    called when everything is settled and told.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Consumer:
         name: str,
         prefetch: int,
         store: Callable[[Sequence[Request]], list[Outcome]],
+        between_turns: Callable[[], None],
         vitals: Vitals,
     ) -> None:
         self._channel = channel
@@ -63,6 +65,7 @@ class Consumer:
         self._name = name
         self._prefetch = prefetch
         self._store = store
+        self._between_turns = between_turns
         self._vitals = vitals
         self._arrived: deque[Delivery] = deque()
         self._unsettled: list[tuple[int, Verdict]] = []
@@ -82,6 +85,7 @@ class Consumer:
             # Reads what has arrived, sends the last acks, serves the heartbeats.
             self._loop.turn(0 if self._arrived else 1)
             self._channel.check()
+            self._between_turns()
             if self._arrived and not self._loop.stopping:
                 self._store_batch()
                 # An ack makes room for new deliveries. There shall be none any more once stopped.

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel, Node
 from turnwise.database import TIMEOUT
-from turnwise.errors import Stopped, Transient
+from turnwise.errors import Permanent, Stopped, Transient
 from turnwise.log import Outage, event
 from turnwise.loop import Loop
 from turnwise.message import Request
@@ -75,7 +75,13 @@ class Replica:
                 )
 
             consumer = Consumer(
-                channel, self._topology.queue, self._name, self._prefetch, store, self.vitals
+                channel,
+                self._topology.queue,
+                self._name,
+                self._prefetch,
+                store,
+                self._keep_account,
+                self.vitals,
             )
             self._broker_outage.over()
             event(log, logging.INFO, "worker.consuming", worker=self._name)
@@ -84,6 +90,13 @@ class Replica:
                 consumer.serve(progress)
             finally:
                 self.vitals.consuming = False
+
+    def _keep_account(self) -> None:
+        try:
+            self._store.keep_account()
+        except (Transient, Permanent) as error:
+            # It is for the audit's speed only; serving does not depend on it.
+            event(log, logging.WARNING, "audit.not_kept", error=error)
 
     def _hold(self, channel: Channel, seconds: float) -> None:
         """Keep in hand what cannot be stored now, as long as its channel lives."""

@@ -36,6 +36,29 @@ STEPS = (
         KEY served (served_at)
     ) ENGINE = InnoDB COMMENT 'each request exactly once'
     """,
+    """
+    CREATE TABLE IF NOT EXISTS audits (
+        client   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+        through  BIGINT NOT NULL COMMENT 'the counters up to this one are counted',
+        repeated BIGINT NOT NULL COMMENT 'rows beyond the first of a counter'
+    ) ENGINE = InnoDB COMMENT 'what is counted already, so that an audit need not count it again'
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS audit_gaps (
+        client        VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        first_missing BIGINT NOT NULL,
+        last_missing  BIGINT NOT NULL,
+        PRIMARY KEY (client, first_missing)
+    ) ENGINE = InnoDB COMMENT 'counters that were missing when they were counted'
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS audit_shares (
+        client    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        served_by VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        served    BIGINT NOT NULL,
+        PRIMARY KEY (client, served_by)
+    ) ENGINE = InnoDB COMMENT 'who served how many of those that are counted'
+    """,
 )
 
 VERSION = len(STEPS)
@@ -71,7 +94,8 @@ def migrate(connection: Connection, database: Database) -> int:
                     cursor.execute(
                         "INSERT INTO schema_version VALUES (%s, UTC_TIMESTAMP(6))", (version,)
                     )
-                    event(log, logging.INFO, "schema.migrated", version=version)
+                if done < VERSION:
+                    event(log, logging.INFO, "schema.migrated", version=VERSION)
             finally:
                 cursor.execute("SELECT RELEASE_LOCK(%s)", (lock,))
     return VERSION - done

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import pymysql
 
+from turnwise.audit import MARGIN, advance
 from turnwise.database import Connection, Database, DuplicateKey, translating
 from turnwise.errors import Transient
 from turnwise.message import Request
@@ -21,6 +22,12 @@ _REPEAT = "UPDATE requests SET deliveries = deliveries + 1 WHERE client = %s AND
 
 _RACES = 10
 """How often another worker may store a request between our look and our write, in one write."""
+
+_COUNT_AFTER = 2 * MARGIN
+"""How many more of a client's counters are worth counting."""
+
+_REMEMBERED = 10_000
+"""Clients, at most, of whom is remembered how far they are counted."""
 
 
 class Outcome(enum.Enum):
@@ -50,6 +57,8 @@ class Store:
         self.database = database
         self._name = name
         self._connection: Connection | None = None
+        self._counted: dict[str, int] = {}
+        self._to_count: set[str] = set()
 
     def open(self) -> Connection:
         """Return the connection, making it if there is none."""
@@ -71,9 +80,30 @@ class Store:
         """
         if not requests:
             return []
+        with self._using() as connection:
+            outcomes = self._write(connection, requests)
+        for request in requests:
+            if request.counter > self._counted.get(request.client, 0) + _COUNT_AFTER:
+                self._to_count.add(request.client)
+        return outcomes
+
+    def keep_account(self) -> None:
+        """Count a client of whom much was served since, if there is one; see turnwise/audit.py."""
+        if not self._to_count:
+            return
+        client = self._to_count.pop()
+        with self._using() as connection:
+            through = advance(connection, client)
+        if through is not None:
+            if len(self._counted) > _REMEMBERED:
+                self._counted.clear()
+            self._counted[client] = through
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Connection]:
         try:
             with translating(self.database):
-                return self._write(self.open(), requests)
+                yield self.open()
         except Transient:
             self.close()
             raise
