@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -158,6 +159,83 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     finally:
         servers.remove()
     ctx.exit(ExitCode.OK if good else ExitCode.FAILED)
+
+
+@main.command()
+@cli.option("--seed", type=int, help="The schedule's seed.  [default: a new one, printed]")
+@cli.option(
+    "--duration", type=cli.Duration(), default="120s", show_default=True, help="Time for faults."
+)
+@cli.option("--count", type=click.IntRange(min=1), help="So many faults, however long it takes.")
+@cli.option(
+    "--faults",
+    default="",
+    help="Names and groups, separated by commas: worker, client, broker, database, network, "
+    "broker.kill, network.latency.worker-broker ...  [default: all]",
+)
+@cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)
+@cli.option("--clients", type=click.IntRange(1, 20), default=2, show_default=True)
+@cli.option("--prefetch", type=click.IntRange(1, 65535), default=1, show_default=True)
+@cli.option(
+    "--rate", type=click.IntRange(1, 10_000), default=50, show_default=True,
+    help="Requests per second of each client.",
+)  # fmt: skip
+@containers_option
+@cli.json_option
+@folder_option
+@click.pass_context
+def trial(
+    ctx: click.Context,
+    seed: int | None,
+    duration: float,
+    count: int | None,
+    faults: str,
+    workers: int,
+    clients: int,
+    prefetch: int,
+    rate: int,
+    containers: bool,
+    as_json: bool,
+    folder: Path,
+) -> None:
+    """Break everything at random instants, then account for every request.
+
+    Clients send and workers serve while faults befall processes, servers and links; then all is
+    healed, the backlog drained, and what was accepted is compared with what is stored. The same
+    seed gives the same schedule. Exit 0 only if each fault was seen to happen and nothing is lost,
+    repeated, changed or invented.
+    """
+    from lab.trial.catalogue import chosen  # noqa: PLC0415
+    from lab.trial.report import picture, progress, text  # noqa: PLC0415
+    from lab.trial.run import Trial  # noqa: PLC0415
+    from lab.trial.run import as_json as to_json  # noqa: PLC0415
+    from lab.trial.schedule import plan  # noqa: PLC0415
+    from lab.trial.world import World  # noqa: PLC0415
+
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    kinds = chosen(faults)
+    schedule = plan(seed, kinds, duration=None if count else duration, count=count)
+    base = folder / f"trial-{seed}-{os.getpid()}"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
+    live = sys.stderr.isatty()
+    with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
+        world = World(
+            servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
+            per_second=rate,
+        )  # fmt: skip
+        try:
+            result = Trial(world, schedule, progress if live else lambda _: None).run()
+        finally:
+            world.close()
+    if live:
+        click.echo(err=True)
+    picture(result, base / "timeline.png")
+    (base / "report.json").write_text(to_json(result))
+    (base / "report.txt").write_text(text(result) + "\n")
+    click.echo(to_json(result) if as_json else text(result))
+    click.echo(f"report and timeline: {base}", err=True)
+    ctx.exit(ExitCode.OK if result.holds else ExitCode.FAILED)
 
 
 def _servers(folder: Path, containers: bool) -> Servers:

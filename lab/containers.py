@@ -13,7 +13,7 @@ from typing import Any
 from lab.database import NAME, USER, DatabaseServer
 from lab.errors import LabError
 from lab.process import free_port
-from lab.rabbitmq import ADVANCED_CONFIG, CONFIG, VIRTUAL_HOST, RabbitMQ
+from lab.rabbitmq import ADVANCED_CONFIG, CONFIG, MEMORY_WATERMARK, VIRTUAL_HOST, RabbitMQ
 
 RABBITMQ_IMAGE = "rabbitmq:4.3-management"
 DATABASE_IMAGE = "mysql:9.7"
@@ -99,6 +99,7 @@ def rabbitmq(folder: Path) -> RabbitMQ:
     config = folder.resolve() / "rabbitmq.conf"
     config.write_text(
         CONFIG.format(
+            watermark=MEMORY_WATERMARK,
             address="0.0.0.0",
             user=USER,
             vhost=VIRTUAL_HOST,
@@ -122,7 +123,15 @@ def rabbitmq(folder: Path) -> RabbitMQ:
             f"--publish=127.0.0.1:{settings['management_port']}:15672",
         ],
     )
-    return RabbitMQ(container, settings["port"], settings["management_port"], settings["password"])
+    # As the server's own user: as root it may leave a cookie that the server cannot read.
+    ctl = ["docker", "exec", "--user", "rabbitmq", container.name, "rabbitmqctl", "--quiet"]
+    return RabbitMQ(
+        container,
+        settings["port"],
+        settings["management_port"],
+        settings["password"],
+        (ctl, {}),
+    )
 
 
 def database(folder: Path) -> DatabaseServer:

@@ -64,8 +64,12 @@ class Process:
         self.name = name
         self.log = folder / f"{name}.log"
         self._note = folder / f"{name}.pid"
-        self._command = [str(word) for word in command]
+        self.command: Sequence[str | Path] = command
         self._environment = {**os.environ, **(environment or {})}
+        self.stdin: int = subprocess.DEVNULL
+        """A descriptor for its standard input."""
+        self.output: int | None = None
+        """A descriptor for its standard output and error; None: its log."""
         self._attached = attached
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -79,10 +83,10 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                [*tie, *self._command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                [*tie, *map(str, self.command)],
+                stdin=self.stdin,
+                stdout=log if self.output is None else self.output,
+                stderr=log if self.output is None else self.output,
                 env=self._environment,
                 start_new_session=True,
             )

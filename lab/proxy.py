@@ -1,9 +1,10 @@
-"""A TCP proxy on loopback that does to a connection what networks do."""
+"""TCP proxies on loopback that do to connections what networks do."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -17,10 +18,21 @@ _CHUNK = 16 * 1024
 _STEP = 0.05
 """Seconds between the pieces of a slow link."""
 
+_AMQP_GREETING = 8
+_FRAME_HEADER, _FRAME_END = 7, 1
+
+
+@functools.cache
+def _network() -> asyncio.AbstractEventLoop:
+    """Return the event loop of all proxies, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="network", daemon=True).start()
+    return loop
+
 
 @dataclass
 class Direction:
-    """What happens to the bytes of one direction, for all connections, from now on."""
+    """What happens to the bytes of one direction, on all connections, from now on."""
 
     latency: float = 0.0
     """Seconds from arrival to departure."""
@@ -29,9 +41,9 @@ class Direction:
     passed: int = 0
     """Bytes that went through, ever."""
     withheld: int = 0
-    """Bytes that arrived while it was held."""
+    """Bytes that arrived while it was held, ever."""
     cut_after: int | None = None
-    """Bytes until every connection is reset, in the middle of whatever it carries."""
+    """Bytes until the connection is reset, in the middle of whatever it carries."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -55,10 +67,11 @@ class Proxy:
         self.up = Direction()
         self.down = Direction()
         self.accepted = 0
-        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        """Connections, ever."""
+        self.cuts = 0
+        """Connections that were reset, ever."""
+        self._connections: set[_Connection] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server = self._call(self._listen, port)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
@@ -67,6 +80,11 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
 
     def hold(self, *directions: Direction) -> None:
         """Keep bytes back. New connections are accepted, and meet the same."""
@@ -78,26 +96,18 @@ class Proxy:
 
     def cut(self) -> int:
         """Reset every connection, towards both sides; return how many."""
-        return self._call(self._cut)
+        return self._call(self._cut_all)
 
-    def inject(self, data: bytes) -> None:
-        """Say something to the server on every connection, as if the client had."""
-        self._call(self._inject, data)
-
-    @property
-    def connections(self) -> int:
-        """How many connections there are."""
-        return len(self._pairs)
+    def inject(self, data: bytes, *, down: bool = False) -> int:
+        """Say something in AMQP's midst, between two frames; return on how many connections."""
+        return self._call(self._inject, data, down)
 
     def close(self) -> None:
         """End all of it."""
         self._call(self._close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def _call(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
-        return asyncio.run_coroutine_threadsafe(work(*arguments), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work(*arguments), _network()).result()
 
     async def _listen(self, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._serve, "127.0.0.1", port)
@@ -109,98 +119,190 @@ class Proxy:
             else:
                 direction.gate.set()
 
-    async def _cut(self) -> int:
-        pairs, self._pairs = self._pairs, set()
-        for pair in pairs:
-            for writer in pair:
-                _reset(writer)
-        return len(pairs)
+    async def _cut_all(self) -> int:
+        cut = len(self._connections)
+        for connection in list(self._connections):
+            connection.reset()
+        self.cuts += cut
+        return cut
 
-    async def _inject(self, data: bytes) -> None:
-        for _, server in self._pairs:
-            server.write(data)
+    async def _inject(self, data: bytes, down: bool) -> int:
+        for connection in self._connections:
+            stream = connection.down if down else connection.up
+            stream.injected += data
+            await stream.flush()
+        return len(self._connections)
 
     async def _close(self) -> None:
         self._server.close()
-        await self._cut()
-        await self._set_held((self.up, self.down), False)
-        # Let what serves the connections see their end.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        await self._cut_all()
+        for task in list(self._serving):
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self.accepted += 1
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             _reset(writer)
             return
-        pair = (writer, back)
-        self._pairs.add(pair)
-        ways = [
-            asyncio.create_task(self._carry(reader, back, self.up)),
-            asyncio.create_task(self._carry(there, writer, self.down)),
-        ]
+        connection = _Connection(self, (reader, writer), (there, back))
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+
+class _Connection:
+    def __init__(
+        self,
+        proxy: Proxy,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self._proxy = proxy
+        self._writers = (client[1], server[1])
+        self.up = _Stream(self, client[0], server[1], proxy.up, _AMQP_GREETING)
+        self.down = _Stream(self, server[0], client[1], proxy.down, 0)
+
+    async def run(self) -> None:
+        ways = [asyncio.create_task(stream.carry()) for stream in (self.up, self.down)]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._pairs.discard(pair)
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for each in pair:
-                each.close()
+            for writer in self._writers:
+                writer.close()
 
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction
+    def reset(self) -> None:
+        for writer in self._writers:
+            _reset(writer)
+
+    def cut(self) -> None:
+        self._proxy.cuts += 1
+        self.reset()
+
+
+class _Stream:
+    """One direction of one connection."""
+
+    def __init__(
+        self,
+        connection: _Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: Direction,
+        greeting: int,
     ) -> None:
-        on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        self._connection = connection
+        self._reader = reader
+        self._writer = writer
+        self._way = way
+        self._frames = _Frames(greeting)
+        self._on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        self.injected = b""
 
-        async def arrive() -> None:
-            data = b"-"
-            while data:
-                try:
-                    data = await reader.read(_CHUNK)
-                except OSError:
-                    data = b""
-                if way.held:
-                    way.withheld += len(data)
-                await on_the_way.put((self._loop.time() + way.latency, data))
-
-        arriving = asyncio.create_task(arrive())
+    async def carry(self) -> None:
+        arriving = asyncio.create_task(self._arrive())
         try:
             while True:
-                due, data = await on_the_way.get()
-                await asyncio.sleep(due - self._loop.time())
-                await way.gate.wait()
+                due, data = await self._on_the_way.get()
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                await self._way.gate.wait()
                 if not data:
                     return
-                await self._depart(data, writer, way)
+                await self._depart(data)
         except OSError:
             return
         finally:
             arriving.cancel()
             await asyncio.gather(arriving, return_exceptions=True)
 
-    async def _depart(self, data: bytes, writer: asyncio.StreamWriter, way: Direction) -> None:
+    async def flush(self) -> None:
+        """Say what is to be injected, if no frame is half said."""
+        if self.injected and self._frames.at_boundary:
+            data, self.injected = self.injected, b""
+            with contextlib.suppress(OSError):
+                self._writer.write(data)
+
+    async def _arrive(self) -> None:
+        data = b"-"
+        while data:
+            try:
+                data = await self._reader.read(_CHUNK)
+            except OSError:
+                data = b""
+            if self._way.held:
+                self._way.withheld += len(data)
+            due = asyncio.get_running_loop().time() + self._way.latency
+            await self._on_the_way.put((due, data))
+
+    async def _depart(self, data: bytes) -> None:
+        way = self._way
         if way.cut_after is not None:
             data = data[: way.cut_after]
             way.cut_after -= len(data)
-        step = max(1, int(way.rate * _STEP)) if way.rate else len(data) or 1
-        for start in range(0, len(data), step):
-            piece = data[start : start + step]
+        while data:
+            step = max(1, int(way.rate * _STEP)) if way.rate else len(data)
+            if self.injected:
+                # Up to the end of the frame that is being said, and no further.
+                step = min(step, self._frames.to_boundary(data) or len(data))
+            piece, data = data[:step], data[step:]
             if way.rate:
                 await asyncio.sleep(len(piece) / way.rate)
-            writer.write(piece)
-            await writer.drain()
+            self._writer.write(piece)
+            self._frames.feed(piece)
+            await self.flush()
+            await self._writer.drain()
             way.passed += len(piece)
         if way.cut_after == 0:
             way.cut_after = None
             # What was written must be gone before the reset overtakes it.
             await asyncio.sleep(_STEP)
-            await self._cut()
+            self._connection.cut()
+
+
+class _Frames:
+    """Where one AMQP frame ends and the next begins: a header with a size, a payload, an end."""
+
+    def __init__(self, greeting: int) -> None:
+        self._rest = greeting  # bytes of the frame that are still to come
+        self._header = b""
+
+    @property
+    def at_boundary(self) -> bool:
+        return not self._rest and not self._header
+
+    def feed(self, data: bytes) -> None:
+        while data:
+            if self._rest:
+                taken = min(self._rest, len(data))
+                self._rest -= taken
+                data = data[taken:]
+                continue
+            missing = _FRAME_HEADER - len(self._header)
+            self._header, data = self._header + data[:missing], data[missing:]
+            if len(self._header) == _FRAME_HEADER:
+                (size,) = struct.unpack_from(">I", self._header, 3)
+                self._header, self._rest = b"", size + _FRAME_END
+
+    def to_boundary(self, data: bytes) -> int | None:
+        """Return how much of ``data`` ends the frame; None if it does not."""
+        probe = _Frames(self._rest)
+        probe._header = self._header
+        for position in range(1, len(data) + 1):
+            probe.feed(data[position - 1 : position])
+            if probe.at_boundary:
+                return position
+        return None
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,6 +22,8 @@ VIRTUAL_HOST = "turnwise"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 30.0
 
+MEMORY_WATERMARK = "1GB"
+
 CONFIG = """\
 listeners.tcp.default = {address}:{port}
 management.tcp.ip = {address}
@@ -30,7 +34,7 @@ default_vhost = {vhost}
 # The management figures are a second old at most.
 collect_statistics_interval = 1000
 # What is left to the rest of the machine.
-vm_memory_high_watermark.absolute = 1GB
+vm_memory_high_watermark.absolute = {watermark}
 disk_free_limit.absolute = 100MB
 """
 
@@ -43,8 +47,16 @@ ADVANCED_CONFIG = """\
 class RabbitMQ:
     """A server that can be started, ended in every way, and asked about itself."""
 
-    def __init__(self, runner: Runner, port: int, management_port: int, password: str) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        port: int,
+        management_port: int,
+        password: str,
+        ctl: tuple[list[str], dict[str, str]],
+    ) -> None:
         self.runner = runner
+        self._ctl = ctl
         self.port = port
         self.management_port = management_port
         self.password = password
@@ -119,6 +131,20 @@ class RabbitMQ:
         """Remove a virtual host with all that is in it."""
         self.api("DELETE", f"vhosts/{quote(name, safe='')}")
 
+    def ctl(self, *words: str) -> str:
+        """Run ``rabbitmqctl`` on the node; return what it printed. Raises LabError."""
+        result = subprocess.run(
+            [*self._ctl[0], *words],
+            env={**os.environ, **self._ctl[1]},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if result.returncode:
+            raise LabError(f"rabbitmqctl {words[0]}: {result.stderr.strip()}")
+        return result.stdout
+
     def version(self) -> str:
         """Return the version."""
         return str(self.api("GET", "overview")["rabbitmq_version"])
@@ -156,7 +182,15 @@ def private(folder: Path, programs: Programs, *, attached: bool = True) -> tuple
         settings_file.chmod(0o600)
     config = base / "rabbitmq.conf"
     config.touch(mode=0o600)
-    config.write_text(CONFIG.format(address="127.0.0.1", user=USER, vhost=VIRTUAL_HOST, **settings))
+    config.write_text(
+        CONFIG.format(
+            address="127.0.0.1",
+            watermark=MEMORY_WATERMARK,
+            user=USER,
+            vhost=VIRTUAL_HOST,
+            **settings,
+        )
+    )
     plugins = base / "enabled_plugins"
     plugins.write_text("[rabbitmq_management].\n")
     advanced = base / "advanced.config"
@@ -188,5 +222,11 @@ def private(folder: Path, programs: Programs, *, attached: bool = True) -> tuple
         attached=attached,
     )
     runner = Process("rabbitmq", base, [programs.rabbitmq_server], environment, attached=attached)
-    server = RabbitMQ(runner, settings["port"], settings["management_port"], settings["password"])
+    server = RabbitMQ(
+        runner,
+        settings["port"],
+        settings["management_port"],
+        settings["password"],
+        ([str(programs.rabbitmq_server.with_name("rabbitmqctl")), "--quiet"], environment),
+    )
     return server, epmd

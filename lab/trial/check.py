@@ -1,0 +1,182 @@
+"""The verdict: what was accepted against what is there. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.trial.members import End, Usage
+
+Identity = tuple[str, int]
+Content = tuple[str, str]
+"""Message, and the time of its acceptance in ISO format."""
+
+MEMORY_LIMIT = 80 * 1024 * 1024
+"""Bytes that no process of the pipeline may exceed."""
+
+GROWTH_LIMIT = 12 * 1024 * 1024
+"""Bytes that a process may grow, from its first ten seconds to its last."""
+
+DESCRIPTOR_GROWTH = 12
+THREAD_GROWTH = 4
+_SETTLED = 10.0
+"""Seconds that a process is given to come to its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table."""
+
+    client: str
+    counter: int
+    message: str
+    sent_at: str
+    served_at: float
+    """Seconds since 1970."""
+    served_by: str
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known at the end."""
+
+    ledger: Mapping[Identity, Content]
+    accepted: Mapping[str, int]
+    """The last counter that each client gave out."""
+    waiting: frozenset[Identity]
+    dead: Sequence[Identity | None]
+    """Dead letters: the identity, where the body is a valid request."""
+    rows: Sequence[Row]
+    ends: Sequence[End]
+    usages: Sequence[Usage]
+    queue_arguments: Mapping[str, Any]
+    expected_arguments: Mapping[str, Any]
+    in_hands: int
+    """Requests that may have been in hands at once: those of frozen and forgotten workers too."""
+    audit_holds: bool
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong, by kind; each with its first few cases. All empty: nothing is wrong."""
+
+    cases: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, kind: str, case: str) -> None:
+        """Note a case."""
+        self.counts[kind] += 1
+        if len(self.cases[kind]) < 5:  # noqa: PLR2004
+            self.cases[kind].append(case)
+
+
+KINDS = {
+    "lost": "accepted, and neither stored, nor waiting, nor dead-lettered",
+    "repeated": "stored more than once",
+    "changed": "stored with another content",
+    "invented": "stored, and never accepted",
+    "dead-lettered": "valid, and dead-lettered",
+    "waiting": "still in the outbox at the end",
+    "numbers": "a gap or a reuse in what a client gave out",
+    "resumed": "served so far ahead that serving did not resume where it stopped",
+    "ended": "a process that ended without being asked to",
+    "memory": "a process that grew",
+    "leak": "descriptors or threads that were not given back",
+    "topology": "a queue that is not as it is meant",
+    "audit": "the product's own audit disagrees",
+}
+
+
+def check(evidence: Evidence) -> Findings:
+    """Compare."""
+    findings = Findings()
+    _check_rows(evidence, findings)
+    _check_numbers(evidence, findings)
+    _check_order(evidence, findings)
+    for end in evidence.ends:
+        if not end.ordered:
+            findings.add("ended", f"{end.name} with {end.code}")
+    _check_usage(evidence.usages, findings)
+    if dict(evidence.queue_arguments) != dict(evidence.expected_arguments):
+        findings.add("topology", f"{dict(evidence.queue_arguments)}")
+    if not evidence.audit_holds:
+        findings.add("audit", "worker audit does not hold")
+    return findings
+
+
+def _check_rows(evidence: Evidence, findings: Findings) -> None:
+    stored: dict[Identity, Content] = {}
+    for row in evidence.rows:
+        identity, content = (row.client, row.counter), (row.message, row.sent_at)
+        if identity in stored:
+            findings.add("repeated", f"{identity}")
+        stored[identity] = content
+        if identity not in evidence.ledger:
+            findings.add("invented", f"{identity}")
+        elif evidence.ledger[identity] != content:
+            findings.add("changed", f"{identity}: {content} for {evidence.ledger[identity]}")
+    dead = {identity for identity in evidence.dead if identity is not None}
+    for identity in dead & evidence.ledger.keys():
+        findings.add("dead-lettered", f"{identity}")
+    for identity in evidence.ledger.keys() - stored.keys() - dead:
+        kind = "waiting" if identity in evidence.waiting else "lost"
+        findings.add(kind, f"{identity}")
+
+
+def _check_numbers(evidence: Evidence, findings: Findings) -> None:
+    given: dict[str, set[int]] = defaultdict(set)
+    for client, counter in evidence.ledger:
+        given[client].add(counter)
+    for client, accepted in evidence.accepted.items():
+        wrong = given[client] ^ set(range(1, accepted + 1))
+        if wrong:
+            findings.add("numbers", f"{client}: {sorted(wrong)[:5]}")
+
+
+def _check_order(evidence: Evidence, findings: Findings) -> None:
+    """Serving resumes where it stopped: it may be ahead of the lowest only by what is in hands.
+
+    Each request that is not served yet, while a higher one of its client is, must be in somebody's
+    hands, or on its way back from them.
+    """
+    for client, ahead, row in farthest_ahead(evidence.rows):
+        if ahead > evidence.in_hands:
+            findings.add("resumed", f"{client}: {row} served, {ahead} before it were not")
+
+
+def farthest_ahead(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
+    """Return for each client how many lower counters were not served yet, at most, and when."""
+    highest: dict[str, int] = defaultdict(int)
+    served: dict[str, int] = defaultdict(int)
+    worst: dict[str, tuple[int, int]] = {}
+    for row in sorted(rows, key=lambda r: (r.served_at, r.client, r.counter)):
+        highest[row.client] = max(highest[row.client], row.counter)
+        served[row.client] += 1
+        ahead = highest[row.client] - served[row.client]
+        if ahead > worst.get(row.client, (-1, 0))[0]:
+            worst[row.client] = (ahead, row.counter)
+    return [(client, ahead, counter) for client, (ahead, counter) in sorted(worst.items())]
+
+
+def _check_usage(usages: Sequence[Usage], findings: Findings) -> None:
+    lives: dict[tuple[str, int], list[Usage]] = defaultdict(list)
+    for usage in usages:
+        lives[usage.name, usage.pid].append(usage)
+    for (name, pid), life in lives.items():
+        peak = max(usage.resident for usage in life)
+        if peak > MEMORY_LIMIT:
+            findings.add("memory", f"{name} ({pid}): {peak / 2**20:.0f} MiB")
+        settled = [usage for usage in life if usage.at - life[0].at > _SETTLED]
+        if not settled:
+            continue
+        first, last = settled[0], settled[-1]
+        if last.resident - first.resident > GROWTH_LIMIT:
+            grown = (last.resident - first.resident) / 2**20
+            findings.add("memory", f"{name} ({pid}): {grown:.0f} MiB more in the end")
+        if last.descriptors - first.descriptors > DESCRIPTOR_GROWTH:
+            findings.add("leak", f"{name} ({pid}): {first.descriptors} to {last.descriptors} files")
+        if last.threads - first.threads > THREAD_GROWTH:
+            findings.add("leak", f"{name} ({pid}): {first.threads} to {last.threads} threads")

@@ -1,0 +1,92 @@
+"""What befalls the links: each between one process and one server, each direction on its own."""
+
+from __future__ import annotations
+
+from lab.proxy import Direction
+from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.world import Shape, World
+
+LINKS = ("client-broker", "worker-broker", "worker-database")
+DIRECTIONS = ("up", "down")
+
+LATENCY = 0.2
+"""Seconds."""
+
+SLOW = 64_000 / 8
+"""Bytes a second: 64 kbit/s."""
+
+
+def _reset(world: World, pick: int, of: str) -> Course:
+    member, proxy = world.link(pick, of)
+    while not (cut := proxy.cut()):
+        yield WAIT
+    yield ON
+    return f"{member.name}: {cut} connection(s) reset"
+
+
+def _cut_frame(world: World, pick: int, of: str, way: str) -> Course:
+    member, proxy = world.link(pick, of)
+    while not proxy.connections:
+        yield WAIT
+    before = proxy.cuts
+    direction: Direction = getattr(proxy, way)
+    # A frame's header has seven bytes, a packet's four: this ends in the midst of one.
+    direction.cut_after = 1 + pick % 3
+    yield ON
+    while proxy.cuts == before:
+        yield WAIT
+    return f"{member.name}: cut after {1 + pick % 3} byte(s) more"
+
+
+def _shaped(world: World, pick: int, of: str, way: str, shape: Shape) -> Course:
+    member, proxy = world.link(pick, of)
+    while not proxy.connections:
+        yield WAIT
+    direction: Direction = getattr(proxy, way)
+    before = _traffic(direction, shape)
+    world.shape(proxy, direction, shape)
+    try:
+        yield ON
+        # Silence proves nothing: it lasts until something was said.
+        while _traffic(direction, shape) == before:
+            yield WAIT
+        met = _traffic(direction, shape) - before
+    finally:
+        world.unshape(proxy, direction, shape)
+    return f"{member.name}: {met:,} bytes met it"
+
+
+def _traffic(direction: Direction, shape: Shape) -> int:
+    return direction.withheld if shape.hold else direction.passed
+
+
+def _enter_all() -> None:
+    for of in LINKS:
+
+        def reset(world: World, pick: int, of: str = of) -> Course:
+            return _reset(world, pick, of)
+
+        fault(f"network.reset.{of}")(reset)
+        for way in DIRECTIONS:
+
+            def cut(world: World, pick: int, of: str = of, way: str = way) -> Course:
+                return _cut_frame(world, pick, of, way)
+
+            fault(f"network.cut_frame.{of}.{way}")(cut)
+            for name, shape, shortest, longest in (
+                ("black_hole", Shape(hold=True), 2, 12),
+                ("latency", Shape(latency=LATENCY), 2, 6),
+                ("slow", Shape(rate=SLOW), 2, 6),
+            ):
+
+                def shaped(
+                    world: World, pick: int, of: str = of, way: str = way, shape: Shape = shape
+                ) -> Course:
+                    # A shape of its own: two of a kind may be there at once.
+                    mine = Shape(shape.latency, shape.rate, shape.hold)
+                    return _shaped(world, pick, of, way, mine)
+
+                fault(f"network.{name}.{of}.{way}", shortest, longest)(shaped)
+
+
+_enter_all()

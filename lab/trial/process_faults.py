@@ -1,0 +1,93 @@
+"""What befalls workers and clients."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.members import Member
+from lab.trial.world import World
+from turnwise.errors import ExitCode
+
+
+def _end(member: Member, number: signal.Signals, code: int) -> Course:
+    while not member.process.alive():
+        yield WAIT
+    before, ends = member.process.identity(), len(member.ends)
+    member.order_end(code)
+    member.process.signal(number)
+    yield ON
+    while len(member.ends) == ends or not member.process.alive():
+        yield WAIT
+    end = member.ends[ends]
+    return f"{member.name}: {before} ended with {end.code}, now {member.process.identity()}"
+
+
+@fault("worker.kill")
+def _kill_worker(world: World, pick: int) -> Course:
+    worker = world.workers[pick % len(world.workers)]
+    return (yield from _end(worker, signal.SIGKILL, -signal.SIGKILL))
+
+
+@fault("worker.term")
+def _term_worker(world: World, pick: int) -> Course:
+    worker = world.workers[pick % len(world.workers)]
+    # One that has just been started has no handler yet.
+    worker.order_end(-signal.SIGTERM)
+    return (yield from _end(worker, signal.SIGTERM, ExitCode.OK))
+
+
+@fault("worker.freeze", 9, 14)
+def _freeze_worker(world: World, pick: int) -> Course:
+    """Frozen for longer than the broker waits: it wakes up with dead tags."""
+    worker = world.workers[pick % len(world.workers)]
+    while not worker.process.alive():
+        yield WAIT
+    before = worker.process.identity()
+    worker.frozen_holds += 1
+    worker.process.pause()
+    try:
+        while worker.process.identity() == before and worker.state != "T":
+            yield WAIT
+        yield ON
+        state = worker.state
+    finally:
+        worker.frozen_holds -= 1
+        if not worker.frozen_holds:
+            worker.process.resume()
+    if worker.process.identity() != before:
+        return f"{worker.name}: {before} was frozen, and ended so"
+    return f"{worker.name}: {before} in state {state} to the end" if state == "T" else None
+
+
+@fault("client.kill")
+def _kill_client(world: World, pick: int) -> Course:
+    client = world.clients[pick % len(world.clients)]
+    return (yield from _end(client, signal.SIGKILL, -signal.SIGKILL))
+
+
+@fault("client.disk_full", 1, 4)
+def _fill_disk(world: World, pick: int) -> Course:
+    """No file of the client may grow any more: to it the same as a disk that is full."""
+    client = world.clients[pick % len(world.clients)]
+    while not client.process.alive():
+        yield WAIT
+    ends = len(client.ends)
+    client.order_end(ExitCode.STORAGE)
+    client.down_holds += 1
+    try:
+        while len(client.ends) == ends:
+            subprocess.run(
+                ["prlimit", f"--pid={client.process.pid}", "--fsize=1"],
+                capture_output=True,
+                check=False,
+            )
+            yield WAIT
+        yield ON
+    finally:
+        client.down_holds -= 1
+    end = client.ends[ends]
+    return (
+        f"{client.name}: ended with {end.code} ({ExitCode.STORAGE}: the outbox cannot be written)"
+    )

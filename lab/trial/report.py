@@ -1,0 +1,117 @@
+"""What a trial tells: a text for people, and a picture of its time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from lab.trial.check import KINDS
+from lab.trial.run import Result, Trial
+
+
+def progress(trial: Trial) -> None:
+    """Show one line of what goes on, on a terminal."""
+    result = trial.result
+    sample = result.samples[-1]
+    on = [f.planned.kind for f in result.faults if f.on_at is not None and not f.done]
+    served = "?" if sample.served is None else f"{sample.served:,}"
+    click.echo(
+        f"\r\x1b[K{sample.at:6.0f} s  fault {len(result.faults)} of {len(trial.schedule)}"
+        f"  accepted {sample.accepted:,}  served {served}  {', '.join(on)}"[:150],
+        nl=False,
+        err=True,
+    )
+
+
+def text(result: Result) -> str:
+    """Return the report."""
+    happened = Counter(fault.planned.kind for fault in result.faults)
+    last = {fault.planned.kind: fault.proof for fault in result.faults if fault.proof}
+    shares = ", ".join(f"{name}: {share:,}" for name, share in result.served_by.items())
+    peaks = ", ".join(f"{n}: {peak / 2**20:.0f} MiB" for n, peak in result.peak_memory.items())
+    lines = [
+        f"{len(result.faults)} faults in {result.seconds:.0f} s, {result.restarts} restarts",
+        "",
+        *(
+            f"{happened[kind]:>4}  {kind:<44}  {last.get(kind, 'NOT SEEN TO HAPPEN')}"
+            for kind in sorted(happened)
+        ),
+        "",
+        f"accepted  {result.accepted:,}",
+        f"stored    {result.served:,}, repeats absorbed {result.repeats_absorbed:,}",
+        f"served by {shares}",
+        f"farthest ahead of the lowest not yet served: {result.ahead}",
+        f"peak memory {peaks}",
+    ]
+    recovery = result.recovery
+    if recovery.seconds:
+        lines.append(
+            "from a server's answer to the next row: "
+            + ", ".join(
+                f"{name} {recovery.percentile(share) or 0:.2f} s"
+                for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+            )
+            + f" ({len(recovery.seconds)} returns, {recovery.overtaken} overtaken by another fault)"
+        )
+    lines.append("")
+    for kind, meaning in KINDS.items():
+        count = result.findings.counts[kind]
+        if count:
+            lines.append(f"{kind} {count}: {meaning}")
+            lines += [f"      {case}" for case in result.findings.cases[kind]]
+    quiet = [kind for kind in KINDS if not result.findings.counts[kind]]
+    lines.append("none " + ", ".join(quiet))
+    if not result.drained:
+        lines.append("NOT DRAINED: not everything was served in time")
+    lines += [f"VOID: {fault.planned.kind} was not seen to happen" for fault in result.void]
+    lines.append("")
+    lines.append(
+        "Each request was recorded exactly once." if result.holds else "This trial failed."
+    )
+    return "\n".join(lines)
+
+
+def picture(result: Result, file: Path) -> None:
+    """Draw accepted, served and backlog over time, with each fault as a band."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    figure, (counts, faults) = plt.subplots(
+        2, 1, figsize=(14, 9), sharex=True, height_ratios=[2, 3], layout="constrained"
+    )
+    seen = [sample for sample in result.samples if sample.served is not None]
+    counts.plot([s.at for s in result.samples], [s.accepted for s in result.samples],
+                label="accepted", color="tab:blue")  # fmt: skip
+    counts.plot([s.at for s in seen], [s.served for s in seen], label="served", color="tab:green")
+    backlog = counts.twinx()
+    backlog.fill_between(
+        [s.at for s in seen],
+        [max(0, s.accepted - (s.served or 0)) for s in seen],
+        color="tab:orange",
+        alpha=0.4,
+        label="backlog",
+    )
+    counts.set_ylabel("requests")
+    backlog.set_ylabel("backlog")
+    counts.legend(loc="upper left")
+    backlog.legend(loc="upper right")
+    kinds = sorted({fault.planned.kind for fault in result.faults}, reverse=True)
+    groups = sorted({kind.partition(".")[0] for kind in kinds})
+    for fault in result.faults:
+        if fault.on_at is None:
+            continue
+        faults.barh(
+            kinds.index(fault.planned.kind),
+            max(0.4, (fault.off_at or fault.on_at) - fault.on_at),
+            left=fault.on_at,
+            color=f"C{groups.index(fault.planned.kind.partition('.')[0])}",
+        )
+    faults.set_yticks(range(len(kinds)), kinds, fontsize=6)
+    faults.set_xlabel("seconds")
+    faults.grid(axis="x", alpha=0.3)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,315 @@
+"""A trial from its first process to its verdict."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+
+from lab import commands
+from lab.errors import LabError
+from lab.trial.catalogue import CATALOGUE
+from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
+from lab.trial.faults import ON, Course
+from lab.trial.recovery import Recovery, recoveries
+from lab.trial.schedule import Planned
+from lab.trial.world import World
+from turnwise.errors import InvalidRequest
+from turnwise.message import Request
+from turnwise.topology import Topology
+
+TICK = 0.05
+LOOK = 0.5
+"""Seconds between two looks at memory and backlog."""
+
+DRAIN_TIMEOUT = 120.0
+"""Seconds for everything to be served after the last fault is healed."""
+
+IDLE = 3.0
+"""Seconds of traffic before the first and after the last fault."""
+
+
+@dataclass(slots=True)
+class Happened:
+    """A fault as it happened; times in seconds since the trial began."""
+
+    planned: Planned
+    course: Course
+    on_at: float | None = None
+    off_at: float | None = None
+    done: bool = False
+    proof: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A look at the whole: seconds since the begin, accepted and served so far."""
+
+    at: float
+    accepted: int
+    served: int | None
+
+
+@dataclass(slots=True)
+class Result:
+    """All that a trial found."""
+
+    begun: float
+    """Seconds since 1970."""
+    seconds: float = 0.0
+    faults: list[Happened] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+    accepted: int = 0
+    served: int = 0
+    repeats_absorbed: int = 0
+    ahead: int = 0
+    served_by: dict[str, int] = field(default_factory=dict)
+    restarts: int = 0
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    recovery: Recovery = field(default_factory=Recovery)
+    samples: list[Sample] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    drained: bool = False
+
+    @property
+    def void(self) -> list[Happened]:
+        """Faults that were not seen to happen."""
+        return [fault for fault in self.faults if not fault.proof]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every fault happened and nothing is wrong."""
+        return self.drained and not self.void and not self.findings.counts
+
+
+class Trial:
+    """Runs a schedule against a world. ``show(trial)`` is called twice a second."""
+
+    def __init__(
+        self, world: World, schedule: Sequence[Planned], show: Callable[[Trial], None]
+    ) -> None:
+        self.world = world
+        self.result = Result(time.time())
+        self.schedule = list(schedule)
+        self._show = show
+        self._zero = time.monotonic()
+        self._looked = 0.0
+        self._fed = 0.0
+        self._feeding = True
+
+    @property
+    def now(self) -> float:
+        """Seconds since the begin."""
+        return time.monotonic() - self._zero
+
+    def run(self) -> Result:
+        """Do it all."""
+        self.world.prepare()
+        self._zero = time.monotonic()
+        self.result.begun = time.time()
+        self._turn_until(lambda: self.world.served() not in {None, 0}, 60, "the first row")
+        shift = self.now
+        pending = list(self.schedule)
+        while pending or not all(fault.done for fault in self.result.faults):
+            while pending and pending[0].at + shift <= self.now:
+                planned = pending.pop(0)
+                course = CATALOGUE[planned.kind].run(self.world, planned.pick)
+                self.result.faults.append(Happened(planned, course))
+            self._tick()
+        until = self.now + IDLE
+        self._turn_until(lambda: self.now > until, IDLE + 60, "the calm after the last fault")
+        self._drain()
+        self.result.seconds = self.now
+        self._judge()
+        return self.result
+
+    # -- while it runs
+
+    def _tick(self) -> None:
+        begun = time.monotonic()
+        now = self.now
+        if self._feeding:
+            for client in self.world.clients:
+                client.feed(now - self._fed)
+        self._fed = now
+        self.world.tick(now)
+        for fault in self.result.faults:
+            if not fault.done:
+                self._advance(fault, now)
+        if now - self._looked > LOOK:
+            self._looked = now
+            self._look(now)
+        time.sleep(max(0.0, TICK - (time.monotonic() - begun)))
+
+    def _advance(self, fault: Happened, now: float) -> None:
+        if fault.on_at is not None and now < fault.on_at + fault.planned.lasts:
+            return
+        try:
+            stage = next(fault.course)
+        except StopIteration as end:
+            fault.done, fault.proof = True, end.value
+            fault.off_at = now
+            self._note(f"{fault.planned.number} {fault.planned.kind} over: {fault.proof}")
+        else:
+            if stage is ON:
+                fault.on_at = now
+                self._note(f"{fault.planned.number} {fault.planned.kind} on")
+
+    def _note(self, text: str) -> None:
+        with (self.world.folder / "faults.log").open("a") as log:
+            log.write(f"{self.now:8.2f} {text}\n")
+
+    def _look(self, now: float) -> None:
+        for member in self.world.members:
+            member.look(now)
+        accepted = sum(client.accepted() for client in self.world.clients)
+        self.result.samples.append(Sample(now, accepted, self.world.served()))
+        self._show(self)
+
+    def _turn_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        deadline = self.now + timeout
+        while not condition():
+            if self.now > deadline:
+                raise LabError(f"the trial waits in vain for {what}")
+            self._tick()
+
+    def _drain(self) -> None:
+        """Stop the clients, and let all that was accepted be served."""
+        self._feeding = False
+        for client in self.world.clients:
+            client.end_of_lines()
+            client.finish()
+        deadline = self.now + DRAIN_TIMEOUT
+
+        def drained() -> bool:
+            if any(client.waiting() for client in self.world.clients):
+                return False
+            accepted = sum(client.accepted() for client in self.world.clients)
+            return (self.world.served() or 0) >= accepted
+
+        while not drained() and self.now < deadline:
+            self._tick()
+        self.result.drained = drained()
+
+    # -- afterwards
+
+    def _judge(self) -> None:
+        world, result = self.world, self.result
+        audit = commands.run(["worker", "audit", "--json"], world.environment)
+        arguments = world.servers.rabbitmq.api("GET", f"queues/{world.name}/{Topology().queue}")[
+            "arguments"
+        ]
+        for worker in world.workers:
+            worker.down_holds += 1
+            worker.order_end(0)
+            worker.process.signal(signal.SIGTERM)
+        for member in world.members:
+            member.process.wait(40)
+            member.tick(self.now)
+        ledger: dict[Identity, Content] = {}
+        waiting: set[Identity] = set()
+        for client in world.clients:
+            name, accepted = client.ledger()
+            ledger |= {(name, counter): content for counter, content in accepted.items()}
+            waiting |= {(name, counter) for counter in client.waiting()}
+        rows = self._rows()
+        evidence = Evidence(
+            ledger=ledger,
+            accepted={client.ledger()[0]: client.accepted() for client in world.clients},
+            waiting=frozenset(waiting),
+            dead=self._dead(),
+            rows=rows,
+            ends=[end for member in world.members for end in member.ends],
+            usages=[usage for member in world.members for usage in member.usages],
+            queue_arguments=arguments,
+            expected_arguments=Topology().queue_arguments,
+            in_hands=world.in_hands,
+            audit_holds=bool(audit["holds"]),
+        )
+        result.findings = check(evidence)
+        result.rows = rows
+        result.accepted, result.served = len(ledger), len(rows)
+        result.repeats_absorbed = sum(row.deliveries - 1 for row in rows)
+        result.ahead = max((ahead for _, ahead, _ in farthest_ahead(rows)), default=0)
+        result.served_by = audit["served_by"]
+        result.restarts = sum(member.starts - 1 for member in world.members)
+        for usage in evidence.usages:
+            peak = max(result.peak_memory.get(usage.name, 0), usage.resident)
+            result.peak_memory[usage.name] = peak
+        away = [
+            (fault.on_at, fault.off_at)
+            for fault in result.faults
+            if fault.on_at is not None
+            and fault.off_at is not None
+            and fault.planned.kind.startswith(("broker.", "database."))
+        ]
+        result.recovery = recoveries(
+            [(heal.server, heal.at - result.begun) for heal in world.heals],
+            sorted(row.served_at - result.begun for row in rows),
+            away,
+        )
+
+    def _rows(self) -> list[Row]:
+        found = self.world.servers.database.query(
+            "SELECT client, counter, message, sent_at, served_at, served_by, deliveries"
+            " FROM requests ORDER BY served_at, client, counter",
+            name=self.world.name,
+        )
+        return [
+            Row(
+                client=client,
+                counter=counter,
+                message=message,
+                sent_at=sent_at.replace(tzinfo=UTC).isoformat(),
+                served_at=served_at.replace(tzinfo=UTC).timestamp(),
+                served_by=served_by,
+                deliveries=deliveries,
+            )
+            for client, counter, message, sent_at, served_at, served_by, deliveries in found
+        ]
+
+    def _dead(self) -> list[Identity | None]:
+        """Return the identities of the dead letters, where they are valid requests."""
+        dead: list[Identity | None] = []
+        for body in self.world.dead_letters():
+            try:
+                request = Request.decode(body)
+            except InvalidRequest:
+                dead.append(None)
+            else:
+                dead.append((request.client, request.counter))
+        return dead
+
+
+def as_json(result: Result) -> str:
+    """Return the result for machines."""
+    return json.dumps(
+        {
+            "holds": result.holds,
+            "seconds": round(result.seconds, 1),
+            "accepted": result.accepted,
+            "served": result.served,
+            "findings": dict(result.findings.counts),
+            "cases": dict(result.findings.cases),
+            "void": [fault.planned.kind for fault in result.void],
+            "faults": [
+                {
+                    "number": fault.planned.number,
+                    "kind": fault.planned.kind,
+                    "on": fault.on_at,
+                    "off": fault.off_at,
+                    "proof": fault.proof,
+                }
+                for fault in result.faults
+            ],
+            "repeats_absorbed": result.repeats_absorbed,
+            "farthest_ahead": result.ahead,
+            "served_by": result.served_by,
+            "restarts": result.restarts,
+            "peak_memory": result.peak_memory,
+            "recovery": result.recovery.as_dict(),
+        }
+    )

@@ -1,0 +1,73 @@
+"""What happens when: a pure function of the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+GAP = 2.0
+"""Seconds between two faults, on average; they overlap now and then."""
+
+AGAIN = 0.1
+"""How likely the next fault is the same again, while the first may still last."""
+
+AT_ONCE = 0.15
+"""How likely the next fault comes at once."""
+
+CALM = 3.0
+"""Seconds without a new fault at the begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault, and for how many seconds it lasts."""
+
+    name: str
+    shortest: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One fault: ``at`` and ``lasts`` in seconds; ``pick`` chooses among what it may befall."""
+
+    number: int
+    kind: str
+    at: float
+    lasts: float
+    pick: int
+
+
+def plan(
+    seed: int, kinds: Sequence[Kind], *, duration: float | None = None, count: int | None = None
+) -> list[Planned]:
+    """Return the faults of a trial: so many, or as many as fit into ``duration`` seconds.
+
+    Every kind comes once before one comes again, in random order each time: a short trial sees as
+    much as it can, a long one sees each kind equally often. Now and then a fault is followed at
+    once by the next one, or by the same again.
+    """
+    rng = random.Random(seed)
+    by_name = {kind.name: kind for kind in kinds}
+    faults: list[Planned] = []
+    deck: list[Kind] = []
+    at = CALM
+    while True:
+        if count is not None and len(faults) == count:
+            return faults
+        if not deck:
+            deck = rng.sample(kinds, len(kinds))
+        again = bool(faults) and rng.random() < AGAIN
+        kind = by_name[faults[-1].kind] if again else deck.pop()
+        fault = Planned(
+            number=len(faults) + 1,
+            kind=kind.name,
+            at=round(at, 3),
+            lasts=round(rng.uniform(kind.shortest, kind.longest), 3),
+            pick=rng.randrange(1_000_000),
+        )
+        if duration is not None and fault.at + fault.lasts > duration:
+            return faults
+        faults.append(fault)
+        at += 0.1 if rng.random() < AT_ONCE else rng.expovariate(1 / GAP)

@@ -1,0 +1,347 @@
+"""What a trial happens to: the servers, the processes, and the links between them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pika
+import pymysql
+
+from lab.commands import BIN
+from lab.database import DatabaseServer
+from lab.errors import LabError
+from lab.proxy import Direction, Proxy
+from lab.rabbitmq import RabbitMQ
+from lab.servers import Servers
+from lab.trial.members import Client, Member
+from turnwise.topology import Topology
+
+HEARTBEAT = 6
+"""Seconds: short, so that a trial meets many missed ones."""
+
+BALLAST = 500
+"""Rows to change, for a transaction that shall weigh more than a worker's."""
+
+_GREETING_TIMEOUT = 0.3
+
+Program = Callable[[list[str]], list[str | Path]]
+"""Makes a command line of a command of the project."""
+
+
+def installed(command: list[str]) -> list[str | Path]:
+    """Return the command as it is installed."""
+    return [BIN / command[0], *command[1:]]
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """A moment when a server answered again."""
+
+    server: str
+    at: float
+
+
+class ServerState:
+    """A server, how many faults want it down or frozen, and when it answered again."""
+
+    def __init__(self, name: str, server: RabbitMQ | DatabaseServer, heals: list[Heal]) -> None:
+        self.name = name
+        self.server = server
+        self.down_holds = 0
+        self.frozen_holds = 0
+        self._heals = heals
+        self._serving = True
+        self._looked = 0.0
+
+    def is_whole(self) -> bool:
+        """Whether no fault keeps it away and it answers."""
+        return self._serving and not self.down_holds and not self.frozen_holds
+
+    def gone(self) -> None:
+        """Note that it does not serve any more."""
+        self._serving = False
+
+    def healed(self) -> None:
+        """Note that it serves again, though its process never went."""
+        self._heals.append(Heal(self.name, time.time()))
+
+    def begin_stop(self) -> None:
+        """Let it end gracefully, without waiting for that."""
+        threading.Thread(target=self.server.stop, daemon=True).start()
+
+    def tick(self, now: float) -> None:
+        """Start it when nobody wants it down; note when it answers."""
+        if not self.down_holds and not self.server.runner.alive():
+            self.gone()
+            self.server.runner.start()
+        if self._serving or now - self._looked < _GREETING_TIMEOUT:
+            return
+        self._looked = now
+        if self.greets():
+            self._serving = True
+            self._heals.append(Heal(self.name, time.time()))
+
+    def greets(self) -> bool:
+        """Whether it says its first word: after AMQP's header, or as MySQL does by itself."""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(
+                ("127.0.0.1", self.server.port), timeout=_GREETING_TIMEOUT
+            ) as connection,
+        ):
+            if isinstance(self.server, RabbitMQ):
+                connection.sendall(b"AMQP\0\0\x09\x01")
+            return bool(connection.recv(1))
+        return False
+
+
+@dataclass(slots=True)
+class Shape:
+    """What a fault does to one direction of a link."""
+
+    latency: float = 0.0
+    rate: float | None = None
+    hold: bool = False
+
+
+class World:
+    """Everything of one trial, in ``folder``.
+
+    ``name`` is its virtual host, its schema, and the workers' own database account in it: the
+    lab's has rights that read_only does not bind.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        name: str,
+        folder: Path,
+        *,
+        workers: int,
+        clients: int,
+        prefetch: int,
+        per_second: float,
+        program: Program = installed,
+    ) -> None:
+        self.servers = servers
+        self.name = name
+        self.folder = folder
+        self.prefetch = prefetch
+        self.heals: list[Heal] = []
+        self.broker = ServerState("broker", servers.rabbitmq, self.heals)
+        self.database = ServerState("database", servers.database, self.heals)
+        self.held: Counter[str] = Counter()
+        """How many faults hold something server-wide: an alarm, read_only ..."""
+        self._password = secrets.token_urlsafe(12)
+        self._shapes: dict[int, list[Shape]] = {}
+        self._proxies: list[Proxy] = []
+        self._served_connection: Any = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self.clients = [
+            self._client(f"client-{n}", per_second, program, lines=n % 2 == 0)
+            for n in range(1, clients + 1)
+        ]
+        self.workers = [self._worker(f"worker-{n}", program) for n in range(1, workers + 1)]
+
+    @property
+    def members(self) -> list[Member]:
+        """All processes of the pipeline."""
+        return [*self.workers, *self.clients]
+
+    def prepare(self) -> None:
+        """Make what must be there before the first process starts."""
+        self.servers.rabbitmq.make_vhost(self.name)
+        query = self.servers.database.query
+        query(f"CREATE DATABASE `{self.name}`")
+        query(f"CREATE USER '{self.name}'@'%%' IDENTIFIED BY %s", self._password)
+        query(
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
+            f" ON `{self.name}`.* TO '{self.name}'@'%'"
+        )
+        query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
+        with self.servers.database.connect(self.name) as cursor:
+            cursor.executemany("INSERT INTO ballast VALUES (%s, 0)", range(BALLAST))
+        for client in self.clients:
+            client.prepare()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a command that goes directly to the servers."""
+        return {
+            "AMQP_URL": self.servers.rabbitmq.url(self.name),
+            "MYSQL_URL": self.servers.database.url(self.name),
+        }
+
+    @property
+    def in_hands(self) -> int:
+        """How many requests may be in hands at once.
+
+        A frozen worker keeps its own for a while, and so does a connection that a worker has given
+        up but the broker has not: up to two of those for each worker.
+        """
+        return 3 * self.prefetch * len(self.workers)
+
+    def dead_letters(self) -> list[bytes]:
+        """Take the bodies out of the queue of dead letters."""
+        parameters = pika.URLParameters(self.servers.rabbitmq.url(self.name))
+        bodies: list[bytes] = []
+        with pika.BlockingConnection(parameters) as connection:
+            channel = connection.channel()
+            while True:
+                method, _, body = channel.basic_get(Topology().dead, auto_ack=True)
+                if method is None:
+                    return bodies
+                bodies.append(body or b"")
+
+    def tick(self, now: float) -> None:
+        """Look after everything that has to go on."""
+        self.broker.tick(now)
+        self.database.tick(now)
+        for member in self.members:
+            member.tick(now)
+
+    def close(self) -> None:
+        """End the processes and the links; what was made on the servers goes too."""
+        for member in self.members:
+            member.process.resume()
+            member.process.kill()
+        for client in self.clients:
+            client.end_of_lines()
+        for proxy in self._proxies:
+            proxy.close()
+        with contextlib.suppress(LabError, pymysql.Error):
+            self.servers.start()
+            self.servers.rabbitmq.remove_vhost(self.name)
+            self.servers.database.query(f"DROP DATABASE `{self.name}`")
+            self.servers.database.query(f"DROP USER '{self.name}'@'%'")
+
+    # -- the servers
+
+    def as_worker(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        """Connect with a worker's rights, directly."""
+        return pymysql.connect(
+            host="127.0.0.1",
+            port=self.servers.database.port,
+            user=self.name,
+            password=self._password,
+            database=self.name,
+            autocommit=True,
+            connect_timeout=2,
+            read_timeout=5,
+            write_timeout=5,
+        )
+
+    def refusal(self, statement: str) -> int:
+        """Return the number of the error that a worker would get now; 0 if none."""
+        with contextlib.closing(self.as_worker()) as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute(statement)
+            except pymysql.Error as error:
+                return int(error.args[0])
+        return 0
+
+    def kill_worker_connections(self, cursor: pymysql.cursors.Cursor) -> int:
+        """Have the database end the workers' connections; return how many."""
+        cursor.execute(
+            "SELECT id FROM information_schema.processlist WHERE user = %s",
+            (self.name,),
+        )
+        killed = 0
+        for (number,) in cursor.fetchall():
+            with contextlib.suppress(pymysql.Error):  # gone by itself
+                cursor.execute("KILL %s", (number,))
+                killed += 1
+        return killed
+
+    def served(self) -> int | None:
+        """Return how many rows there are; None if that cannot be seen now."""
+        try:
+            if self._served_connection is None:
+                self._served_connection = pymysql.connect(
+                    host="127.0.0.1",
+                    port=self.servers.database.port,
+                    user="lab",
+                    password=self.servers.database.password,
+                    database=self.name,
+                    autocommit=True,
+                    connect_timeout=1,
+                    read_timeout=1,
+                )
+            with self._served_connection.cursor() as cursor:
+                cursor.execute("SELECT COUNT(*) FROM requests")
+                return int(cursor.fetchone()[0])
+        except pymysql.Error:
+            self._served_connection = None
+            return None
+
+    # -- the links
+
+    def link(self, pick: int, of: str) -> tuple[Member, Proxy]:
+        """Choose a link of a kind: client-broker, worker-broker or worker-database."""
+        who, _, server = of.partition("-")
+        members: Sequence[Member] = self.clients if who == "client" else self.workers
+        member = members[pick % len(members)]
+        return member, member.links[server]
+
+    def shape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
+        """Add an effect to a direction; those that are there already stay."""
+        self._shapes.setdefault(id(direction), []).append(shape)
+        self._apply(proxy, direction)
+
+    def unshape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
+        """Take an effect away."""
+        shapes = self._shapes[id(direction)]
+        shapes[:] = [each for each in shapes if each is not shape]
+        self._apply(proxy, direction)
+
+    def _apply(self, proxy: Proxy, direction: Direction) -> None:
+        shapes = self._shapes[id(direction)]
+        direction.latency = max((shape.latency for shape in shapes), default=0.0)
+        direction.rate = min((s.rate for s in shapes if s.rate is not None), default=None)
+        if any(shape.hold for shape in shapes):
+            proxy.hold(direction)
+        else:
+            proxy.release(direction)
+
+    def _proxy(self, port: int) -> Proxy:
+        proxy = Proxy(port)
+        self._proxies.append(proxy)
+        return proxy
+
+    def _client(self, name: str, per_second: float, program: Program, *, lines: bool) -> Client:
+        broker = self._proxy(self.servers.rabbitmq.port)
+        return Client(
+            name,
+            self.folder,
+            program,
+            self._amqp_url(broker),
+            {"broker": broker},
+            per_second,
+            lines=lines,
+        )
+
+    def _worker(self, name: str, program: Program) -> Member:
+        broker = self._proxy(self.servers.rabbitmq.port)
+        database = self._proxy(self.servers.database.port)
+        user = f"{self.name}:{self._password}"
+        environment = {
+            "AMQP_URL": self._amqp_url(broker),
+            "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
+            "LOG_FORMAT": "json",
+        }
+        command = program(["worker", "run", "--name", name, "--prefetch", str(self.prefetch)])
+        return Member(
+            name, self.folder, command, environment, {"broker": broker, "database": database}
+        )
+
+    def _amqp_url(self, proxy: Proxy) -> str:
+        return f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"
