@@ -218,17 +218,16 @@ def trial(
     base = folder / f"trial-{seed}-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
-    live = sys.stderr.isatty()
     with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
         world = World(
             servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
             per_second=rate,
         )  # fmt: skip
         try:
-            result = Trial(world, schedule, progress if live else lambda _: None).run()
+            result = Trial(world, schedule, progress).run()
         finally:
             world.close()
-    if live:
+    if sys.stderr.isatty():
         click.echo(err=True)
     picture(result, base / "timeline.png")
     (base / "report.json").write_text(to_json(result))

@@ -220,7 +220,7 @@ class Client(Member):
         """As every member; once it is to finish, it flushes until nothing waits."""
         if self._finishing:
             self.order_end(ExitCode.OK, ExitCode.WAITING)
-            if not self.process.alive() and not self.waiting():
+            if not self.process.alive() and not self.unsent():
                 self.down_holds = 1
         super().tick(now)
 
@@ -235,6 +235,12 @@ class Client(Member):
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             (accepted,) = db.execute("SELECT accepted FROM client").fetchone()
         return int(accepted)
+
+    def unsent(self) -> int:
+        """Return how many requests it has not forgotten yet."""
+        with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
+            (count,) = db.execute("SELECT COUNT(*) FROM requests").fetchone()
+        return int(count)
 
     def waiting(self) -> set[int]:
         """Return the counters that it has not forgotten yet."""

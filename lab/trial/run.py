@@ -28,6 +28,9 @@ LOOK = 0.5
 DRAIN_TIMEOUT = 120.0
 """Seconds for everything to be served after the last fault is healed."""
 
+FAULT_TIMEOUT = 120.0
+"""Seconds after its time that a fault may take to be proved and healed; then it is given up."""
+
 IDLE = 3.0
 """Seconds of traffic before the first and after the last fault."""
 
@@ -38,6 +41,7 @@ class Happened:
 
     planned: Planned
     course: Course
+    begun_at: float
     on_at: float | None = None
     off_at: float | None = None
     done: bool = False
@@ -117,7 +121,7 @@ class Trial:
             while pending and pending[0].at + shift <= self.now:
                 planned = pending.pop(0)
                 course = CATALOGUE[planned.kind].run(self.world, planned.pick)
-                self.result.faults.append(Happened(planned, course))
+                self.result.faults.append(Happened(planned, course, self.now))
             self._tick()
         until = self.now + IDLE
         self._turn_until(lambda: self.now > until, IDLE + 60, "the calm after the last fault")
@@ -146,6 +150,11 @@ class Trial:
 
     def _advance(self, fault: Happened, now: float) -> None:
         if fault.on_at is not None and now < fault.on_at + fault.planned.lasts:
+            return
+        if now > (fault.on_at or fault.begun_at) + fault.planned.lasts + FAULT_TIMEOUT:
+            fault.course.close()
+            fault.done, fault.off_at = True, now
+            self._note(f"{fault.planned.number} {fault.planned.kind} given up")
             return
         try:
             stage = next(fault.course)
@@ -185,7 +194,7 @@ class Trial:
         deadline = self.now + DRAIN_TIMEOUT
 
         def drained() -> bool:
-            if any(client.waiting() for client in self.world.clients):
+            if any(client.unsent() for client in self.world.clients):
                 return False
             accepted = sum(client.accepted() for client in self.world.clients)
             return (self.world.served() or 0) >= accepted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pymysql
@@ -37,13 +38,13 @@ def _restart(server: ServerState, *, kill: bool) -> Course:
         yield ON
     finally:
         server.down_holds -= 1
-    while not server.is_whole():
+    while not (server.is_whole() and server.server.runner.alive()):
         yield WAIT
     return f"{before} ended, now {server.server.runner.identity()}"
 
 
 def _freeze(server: ServerState) -> Course:
-    while not server.is_whole():
+    while not (server.is_whole() and server.server.runner.alive()):
         yield WAIT
     before = server.server.runner.identity()
     server.frozen_holds += 1
@@ -141,38 +142,40 @@ def _cancel_consumer(world: World, pick: int) -> Course:
     return (yield from _say(world, worker, lambda n: frame.Method(n, cancel).marshal(), down=True))
 
 
-def _alarm(world: World, sign: str, on: list[str], off: list[str]) -> Course:
-    def ctl(words: list[str]) -> bool:
-        with contextlib.suppress(LabError):
-            world.servers.rabbitmq.ctl(*words)
-            return True
-        return False
+def _ctl(world: World, words: list[str]) -> Generator[Stage, None, bool]:
+    """Run rabbitmqctl beside everything else: it takes a second to start."""
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(world.servers.rabbitmq.ctl, *words)
+        while not run.done():
+            yield WAIT
+    with contextlib.suppress(LabError):
+        run.result()
+        return True
+    return False
 
+
+def _alarm(world: World, sign: str, on: list[str], off: list[str]) -> Course:
     def seen() -> bool:
         with contextlib.suppress(LabError):
-            return any(node.get(sign) for node in world.servers.rabbitmq.api("GET", "nodes"))
+            return world.broker.is_whole() and any(node.get(sign) for node in world.servers.rabbitmq.api("GET", "nodes"))
         return False
 
     world.held[sign] += 1
     try:
-        while not (world.broker.is_whole() and ctl(on)):
-            yield WAIT
-        raised = False
-        for _ in range(_PATIENCE):
-            raised = seen()
-            if raised or not world.broker.is_whole():
-                break
+        while not seen():
+            # A broker that was restarted meanwhile has forgotten it.
+            if world.broker.is_whole():
+                yield from _ctl(world, on)
             yield WAIT
         yield ON
     finally:
         world.held[sign] -= 1
     while not world.held[sign]:
-        # A broker that was restarted meanwhile has forgotten the alarm.
-        if world.broker.is_whole() and ctl(off):
+        if world.broker.is_whole() and (yield from _ctl(world, off)):
             world.broker.healed()
             break
         yield WAIT
-    return f"{sign} was raised" if raised else None
+    return f"{sign} was raised"
 
 
 @fault("broker.memory_alarm", 2, 6)
@@ -184,7 +187,9 @@ def _memory_alarm(world: World, _pick: int) -> Course:
 @fault("broker.disk_alarm", 2, 6)
 def _disk_alarm(world: World, _pick: int) -> Course:
     words = ["set_disk_free_limit"]
-    return (yield from _alarm(world, "disk_free_alarm", [*words, "1000TB"], [*words, _DISK_LIMIT]))
+    return (
+        yield from _alarm(world, "disk_free_alarm", [*words, "1000000GB"], [*words, _DISK_LIMIT])
+    )
 
 
 @fault("broker.unroute")
