@@ -5,7 +5,7 @@ LAB := .lab
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest check format clean
+.PHONY: help demo test test-newest test-mutants trial check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -18,6 +18,12 @@ test: $(READY) ## run all tests on private servers
 
 test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker containers
 	@$(VENV)/bin/pytest --containers
+
+test-mutants: $(READY) ## break a promise at a time, and see that it is caught
+	@$(VENV)/bin/pytest -m mutants
+
+trial: $(READY) ## two minutes of faults of all kinds, then account for every request
+	@$(VENV)/bin/lab trial --seed 1 --duration 100s
 
 check: $(READY) ## format, lint, types
 	@$(VENV)/bin/ruff format --check

@@ -54,8 +54,10 @@ class DatabaseServer:
         self.runner.kill()
 
     @contextlib.contextmanager
-    def connect(self, name: str | None = None) -> Iterator[pymysql.cursors.Cursor]:
-        """Give a cursor with all rights, in autocommit."""
+    def connect(
+        self, name: str | None = None, *, timeout: float = 60
+    ) -> Iterator[pymysql.cursors.Cursor]:
+        """Give a cursor with all rights, in autocommit; ``timeout`` in seconds for an answer."""
         connection = pymysql.connect(
             host="127.0.0.1",
             port=self.port,
@@ -66,7 +68,7 @@ class DatabaseServer:
             charset="utf8mb4",
             init_command="SET time_zone = '+00:00'",
             connect_timeout=10,
-            read_timeout=60,
+            read_timeout=timeout,
         )
         with contextlib.closing(connection), connection.cursor() as cursor:
             yield cursor

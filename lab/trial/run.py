@@ -31,6 +31,12 @@ DRAIN_TIMEOUT = 120.0
 FAULT_TIMEOUT = 120.0
 """Seconds after its time that a fault may take to be proved and healed; then it is given up."""
 
+QUIET = 5.0
+"""Seconds after which a queue that is said to be empty is: the figures are a second old."""
+
+IN_FLIGHT = 1000
+"""Requests that a producer has published and not seen confirmed, at most."""
+
 IDLE = 3.0
 """Seconds of traffic before the first and after the last fault."""
 
@@ -103,6 +109,8 @@ class Trial:
         self._looked = 0.0
         self._fed = 0.0
         self._feeding = True
+        self._queued_at = 0.0
+        """When the queue was last seen to hold something, or could not be seen."""
 
     @property
     def now(self) -> float:
@@ -129,6 +137,11 @@ class Trial:
         self.result.seconds = self.now
         self._judge()
         return self.result
+
+    @property
+    def _unrouted(self) -> bool:
+        """Whether the broker gave requests back, which then go behind those in flight."""
+        return any(planned.kind == "broker.unroute" for planned in self.schedule)
 
     # -- while it runs
 
@@ -176,6 +189,8 @@ class Trial:
             member.look(now)
         accepted = sum(client.accepted() for client in self.world.clients)
         self.result.samples.append(Sample(now, accepted, self.world.served()))
+        if not self._feeding and self.world.queued() != 0:
+            self._queued_at = now
         self._show(self)
 
     def _turn_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
@@ -188,6 +203,7 @@ class Trial:
     def _drain(self) -> None:
         """Stop the clients, and let all that was accepted be served."""
         self._feeding = False
+        self._queued_at = self.now
         for client in self.world.clients:
             client.end_of_lines()
             client.finish()
@@ -197,7 +213,10 @@ class Trial:
             if any(client.unsent() for client in self.world.clients):
                 return False
             accepted = sum(client.accepted() for client in self.world.clients)
-            return (self.world.served() or 0) >= accepted
+            return (self.world.served() or 0) >= accepted or (
+                # What is neither there nor on its way is lost.
+                self.now - self._queued_at > QUIET
+            )
 
         while not drained() and self.now < deadline:
             self._tick()
@@ -235,7 +254,7 @@ class Trial:
             usages=[usage for member in world.members for usage in member.usages],
             queue_arguments=arguments,
             expected_arguments=Topology().queue_arguments,
-            in_hands=world.in_hands,
+            in_hands=world.in_hands + (IN_FLIGHT if self._unrouted else 0),
             audit_holds=bool(audit["holds"]),
         )
         result.findings = check(evidence)

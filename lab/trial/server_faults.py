@@ -18,6 +18,7 @@ from lab.trial.world import ServerState, World
 from turnwise.topology import Topology
 
 _DISK_LIMIT = "100MB"
+_ADMIN_TIMEOUT = 4.0
 _PATIENCE = 400
 """Ticks that a fault waits for what should be seen soon."""
 
@@ -157,7 +158,9 @@ def _ctl(world: World, words: list[str]) -> Generator[Stage, None, bool]:
 def _alarm(world: World, sign: str, on: list[str], off: list[str]) -> Course:
     def seen() -> bool:
         with contextlib.suppress(LabError):
-            return world.broker.is_whole() and any(node.get(sign) for node in world.servers.rabbitmq.api("GET", "nodes"))
+            return world.broker.is_whole() and any(
+                node.get(sign) for node in world.servers.rabbitmq.api("GET", "nodes")
+            )
         return False
 
     world.held[sign] += 1
@@ -213,7 +216,8 @@ def _unroute(world: World, _pick: int) -> Course:
 
 @contextlib.contextmanager
 def _admin(world: World) -> Iterator[pymysql.cursors.Cursor]:
-    with world.servers.database.connect(world.name) as cursor:
+    # Another fault may freeze it in between, and this is who would have to thaw it.
+    with world.servers.database.connect(world.name, timeout=_ADMIN_TIMEOUT) as cursor:
         yield cursor
 
 

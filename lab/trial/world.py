@@ -169,7 +169,7 @@ class World:
         )
         query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
         with self.servers.database.connect(self.name) as cursor:
-            cursor.executemany("INSERT INTO ballast VALUES (%s, 0)", range(BALLAST))
+            cursor.executemany("INSERT INTO ballast VALUES (%s, 0)", [(n,) for n in range(BALLAST)])
         for client in self.clients:
             client.prepare()
 
@@ -282,6 +282,14 @@ class World:
         except pymysql.Error:
             self._served_connection = None
             return None
+
+    def queued(self) -> int | None:
+        """Return how many requests the queue holds, as of a second ago; None if unknown."""
+        with contextlib.suppress(LabError):
+            queue = self.servers.rabbitmq.api("GET", f"queues/{self.name}/{Topology().queue}")
+            if "messages" in queue:
+                return int(queue["messages"])
+        return None
 
     # -- the links
 
