@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.trial.catalogue import CATALOGUE, chosen
 from lab.trial.check import Evidence, Row, check, farthest_ahead
 from lab.trial.members import End, Usage
-from lab.trial.recovery import recoveries
+from lab.trial.recovery import Disturbance, recoveries
 from lab.trial.schedule import plan
 from turnwise.topology import Topology
 
@@ -115,21 +115,32 @@ def test_a_trial_of_some_seconds_is_over_with_its_faults() -> None:
 
 
 def test_a_recovery_lasts_from_the_servers_answer_to_the_next_row() -> None:
-    found = recoveries([("broker", 10.0)], rows=[9.0, 10.4, 11.0], faults=[(8.0, 10.1)])
+    found = recoveries([10.0], [9.0, 10.4, 11.0], [Disturbance(8.0, 10.1)], workers=2)
     assert list(found.seconds) == pytest.approx([0.4])
     assert found.overtaken == 0
 
 
-def test_a_recovery_that_another_fault_met_is_not_counted() -> None:
-    found = recoveries([("broker", 10.0)], rows=[9.0, 20.0], faults=[(8.0, 10.1), (11.0, 19.0)])
-    assert found.seconds == ()
-    assert found.overtaken == 1
+@pytest.mark.parametrize(
+    ("disturbances", "overtaken"),
+    [
+        ([Disturbance(11.0, 19.0)], 1),
+        ([Disturbance(11.0, 19.0, worker=0)], 0),
+        ([Disturbance(11.0, 19.0, worker=0), Disturbance(9.0, 12.0, worker=1)], 1),
+        ([Disturbance(21.0, 22.0)], 0),
+    ],
+)
+def test_a_recovery_that_another_fault_met_is_not_counted(
+    disturbances: list[Disturbance], overtaken: int
+) -> None:
+    found = recoveries([10.0], [9.0, 20.0], disturbances, workers=2)
+    assert found.overtaken == overtaken
+    assert list(found.seconds) == ([] if overtaken else [10.0])
 
 
 def test_the_percentiles_of_recoveries() -> None:
-    heals = [("database", float(10 * n)) for n in range(1, 101)]
+    heals = [float(10 * n) for n in range(1, 101)]
     rows = [10.0 * n + n / 100 for n in range(1, 101)]
-    found = recoveries(heals, rows, [])
+    found = recoveries(heals, rows, [], workers=1)
     assert found.percentile(0.5) == pytest.approx(0.51)
     assert found.percentile(0.95) == pytest.approx(0.96)
     assert found.as_dict()["max"] == pytest.approx(1.0)

@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
 from lab.trial.faults import ON, Course
-from lab.trial.recovery import Recovery, recoveries
+from lab.trial.recovery import Disturbance, Recovery, recoveries
 from lab.trial.schedule import Planned
 from lab.trial.world import World
 from turnwise.errors import InvalidRequest
@@ -52,6 +52,17 @@ class Happened:
     off_at: float | None = None
     done: bool = False
     proof: str | None = None
+
+    def disturbance(self, workers: int) -> Disturbance | None:
+        """Return from whom it kept serving away, if from anybody."""
+        if self.on_at is None or self.off_at is None:
+            return None
+        kind = self.planned.kind
+        if kind.startswith(("broker.", "database.")):
+            return Disturbance(self.on_at, self.off_at)
+        if kind.startswith("worker.") or ".worker-" in kind:
+            return Disturbance(self.on_at, self.off_at, self.planned.pick % workers)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,17 +278,11 @@ class Trial:
         for usage in evidence.usages:
             peak = max(result.peak_memory.get(usage.name, 0), usage.resident)
             result.peak_memory[usage.name] = peak
-        away = [
-            (fault.on_at, fault.off_at)
-            for fault in result.faults
-            if fault.on_at is not None
-            and fault.off_at is not None
-            and fault.planned.kind.startswith(("broker.", "database."))
-        ]
         result.recovery = recoveries(
-            [(heal.server, heal.at - result.begun) for heal in world.heals],
+            [at - result.begun for at in world.heals],
             sorted(row.served_at - result.begun for row in rows),
-            away,
+            [d for fault in result.faults if (d := fault.disturbance(len(world.workers)))],
+            len(world.workers),
         )
 
     def _rows(self) -> list[Row]:
