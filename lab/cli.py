@@ -213,7 +213,10 @@ def trial(
     from lab.trial.world import World  # noqa: PLC0415
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    kinds = chosen(faults)
+    try:
+        kinds = chosen(faults)
+    except LabError as error:
+        raise click.BadParameter(str(error), param_hint="--faults") from None
     schedule = plan(seed, kinds, duration=None if count else duration, count=count)
     base = folder / f"trial-{seed}-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
