@@ -25,8 +25,8 @@ TICK = 0.05
 LOOK = 0.5
 """Seconds between two looks at memory and backlog."""
 
-DRAIN_TIMEOUT = 120.0
-"""Seconds for everything to be served after the last fault is healed."""
+DRAIN_TIMEOUT = 60.0
+"""Seconds without a new row, after the last fault is healed, until the rest is given up."""
 
 FAULT_TIMEOUT = 120.0
 """Seconds after its time that a fault may take to be proved and healed; then it is given up."""
@@ -218,7 +218,6 @@ class Trial:
         for client in self.world.clients:
             client.end_of_lines()
             client.finish()
-        deadline = self.now + DRAIN_TIMEOUT
 
         def drained() -> bool:
             if any(client.unsent() for client in self.world.clients):
@@ -229,9 +228,13 @@ class Trial:
                 self.now - self._queued_at > QUIET
             )
 
-        while not drained() and self.now < deadline:
+        served, since = 0, self.now
+        while not (done := drained()) and self.now - since < DRAIN_TIMEOUT:
             self._tick()
-        self.result.drained = drained()
+            latest = self.result.samples[-1].served or 0
+            if latest > served:
+                served, since = latest, self.now
+        self.result.drained = done
 
     # -- afterwards
 
