@@ -222,13 +222,14 @@ class Trial:
         def drained() -> bool:
             if any(client.unsent() for client in self.world.clients):
                 return False
-            accepted = sum(client.accepted() for client in self.world.clients)
-            return (self.world.served() or 0) >= accepted or (
+            latest = self.result.samples[-1]
+            return (latest.served or 0) >= latest.accepted or (
                 # What is neither there nor on its way is lost.
                 self.now - self._queued_at > QUIET
             )
 
         served, since = 0, self.now
+        self._look(self.now)
         while not (done := drained()) and self.now - since < DRAIN_TIMEOUT:
             self._tick()
             latest = self.result.samples[-1].served or 0
