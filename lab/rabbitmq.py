@@ -26,8 +26,8 @@ CTL_TIMEOUT = 20.0
 
 MEMORY_WATERMARK = "1GB"
 
-_BAD_WORDS = (64, 65)
-"""rabbitmqctl's exit codes for words that it does not know (sysexits.h: usage, data)."""
+_BAD_WORDS = 65
+"""rabbitmqctl's exit code for an argument that it does not take (sysexits.h: data)."""
 
 CONFIG = """\
 listeners.tcp.default = {address}:{port}
@@ -139,7 +139,7 @@ class RabbitMQ:
     def ctl(self, *words: str) -> str:
         """Run ``rabbitmqctl`` on the node; return what it printed.
 
-        Raises LabError, or ValueError when it does not know the words.
+        Raises LabError, or ValueError when it does not take an argument.
         """
         process = subprocess.Popen(
             [*self._ctl[0], *words],
@@ -156,7 +156,7 @@ class RabbitMQ:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             raise LabError(f"rabbitmqctl {words[0]}: no answer") from None
-        if process.returncode in _BAD_WORDS:
+        if process.returncode == _BAD_WORDS:
             raise ValueError(f"rabbitmqctl {' '.join(words)}: {complaint.strip()}")
         if process.returncode:
             raise LabError(f"rabbitmqctl {words[0]}: {complaint.strip()}")
