@@ -116,7 +116,7 @@ def private(folder: Path, programs: Programs, *, attached: bool = True) -> Datab
             "--socket=mysql.sock",
             "--innodb-flush-log-at-trx-commit=1",
         ],
-        programs.environment(),
+        _environment(base, programs),
         attached=attached,
     )
     return DatabaseServer(runner, settings["port"], settings["password"])
@@ -134,13 +134,19 @@ def _command(base: Path, programs: Programs) -> list[str | Path]:
     ]
 
 
+def _environment(base: Path, programs: Programs) -> dict[str, str]:
+    # In a common folder, two that start at once take each other's temporary tables for their own.
+    return {**programs.environment(), "TMPDIR": str(base / "tmp")}
+
+
 def _as_root() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
 
 
 def _create(base: Path, programs: Programs, password: str) -> None:
     base.mkdir(parents=True, mode=0o700, exist_ok=True)
-    environment = {**programs.environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    (base / "tmp").mkdir(exist_ok=True)
+    environment = {**_environment(base, programs), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     _run(
         [
             programs.mariadb_install_db,
