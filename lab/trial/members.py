@@ -144,7 +144,9 @@ class Client(Member):
             "PRODUCER_CLIENT": name,
         }
         how = (
-            ["--stdin"] if lines else [f"hello from {name}", "--quantum", f"{1000 / per_second:.3f}ms"]
+            ["--stdin"]
+            if lines
+            else [f"hello from {name}", "--quantum", f"{1000 / per_second:.3f}ms"]
         )
         super().__init__(
             name, folder, program(["producer", "send", "--json", *how]), self._environment, links
