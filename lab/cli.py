@@ -16,7 +16,7 @@ import click
 from lab import commands
 from lab.demo import COUNT, Demo
 from lab.errors import LabError
-from lab.process import Process
+from lab.process import Process, free_port
 from lab.servers import DEFAULT_FOLDER, Servers
 from turnwise import __version__, cli
 from turnwise.errors import ExitCode
@@ -61,14 +61,20 @@ def main() -> None:
 @containers_option
 @folder_option
 def up(workers: int, containers: bool, folder: Path) -> None:
-    """Start the servers and workers, and leave them running."""
+    """Start the page, the servers and workers, and leave them running."""
     base = folder / "up"
     servers = _servers(folder, containers)
     _remember(base, containers)
+    environment = _environment(servers)
+    dashboard = Process("dashboard", base, [])
+    if not dashboard.alive():
+        dashboard = commands.start_dashboard(
+            base, environment, _dashboard_port(base), attached=False
+        )
+    click.echo(f"page           {_page(base)}")
     if not servers.running:
         click.echo("Starting RabbitMQ and the database ...")
     servers.start()
-    environment = _environment(servers)
     for number in range(1, workers + 1):
         worker = _worker(base, number)
         if not worker.alive():
@@ -77,6 +83,7 @@ def up(workers: int, containers: bool, folder: Path) -> None:
         extra.stop(STOP_TIMEOUT)
     for worker in _workers(base):
         commands.wait_event(worker, "worker.consuming")
+    commands.wait_event(dashboard, "dashboard.serving")
     _tell(servers, base)
 
 
@@ -84,13 +91,13 @@ def up(workers: int, containers: bool, folder: Path) -> None:
 @click.option("--purge", is_flag=True, help="Remove the data too: queues, tables, passwords.")
 @folder_option
 def down(purge: bool, folder: Path) -> None:
-    """Stop the workers, then the servers. Their data stay."""
+    """Stop the workers and the page, then the servers. Their data stay."""
     base = folder / "up"
     if not base.exists():
         click.echo("nothing is up")
         return
-    for worker in _workers(base):
-        worker.stop(STOP_TIMEOUT)
+    for process in (*_workers(base), Process("dashboard", base, [])):
+        process.stop(STOP_TIMEOUT)
     servers = _remembered(folder)
     if purge:
         servers.remove()
@@ -253,7 +260,23 @@ def _remembered(folder: Path) -> Servers:
 
 
 def _environment(servers: Servers) -> dict[str, str]:
-    return {"AMQP_URL": servers.rabbitmq.url(), "MYSQL_URL": servers.database.url()}
+    return {
+        "AMQP_URL": servers.rabbitmq.url(),
+        "MYSQL_URL": servers.database.url(),
+        "MANAGEMENT_URL": servers.rabbitmq.management_login(),
+    }
+
+
+def _dashboard_port(base: Path) -> int:
+    """Return the page's port, which stays the same as long as the folder is there."""
+    note = base / "dashboard.json"
+    if not note.exists():
+        note.write_text(json.dumps({"port": free_port()}))
+    return int(json.loads(note.read_text())["port"])
+
+
+def _page(base: Path) -> str:
+    return f"http://127.0.0.1:{_dashboard_port(base)}/"
 
 
 def _worker(base: Path, number: int) -> Process:
@@ -276,6 +299,7 @@ def _figures(servers: Servers, base: Path) -> dict[str, Any]:
     return {
         "rabbitmq": servers.rabbitmq.version(),
         "database": servers.database.version(),
+        "page": _page(base),
         "management_ui": servers.rabbitmq.management_url,
         "workers": [worker.name for worker in _workers(base)],
         "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},
@@ -291,6 +315,7 @@ def _tell_servers(servers: Servers) -> None:
 
 def _tell(servers: Servers, base: Path) -> None:
     figures = _figures(servers, base)
+    click.echo(f"page           {figures['page']}")
     _tell_servers(servers)
     click.echo(f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {base}/*.log)")
     for name, messages in figures["queues"].items():
