@@ -65,16 +65,11 @@ def up(workers: int, containers: bool, folder: Path) -> None:
     base = folder / "up"
     servers = _servers(folder, containers)
     _remember(base, containers)
-    environment = _environment(servers)
-    dashboard = Process("dashboard", base, [])
-    if not dashboard.alive():
-        dashboard = commands.start_dashboard(
-            base, environment, _dashboard_port(base), attached=False
-        )
-    click.echo(f"page           {_page(base)}")
+    page = _start_page(servers, base, attached=False)
     if not servers.running:
         click.echo("Starting RabbitMQ and the database ...")
     servers.start()
+    environment = _environment(servers)
     for number in range(1, workers + 1):
         worker = _worker(base, number)
         if not worker.alive():
@@ -83,7 +78,7 @@ def up(workers: int, containers: bool, folder: Path) -> None:
         extra.stop(STOP_TIMEOUT)
     for worker in _workers(base):
         commands.wait_event(worker, "worker.consuming")
-    commands.wait_event(dashboard, "dashboard.serving")
+    commands.wait_event(page, "dashboard.serving")
     _tell(servers, base)
 
 
@@ -96,7 +91,7 @@ def down(purge: bool, folder: Path) -> None:
     if not base.exists():
         click.echo("nothing is up")
         return
-    for process in (*_workers(base), Process("dashboard", base, [])):
+    for process in (*_workers(base), _page(base)):
         process.stop(STOP_TIMEOUT)
     servers = _remembered(folder)
     if purge:
@@ -153,9 +148,11 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
         f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, and "
         "RabbitMQ is restarted."
     )
-    click.echo("Starting RabbitMQ and the database ...")
     servers = Servers(base, folder / "packages", in_containers=containers)
+    page = _page(base)
     try:
+        page = _start_page(servers, base, attached=True)
+        click.echo("Starting RabbitMQ and the database ...")
         servers.start()
         _tell_servers(servers)
         click.echo()
@@ -164,6 +161,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
         click.echo("\nstopped; nothing is left running", err=True)
         ctx.exit(128 + signal.SIGINT)
     finally:
+        page.kill()
         servers.remove()
     ctx.exit(ExitCode.OK if good else ExitCode.FAILED)
 
@@ -267,7 +265,22 @@ def _environment(servers: Servers) -> dict[str, str]:
     }
 
 
-def _dashboard_port(base: Path) -> int:
+def _start_page(servers: Servers, base: Path, *, attached: bool) -> Process:
+    """Start the page if it does not run, and print its address: it shows how the rest comes up."""
+    click.echo(f"page           {_page_url(base)}")
+    page = _page(base)
+    if page.alive():
+        return page
+    return commands.start_dashboard(
+        base, _environment(servers), _page_port(base), attached=attached
+    )
+
+
+def _page(base: Path) -> Process:
+    return Process("dashboard", base, [])
+
+
+def _page_port(base: Path) -> int:
     """Return the page's port, which stays the same as long as the folder is there."""
     note = base / "dashboard.json"
     if not note.exists():
@@ -275,8 +288,8 @@ def _dashboard_port(base: Path) -> int:
     return int(json.loads(note.read_text())["port"])
 
 
-def _page(base: Path) -> str:
-    return f"http://127.0.0.1:{_dashboard_port(base)}/"
+def _page_url(base: Path) -> str:
+    return f"http://127.0.0.1:{_page_port(base)}/"
 
 
 def _worker(base: Path, number: int) -> Process:
@@ -299,7 +312,7 @@ def _figures(servers: Servers, base: Path) -> dict[str, Any]:
     return {
         "rabbitmq": servers.rabbitmq.version(),
         "database": servers.database.version(),
-        "page": _page(base),
+        "page": _page_url(base),
         "management_ui": servers.rabbitmq.management_url,
         "workers": [worker.name for worker in _workers(base)],
         "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},

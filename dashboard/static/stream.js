@@ -4,7 +4,7 @@ import { badge, find, make, write } from "./dom.js";
 import { duration, message, number, precise } from "./format.js";
 import { key } from "./store.js";
 
-const SHOWN = 100;
+const SHOWN = 50;
 const root = find("#stream");
 const body = find("tbody", root);
 const pause = find("#pause");
