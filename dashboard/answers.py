@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 from dashboard.board import Account, View
-from dashboard.figures import Queue, Served
+from dashboard.figures import Identity, Queue, Served
 from dashboard.sight import Outage
 
 CLIENTS = 100
@@ -45,6 +44,13 @@ def state(view: View, after: int = 0) -> bytes:
     return encode(told)
 
 
+def one(identity: Identity, found: Served | None) -> bytes:
+    """Tell of a request that somebody follows; None is not served."""
+    if found is None:
+        return encode({"client": identity[0], "counter": identity[1], "served": False})
+    return encode({"served": True, **request(found)})
+
+
 def request(served: Served) -> dict[str, Any]:
     """Tell of one request."""
     return {
@@ -52,8 +58,8 @@ def request(served: Served) -> dict[str, Any]:
         "counter": served.counter,
         "message": served.message,
         "size": served.size,
-        "sent_at": _time(served.sent_at),
-        "served_at": _time(served.served_at),
+        "sent_at": served.sent_at.timestamp(),
+        "served_at": served.served_at.timestamp(),
         "served_by": served.served_by,
         "deliveries": served.deliveries,
     }
@@ -110,6 +116,3 @@ def _audit(account: Account) -> dict[str, Any]:
         ],
     }
 
-
-def _time(moment: datetime) -> float:
-    return moment.timestamp()

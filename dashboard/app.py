@@ -92,7 +92,7 @@ class _Routes:
         return _json(self._state_at(after, int(time.monotonic() / SAME_FOR)))
 
     def one(self, client: str, counter: int) -> Response:
-        """One request, with all of its message."""
+        """Whether a request is served; if so, it with all of its message."""
         self._looked()
         if counter > _MAX_COUNTER or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", client, re.ASCII):
             raise NotFound("no request can have this client and counter")
@@ -104,9 +104,7 @@ class _Routes:
             raise ServiceUnavailable("the database does not tell now; try again") from None
         finally:
             self._following.release()
-        if found is None:
-            raise NotFound(f"{client}/{counter} is not served")
-        return _json(answers.encode(answers.request(found)))
+        return _json(answers.one((client, counter), found))
 
     def _encode(self, after: int, _moment: int) -> bytes:
         return answers.state(self._board.view(), after)

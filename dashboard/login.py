@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 COOKIE = "turnwise"
 
-_OPEN = {"healthz", "readyz", "login", "static"}
+_OPEN = {"healthz", "readyz", "login", "enter", "static"}
 """What needs no token: nothing of it is anybody's data."""
 
 
@@ -29,7 +29,7 @@ class Login:
         self._proof = hmac.digest(token.encode(), b"turnwise dashboard", "sha256").hex()
         app.before_request(self.let_in)
         app.add_url_rule("/login", "login", self.show)
-        app.add_url_rule("/login", "login", self.enter, methods=["POST"])
+        app.add_url_rule("/login", "enter", self.enter, methods=["POST"])
         app.add_url_rule("/logout", "logout", self.leave, methods=["POST"])
 
     def let_in(self) -> Response | None:

@@ -8,19 +8,20 @@ const root = find("#followed");
 const form = find("#stream form");
 let wanted = null;
 let timer;
+let database;
 
 export function follow(store) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const counter = find("#counter").value.trim();
     const client = find("#client").value.trim() || only(store);
-    if (!/^[0-9]{1,19}$/.test(counter)) return complain("Write the counter to follow as a number.");
-    if (!client) return complain("Name the client whose counter it is.");
+    if (!/^[0-9]{1,19}$/.test(counter)) return say("Write the counter to follow as a number.");
+    if (!/^[A-Za-z0-9._-]{1,64}$/.test(client)) return say("Name the client whose counter it is.");
     wanted = `${client}/${counter}`;
     clearTimeout(timer);
     write(find("h3", root), wanted.replace("/", " "));
     write(find(".message bdi", root), "");
-    complain("Looking …");
+    say("Looking …");
     look();
   });
   find("button", root).addEventListener("click", () => {
@@ -31,37 +32,41 @@ export function follow(store) {
   });
 }
 
+// What the page knows of the database, which need not be asked in vain.
+export const following = (store) => { database = store.servers.database; };
+
 const only = (store) => (store.audit?.count === 1 ? store.audit.clients[0].client : "");
 
-function complain(text) {
+function say(text) {
   root.hidden = false;
   write(find(".state", root), text);
 }
 
 async function look() {
   const asked = wanted;
-  let told;
-  try {
-    const [client, counter] = asked.split("/");
-    const response = await fetch(`/api/requests/${encodeURIComponent(client)}/${counter}`);
-    told = { status: response.status, ...(await response.json()) };
-  } catch {
-    told = { status: 0 };
-  }
+  const told = database?.seen === false ? { problem: "the database is away" } : await ask(asked);
   if (asked !== wanted) return;
   tell(told);
   timer = setTimeout(look, EVERY);
 }
 
+async function ask(identity) {
+  try {
+    return JSON.parse(await (await fetch(`/api/requests/${identity}`)).text());
+  } catch {
+    return { problem: "the page's own server does not answer" };
+  }
+}
+
 function tell(told) {
-  if (told.status === 200) {
+  if (told.served) {
     const took = duration(told.served_at - told.sent_at);
     const repeated = told.deliveries > 1 ? `, delivered ${told.deliveries} times, recorded once` : "";
-    complain(`✓ Served by ${told.served_by} at ${precise(told.served_at)}, ${took} after it was sent${repeated}. ${number(told.size)} bytes:`);
+    say(`✓ Served by ${told.served_by} at ${precise(told.served_at)}, ${took} after it was sent${repeated}. ${number(told.size)} bytes:`);
     write(find(".message bdi", root), message(told.message) || "(empty)");
-  } else if (told.status === 404) {
-    complain("… Not served yet. This page goes on looking.");
+  } else if (told.problem) {
+    say(`✕ Cannot tell now: ${told.problem}`);
   } else {
-    complain(`✕ Cannot tell now: ${told.problem ?? "the page's own server does not answer"}`);
+    say("… Not served yet. This page goes on looking.");
   }
 }

@@ -2,7 +2,7 @@
 
 import { audit } from "./audit.js";
 import { charts } from "./charts.js";
-import { follow } from "./follow.js";
+import { follow, following } from "./follow.js";
 import { servers } from "./servers.js";
 import { figures, serving, tick } from "./serving.js";
 import { Store } from "./store.js";
@@ -38,6 +38,7 @@ function show(told) {
   }
   figures(store);
   audit(store);
+  following(store);
 }
 
 async function look() {
