@@ -80,6 +80,7 @@ class Requests(_Source):
     """The latest requests, how many were served in each second, and those that are followed."""
 
     server = "database"
+    hurries = True
     pace = 0.3
 
     def __init__(self, database: Database, board: Board) -> None:
@@ -128,6 +129,7 @@ class Accounts(_Source):
     """The audit, on a connection of its own: with many clients it takes a while."""
 
     server = "audit"
+    hurries = False
     pace = 1.0
 
     def __init__(self, database: Database, board: Board) -> None:

@@ -172,11 +172,13 @@ def test_not_too_many_requests_are_followed() -> None:
     board = Board(["database"])
     for counter in range(FOLLOWED_MOST + 1):
         with pytest.raises(TimeoutError):
-            board.follow(("client", counter), 0)
+            board.follow(("client", counter), 0, lambda: None)
     assert len(board.followed()) == FOLLOWED_MOST
     board.put_followed({("client", 1): served(1), ("client", 2): None})
-    assert board.follow(("client", 1), 0) == served(1)
-    assert board.follow(("client", 2), 0) is None
+    hurried: list[int] = []
+    assert board.follow(("client", 1), 0, lambda: hurried.append(1)) == served(1)
+    assert board.follow(("client", 2), 0, lambda: hurried.append(2)) is None
+    assert hurried == []
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
     for name in ("worker-1", "worker-2"):
         pipeline.worker(name)
     browser.open(page(pipeline))
-    assert "Nothing was served yet" in browser.text("#serving .nothing")
+    browser.wait("/^Nothing was/.test(document.querySelector('#serving .nothing').textContent)")
     send_for_ever(pipeline)
     client = pipeline.wait_client()
     wait_rows(browser, 20)

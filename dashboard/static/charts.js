@@ -114,6 +114,7 @@ class Chart {
     ctx.save();
     ctx.font = `600 ${11 * devicePixelRatio}px Inter, system-ui, sans-serif`;
     ctx.textBaseline = "top";
+    ctx.textAlign = "left";
     ctx.fillStyle = colour("--bad");
     let row = 0;
     for (const { name, left, width } of this.#bands(plot)) {
@@ -170,7 +171,7 @@ function drawRates(store, times, outages) {
     colour: `--replica-${replica.slot % 8}`,
     dash: DASHES[replica.slot % DASHES.length],
     values: served.map((counts) => (counts ? counts[replica.name] ?? 0 : null)),
-  })), outages, `${rate(total)} in the last ten seconds${shares.length ? `: ${shares.join(", ")}` : ""}`);
+  })), outages, !known.length ? "not known" : `${rate(total)} in the last ten seconds${shares.length ? `: ${shares.join(", ")}` : ""}`);
 }
 
 // While nobody looks the queue is asked less often: a figure stands until the next one.
