@@ -153,6 +153,11 @@ class Board:
             counted = [s for s, noted in self._seconds.items() if noted.value.served is not None]
             return max([*counted, int(self._now()) - KEPT])
 
+    def last_served(self) -> int:
+        """The sequence of the last change in the latest requests; 0 if there was none."""
+        with self._lock:
+            return max((noted.sequence for noted in self._requests), default=0)
+
     def followed(self) -> list[Identity]:
         """The requests that somebody wants looked up."""
         with self._lock:
