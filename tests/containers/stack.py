@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
 import subprocess
 import sys
-import urllib.request
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from lab.commands import BIN
 from lab.process import Process, free_port, wait_until
@@ -171,14 +175,40 @@ class Stack:
         self.wait(lambda: self.api("queues/turnwise/requests").get("messages") == 0, "all settled")
         return dict(json.loads(self.run("worker", "audit", "--json")))
 
-    def password(self) -> str:
-        return (self.secrets / "admin-password").read_text().strip()
+    # -- accounts
+
+    def amqp_url(self, user: str) -> str:
+        """The URL of a broker account, as it reaches the broker from here."""
+        if user == "dashboard":
+            login = ":".join(self.management_login())
+            return f"amqp://{login}@127.0.0.1:{self.ports['AMQP_PORT']}/turnwise"
+        return self._url(f"{user}-amqp-url", "rabbitmq:5672", "AMQP_PORT")
+
+    def mysql_url(self, user: str) -> str:
+        """The URL of a database account, as it reaches the database from here."""
+        return self._url(f"{user}-mysql-url", "mysql:3306", "MYSQL_PORT")
+
+    def management_login(self) -> tuple[str, str]:
+        """The user and the password of the page."""
+        parts = urlsplit((self.secrets / "dashboard-management-url").read_text())
+        return str(parts.username), str(parts.password)
 
     def api(self, path: str) -> Any:
         """Ask RabbitMQ's management API as its administrator."""
-        passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-        url = f"http://127.0.0.1:{self.ports['MANAGEMENT_PORT']}/api/"
-        passwords.add_password(None, url, "admin", self.password(), is_authenticated=True)
-        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-        with opener.open(url + path, timeout=10) as response:
-            return json.load(response)
+        password = (self.secrets / "admin-password").read_text().strip()
+        status, body = self.call("GET", path, "admin", password)
+        assert status == HTTPStatus.OK, body
+        return json.loads(body)
+
+    def call(self, method: str, path: str, user: str, password: str) -> tuple[int, bytes]:
+        """Call RabbitMQ's management API; return the status and the body."""
+        connection = HTTPConnection("127.0.0.1", int(self.ports["MANAGEMENT_PORT"]), timeout=10)
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        with contextlib.closing(connection):
+            connection.request(method, f"/api/{path}", headers={"Authorization": f"Basic {login}"})
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def _url(self, file: str, address: str, port: str) -> str:
+        text = (self.secrets / file).read_text().strip()
+        return text.replace(f"@{address}", f"@127.0.0.1:{self.ports[port]}")
