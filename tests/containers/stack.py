@@ -36,6 +36,7 @@ class Stack:
             **os.environ,
             **self.ports,
             "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": str(ROOT / "compose.yaml"),
             "SECRETS": str(self.secrets),
             "PRODUCER_OUTBOX": str(folder / "outbox.db"),
             "PRODUCER_CLIENT": "outside",
@@ -73,8 +74,8 @@ class Stack:
         return said
 
     def shell(self, script: str) -> str:
-        """Run a script as a user would type it."""
-        return self.run("/bin/bash", "-euo", "pipefail", "-c", script)
+        """Run a script as a user would type it, in a folder of the test's own."""
+        return self.run("/bin/bash", "-euxo", "pipefail", "-c", f"cd {self.folder}\n{script}")
 
     def compose(self, *words: str, code: int = 0) -> str:
         return self.run("docker", "compose", *words, code=code)
@@ -85,7 +86,9 @@ class Stack:
 
     def printed_settings(self) -> dict[str, str]:
         """What ``eval "$(docker/env)"`` sets."""
-        said = self.shell('eval "$(docker/env)"; echo "$AMQP_URL"; echo "$MYSQL_URL"').split()
+        said = self.shell(
+            f'eval "$({ROOT}/docker/env)"; echo "$AMQP_URL"; echo "$MYSQL_URL"'
+        ).split()
         return dict(zip(("AMQP_URL", "MYSQL_URL"), said, strict=True))
 
     # -- containers

@@ -65,6 +65,22 @@ def test_the_examples_of_the_readme_under_load(stack: Stack) -> None:
     stack.up()
 
 
+def test_every_container_is_replaced_under_load_as_in_an_upgrade(stack: Stack) -> None:
+    sender = stack.sender("upgraded", "--quantum", "20ms")
+    before = {
+        name: stack.inspect(name, ".Id") for each in SERVICES for name in stack.containers(each)
+    }
+    stack.wait_served(stack.served() + 100)
+    stack.up("--force-recreate")
+    after = {
+        name: stack.inspect(name, ".Id") for each in SERVICES for name in stack.containers(each)
+    }
+    assert before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
+    stack.wait_served(stack.served() + 100)
+    assert_all_served(stack, sender)
+
+
 def test_sigterm_finishes_what_is_in_hand(stack: Stack) -> None:
     repeated = stack.repeated()
     sender = stack.sender("stopped", "--quantum", "5ms")
