@@ -82,7 +82,7 @@ class Stack:
 
     def up(self, *options: str) -> None:
         """Bring up what is down, and wait until all are healthy."""
-        self.compose("up", "--detach", "--wait", "--scale", "dashboard=0", *options)
+        self.compose("up", "--detach", "--wait", *options)
 
     def printed_settings(self) -> dict[str, str]:
         """What ``eval "$(docker/env)"`` sets."""
