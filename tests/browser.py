@@ -60,7 +60,9 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         return list(
-            self.js("[...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
+            self.js(
+                "[...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+            )
         )
 
     def errors(self) -> list[str]:

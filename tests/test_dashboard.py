@@ -322,8 +322,9 @@ def test_every_answer_is_guarded(pipeline: Pipeline) -> None:
     client = Client(pipeline)
     for path in ("/", "/api/state", "/static/page.js", "/nonesuch", "/healthz"):
         headers = client.ask(path)[2]
-        assert "default-src 'none'; script-src 'self'; style-src 'self'" in (
-            headers["Content-Security-Policy"]
+        assert (
+            "default-src 'none'; script-src 'self'; style-src 'self'"
+            in (headers["Content-Security-Policy"])
         )
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"

@@ -143,7 +143,7 @@ def test_servers_that_go_away_are_told_and_recovered_from(
 
 HOSTILE = [
     "<img src=x onerror='window.hostile = 1'><script>window.hostile = 2</script>",
-    "\"><svg onload=window.hostile=3>{{7*7}}</td></table><style>*{display:none}</style>",
+    '"><svg onload=window.hostile=3>{{7*7}}</td></table><style>*{display:none}</style>',
     "x" * MAX_MESSAGE_BYTES,
     "\u202egnp.exe \u2066abc\u2069 \u200f‏שלום עולם مرحبا",
     "👩‍👩‍👧‍👦🏳️‍🌈" * 50 + "Z̸̡̢a̴l̵g̶o̷" * 20,
@@ -247,9 +247,7 @@ def test_a_browser_logs_in_with_the_token(pipeline: Pipeline, browser: Browser) 
     browser.wait("Boolean(document.querySelector('#token'))")
 
 
-def test_without_the_management_api_the_rest_is_there(
-    pipeline: Pipeline, browser: Browser
-) -> None:
+def test_without_the_management_api_the_rest_is_there(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     pipeline.send("hello")
     browser.open(page(pipeline, MANAGEMENT_URL=""))

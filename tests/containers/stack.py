@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from lab.commands import BIN
 from lab.process import Process, free_port, wait_until
@@ -44,7 +44,7 @@ class Stack:
         }
 
     def __enter__(self) -> Self:
-        self.run(sys.executable, "docker/make_secrets.py", str(self.secrets))
+        self.run("make", "secrets")
         self.compose("build")
         self.up()
         self.environment |= self.printed_settings()
@@ -96,6 +96,10 @@ class Stack:
     def containers(self, service: str) -> list[str]:
         """The names of a service's running containers."""
         return sorted(self.compose("ps", "--format", "{{.Name}}", service).split())
+
+    def the_one(self, service: str) -> str:
+        """The name of a service's container, running or not."""
+        return f"{self.project}-{service}-1"
 
     def inspect(self, container: str, template: str) -> Any:
         return json.loads(
@@ -176,7 +180,18 @@ class Stack:
     def audit(self) -> dict[str, Any]:
         """Ask until nothing is in anybody's hand; return what it says then."""
         self.wait(lambda: self.api("queues/turnwise/requests").get("messages") == 0, "all settled")
-        return dict(json.loads(self.run("worker", "audit", "--json")))
+        return self.audit_now()
+
+    def audit_now(self) -> dict[str, Any]:
+        """What the audit says, with what is in hand missing."""
+        result = subprocess.run(
+            [BIN / "worker", "audit", "--json"],
+            env=self.environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return dict(json.loads(result.stdout))
 
     # -- accounts
 
@@ -202,6 +217,14 @@ class Stack:
         status, body = self.call("GET", path, "admin", password)
         assert status == HTTPStatus.OK, body
         return json.loads(body)
+
+    def page(self, path: str, token: str | None = None) -> str:
+        """What the page's server answers."""
+        token = token or (self.secrets / "dashboard-token").read_text().strip()
+        url = f"http://127.0.0.1:{self.ports['DASHBOARD_PORT']}{path}"
+        request = Request(url, headers={"Authorization": f"Bearer {token}"})
+        with urlopen(request, timeout=10) as response:  # noqa: S310
+            return str(response.read().decode())
 
     def call(self, method: str, path: str, user: str, password: str) -> tuple[int, bytes]:
         """Call RabbitMQ's management API; return the status and the body."""

@@ -60,9 +60,9 @@ def test_the_queue_survives_a_new_container(stack: Stack) -> None:
     """Its data lie under the host name, which is fixed."""
     stack.compose("stop", "worker", "producer")
     stack.send(100)
-    before = stack.inspect(f"{stack.project}-rabbitmq-1", ".Id")
+    before = stack.inspect(stack.the_one("rabbitmq"), ".Id")
     stack.compose("up", "--detach", "--force-recreate", "--no-deps", "--wait", "rabbitmq")
-    assert stack.inspect(f"{stack.project}-rabbitmq-1", ".Id") != before
+    assert stack.inspect(stack.the_one("rabbitmq"), ".Id") != before
     stack.wait(lambda: stack.api("queues/turnwise/requests")["messages"] >= 100, "all are there")
     stack.up()
     stack.wait_served(stack.accepted())
