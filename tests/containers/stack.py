@@ -177,12 +177,12 @@ class Stack:
         [[count]] = self.query("SELECT COUNT(*) FROM counter_db.requests WHERE deliveries > 1")
         return int(count)
 
-    def audit(self) -> dict[str, Any]:
-        """Ask until nothing is in anybody's hand; return what it says then."""
-        self.wait(lambda: self.api("queues/turnwise/requests").get("messages") == 0, "all settled")
-        return self.audit_now()
+    def messages(self) -> int | None:
+        """How many requests the queue holds; None right after a start."""
+        count = self.api("queues/turnwise/requests").get("messages")
+        return None if count is None else int(count)
 
-    def audit_now(self) -> dict[str, Any]:
+    def audit(self) -> dict[str, Any]:
         """What the audit says, with what is in hand missing."""
         result = subprocess.run(
             [BIN / "worker", "audit", "--json"],
@@ -192,6 +192,11 @@ class Stack:
             check=False,
         )
         return dict(json.loads(result.stdout))
+
+    def wait_audit(self) -> dict[str, Any]:
+        """Wait until the audit holds: a gap that stays is a request that is lost."""
+        self.wait(lambda: self.audit()["holds"], "the audit holds", timeout=60)
+        return self.audit()
 
     # -- accounts
 

@@ -17,20 +17,23 @@ SECTION = re.findall(
     r"## Run it in containers\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL
 )[0]
 BEGIN, THEN = (
-    textwrap.dedent(block) for block in re.findall(r"\n\n((?:    .*\n)+)", SECTION, re.MULTILINE)
+    textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n)+", SECTION, re.MULTILINE)
 )
 
 
 def test_what_the_readme_shows_works(stack: Stack) -> None:
     stack.compose("stop")
-    terminal = Process("up", stack.folder, ["/bin/bash", "-euxc", BEGIN], {
-        **stack.environment, "COMPOSE_FILE": "", "COMPOSE_PATH_SEPARATOR": ":",
-    })  # fmt: skip
+    terminal = Process(
+        "up", stack.folder, ["/bin/bash", "-euxc", f"cd {ROOT}\n{BEGIN}"], stack.environment
+    )
     terminal.start()
     begun = stack.served("compose-%")
     stack.wait(lambda: stack.served("compose-%") > begun, "the client is served")
-    said = stack.shell(THEN)
-    assert re.search(r"compose-\w+ +\S+ +\S+ +[01] +0 ", said), said
+    *steps, audit = THEN.splitlines()
+    stack.shell("\n".join(steps))
+    stack.wait_audit()
+    said = stack.shell(audit)
+    assert re.search(r"compose-\w+ +\S+ +\S+ +0 +0 ", said), said
     terminal.signal(signal.SIGINT)
     terminal.wait(120)
     stack.up()
