@@ -153,6 +153,11 @@ class Board:
             counted = [s for s, noted in self._seconds.items() if noted.value.served is not None]
             return max([*counted, int(self._now()) - KEPT])
 
+    def last_served(self) -> int:
+        """The sequence of the last change in the latest requests; 0 if there was none."""
+        with self._lock:
+            return max((noted.sequence for noted in self._requests), default=0)
+
     def followed(self) -> list[Identity]:
         """The requests that somebody wants looked up."""
         with self._lock:
@@ -186,8 +191,12 @@ class Board:
                 outages={name: sight.outages(now) for name, sight in self._sights.items()},
             )
 
-    def follow(self, identity: Identity, timeout: float) -> Served | None:
+    def follow(
+        self, identity: Identity, timeout: float, hurry: Callable[[], None]
+    ) -> Served | None:
         """Return a request as it is now, or None if it is not served.
+
+        ``hurry()`` is called if that takes a look at the database.
 
         Raises TimeoutError if the database has not told within ``timeout`` seconds, or if too many
         are looked up already.
@@ -198,10 +207,14 @@ class Board:
                 raise TimeoutError
             followed = self._followed.setdefault(identity, _Followed(begun))
             followed.asked = begun
-            if not self._lock.wait_for(
-                lambda: followed.read is not None and followed.read > begun - FRESH, timeout
-            ):
-                raise TimeoutError
+
+            def fresh() -> bool:
+                return followed.read is not None and followed.read > begun - FRESH
+
+            if not fresh():
+                hurry()
+                if not self._lock.wait_for(fresh, timeout):
+                    raise TimeoutError
             return followed.request
 
     def complete(self) -> bool:

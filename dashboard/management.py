@@ -75,6 +75,7 @@ class Backlog:
     """What waits in the queue, who consumes from it, and its dead letters."""
 
     server = "broker"
+    hurries = False
     pace = 0.5
 
     def __init__(self, management: Management, queue: str, board: Board) -> None:
@@ -133,7 +134,7 @@ class Backlog:
         self._check(response.status, queue)
         try:
             return dict(json.loads(body))
-        except ValueError:
+        except (ValueError, TypeError):
             raise Transient(f"{self._management} answers something else than JSON") from None
 
     def _check(self, status: int, queue: str) -> None:
