@@ -11,9 +11,9 @@ from lab.servers import Servers
 from lab.trial.run import Trial
 from lab.trial.schedule import Planned
 from lab.trial.world import World, installed
-from tests.mutants import MUTANTS
+from tests.mutants.broken import MUTANTS
 
-pytestmark = [pytest.mark.mutants, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 # Which faults a mutant cannot hide from, and what the verdict on it has to be: the faults' kinds,
 # when they begin and how long they last in seconds, and which process they befall.
@@ -49,7 +49,7 @@ def test_a_trial_catches_every_mutant_and_only_them(
     def program(command: list[str]) -> list[str | Path]:
         if mutant is None:
             return installed(command)
-        return [sys.executable, "-m", "tests.mutants", mutant, *command]
+        return [sys.executable, "-m", "tests.mutants.broken", mutant, *command]
 
     faults, verdict = (
         CATCH[mutant] if mutant else ([f for each, _ in CATCH.values() for f in each], "")
