@@ -38,10 +38,11 @@ test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker conta
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
 
-check: $(READY) ## format, lint, types
+check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest --quiet --durations=0 --durations-min=10 tests/kubernetes
 
 format: $(READY) ## put the code into its form
 	@$(VENV)/bin/ruff format

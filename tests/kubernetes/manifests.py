@@ -47,7 +47,7 @@ class Pod:
     @property
     def serves(self) -> bool:
         """Whether it is to run for good."""
-        return self.owner["kind"] != "Job"
+        return bool(self.owner["kind"] != "Job")
 
     def secret_keys(self) -> Iterator[tuple[str, str]]:
         """Each key of a Secret it is given as a file that it is told of, or that lies elsewhere."""
@@ -82,7 +82,11 @@ class Overlay:
 
     def pods(self) -> list[Pod]:
         return [
-            Pod(each, each["spec"]["template"]["metadata"]["labels"], each["spec"]["template"]["spec"])
+            Pod(
+                each,
+                each["spec"]["template"]["metadata"]["labels"],
+                each["spec"]["template"]["spec"],
+            )
             for each in self.of("Deployment", "StatefulSet", "Job")
         ]
 

@@ -6,15 +6,15 @@ import re
 import subprocess
 from typing import Any
 
-import kubernetes_validate
 import pytest
+from kubernetes_validate import utils as schemas
 
 from tests.kubernetes.manifests import K8S, NAME, OVERLAYS, ROOT, Overlay, Pod
 from tests.kubernetes.network import ANYWHERE, arrows, half_open
 from turnwise import __version__
 
 # The oldest that these manifests are meant for, and the newest whose schemas are to be had.
-KUBERNETES = ("1.31", kubernetes_validate.latest_version())
+KUBERNETES = ("1.31", schemas.latest_version())
 
 CUSTOM = {"rabbitmq.com/v1beta1", "keda.sh/v1alpha1"}
 """Their operators bring their schemas; see test_production.py for what is asked of them here."""
@@ -30,7 +30,7 @@ def test_kubernetes_knows_every_field(overlay: Overlay, version: str) -> None:
     checked = 0
     for each in overlay.objects:
         if each["apiVersion"] not in CUSTOM:
-            kubernetes_validate.validate(each, version, strict=True)
+            schemas.validate(each, version, strict=True)
             checked += 1
     assert checked > 15
 
@@ -38,8 +38,8 @@ def test_kubernetes_knows_every_field(overlay: Overlay, version: str) -> None:
 def test_an_unknown_field_would_be_found(overlay: Overlay) -> None:
     worker = overlay.one("Deployment", "worker")
     broken = {**worker, "spec": {**worker["spec"], "replica": 2}}
-    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
-        kubernetes_validate.validate(broken, KUBERNETES[0], strict=True)
+    with pytest.raises(schemas.ValidationError, match="replica"):
+        schemas.validate(broken, KUBERNETES[0], strict=True)
 
 
 def test_pods_are_confined(overlay: Overlay) -> None:
@@ -58,7 +58,9 @@ def test_pods_are_confined(overlay: Overlay) -> None:
         }
         assert pod.spec["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.spec.keys()
-        kinds = {kind for volume in pod.spec.get("volumes", []) for kind in volume if kind != "name"}
+        kinds = {
+            kind for volume in pod.spec.get("volumes", []) for kind in volume if kind != "name"
+        }
         assert kinds <= {"secret", "configMap", "emptyDir"}
 
 
@@ -78,9 +80,9 @@ def test_pods_that_serve_have_probes(overlay: Overlay) -> None:
         probes = [pod.container.get(kind) for kind in ("livenessProbe", "readinessProbe")]
         assert all(probes) == pod.serves, pod.name
         for probe in filter(None, probes):
-            [port] = [probe[how].get("port") for how in ("httpGet", "tcpSocket") if how in probe] or [
-                next(iter(pod.ports))
-            ]
+            [port] = [
+                probe[how].get("port") for how in ("httpGet", "tcpSocket") if how in probe
+            ] or [next(iter(pod.ports))]
             assert port in pod.ports, pod.name
 
 
