@@ -116,3 +116,5 @@ def test_programs_are_given_the_authority_of_both_servers(production: Overlay) -
         pod = production.pod(name)
         [mount] = [each for each in pod.container["volumeMounts"] if each["name"] == "ca"]
         assert mount == {"name": "ca", "mountPath": "/run/secrets/ca", "readOnly": True}
+        [volume] = [each for each in pod.spec["volumes"] if each["name"] == "ca"]
+        assert volume["secret"]["secretName"] == "ca"
