@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 LAB := .lab
+SECRETS ?= docker/secrets
 READY := $(VENV)/ready
 LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 \
 	--generate-hashes --no-header
@@ -17,7 +18,7 @@ demo: $(READY) ## watch it work: two replicas, 30 requests, a broker restart, a 
 	@$(VENV)/bin/lab demo
 
 secrets: ## make the passwords that 'docker compose up' needs, once
-	@$(PYTHON) docker/make_secrets.py
+	@$(PYTHON) docker/make_secrets.py $(SECRETS)
 
 image: ## build the image, labelled with version and commit
 	@docker build --file docker/Dockerfile --tag turnwise \

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Make the passwords of docker/compose.yaml, each account its own, into docker/secrets/.
+"""Make the passwords of docker/compose.yaml, each account its own, into a folder.
 
-    python3 docker/make_secrets.py [FOLDER]
+    python3 docker/make_secrets.py docker/secrets
 
 What is there already stays. Only the standard library is used: it runs before anything is set up.
 """
@@ -16,7 +16,6 @@ import shutil
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "secrets"
 BROKER_TAGS = {
     "admin": ["administrator"],
     "producer": [],
@@ -79,8 +78,8 @@ def main(folder: Path) -> None:
         file.write_text(content + "\n")
         file.chmod(0o644)
     part.rename(folder)
-    print(f"made {folder}")
+    print(f"made {folder}, with dashboard-token for the page, admin-password for RabbitMQ's")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else FOLDER)
+    main(Path(sys.argv[1]))

@@ -71,6 +71,11 @@ class RabbitMQ:
         """Where the management UI is."""
         return f"http://127.0.0.1:{self.management_port}/"
 
+    def management_login(self, vhost: str = VIRTUAL_HOST) -> str:
+        """Return MANAGEMENT_URL."""
+        host = f"127.0.0.1:{self.management_port}"
+        return f"http://{USER}:{self.password}@{host}/{quote(vhost, safe='')}"
+
     def start(self) -> None:
         """Start it and wait until it serves."""
         self.runner.start()

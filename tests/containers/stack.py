@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from lab.commands import BIN
 from lab.process import Process, free_port, wait_until
@@ -36,6 +36,7 @@ class Stack:
             **os.environ,
             **self.ports,
             "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": str(ROOT / "compose.yaml"),
             "SECRETS": str(self.secrets),
             "PRODUCER_OUTBOX": str(folder / "outbox.db"),
             "PRODUCER_CLIENT": "outside",
@@ -43,7 +44,7 @@ class Stack:
         }
 
     def __enter__(self) -> Self:
-        self.run(sys.executable, "docker/make_secrets.py", str(self.secrets))
+        self.run("make", "secrets")
         self.compose("build")
         self.up()
         self.environment |= self.printed_settings()
@@ -73,19 +74,21 @@ class Stack:
         return said
 
     def shell(self, script: str) -> str:
-        """Run a script as a user would type it."""
-        return self.run("/bin/bash", "-euo", "pipefail", "-c", script)
+        """Run a script as a user would type it, in a folder of the test's own."""
+        return self.run("/bin/bash", "-euxo", "pipefail", "-c", f"cd {self.folder}\n{script}")
 
     def compose(self, *words: str, code: int = 0) -> str:
         return self.run("docker", "compose", *words, code=code)
 
     def up(self, *options: str) -> None:
         """Bring up what is down, and wait until all are healthy."""
-        self.compose("up", "--detach", "--wait", "--scale", "dashboard=0", *options)
+        self.compose("up", "--detach", "--wait", *options)
 
     def printed_settings(self) -> dict[str, str]:
         """What ``eval "$(docker/env)"`` sets."""
-        said = self.shell('eval "$(docker/env)"; echo "$AMQP_URL"; echo "$MYSQL_URL"').split()
+        said = self.shell(
+            f'eval "$({ROOT}/docker/env)"; echo "$AMQP_URL"; echo "$MYSQL_URL"'
+        ).split()
         return dict(zip(("AMQP_URL", "MYSQL_URL"), said, strict=True))
 
     # -- containers
@@ -93,6 +96,10 @@ class Stack:
     def containers(self, service: str) -> list[str]:
         """The names of a service's running containers."""
         return sorted(self.compose("ps", "--format", "{{.Name}}", service).split())
+
+    def the_one(self, service: str) -> str:
+        """The name of a service's container, running or not."""
+        return f"{self.project}-{service}-1"
 
     def inspect(self, container: str, template: str) -> Any:
         return json.loads(
@@ -170,10 +177,26 @@ class Stack:
         [[count]] = self.query("SELECT COUNT(*) FROM counter_db.requests WHERE deliveries > 1")
         return int(count)
 
+    def messages(self) -> int | None:
+        """How many requests the queue holds; None right after a start."""
+        count = self.api("queues/turnwise/requests").get("messages")
+        return None if count is None else int(count)
+
     def audit(self) -> dict[str, Any]:
-        """Ask until nothing is in anybody's hand; return what it says then."""
-        self.wait(lambda: self.api("queues/turnwise/requests").get("messages") == 0, "all settled")
-        return dict(json.loads(self.run("worker", "audit", "--json")))
+        """What the audit says, with what is in hand missing."""
+        result = subprocess.run(
+            [BIN / "worker", "audit", "--json"],
+            env=self.environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return dict(json.loads(result.stdout))
+
+    def wait_audit(self) -> dict[str, Any]:
+        """Wait until the audit holds: a gap that stays is a request that is lost."""
+        self.wait(lambda: self.audit()["holds"], "the audit holds", timeout=60)
+        return self.audit()
 
     # -- accounts
 
@@ -199,6 +222,14 @@ class Stack:
         status, body = self.call("GET", path, "admin", password)
         assert status == HTTPStatus.OK, body
         return json.loads(body)
+
+    def page(self, path: str, token: str | None = None) -> str:
+        """What the page's server answers."""
+        token = token or (self.secrets / "dashboard-token").read_text().strip()
+        url = f"http://127.0.0.1:{self.ports['DASHBOARD_PORT']}{path}"
+        request = Request(url, headers={"Authorization": f"Bearer {token}"})
+        with urlopen(request, timeout=10) as response:  # noqa: S310
+            return str(response.read().decode())
 
     def call(self, method: str, path: str, user: str, password: str) -> tuple[int, bytes]:
         """Call RabbitMQ's management API; return the status and the body."""

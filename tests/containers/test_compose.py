@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
+from urllib.error import HTTPError
 
 import pytest
 
@@ -21,9 +21,8 @@ def assert_all_served(stack: Stack, sender: Process) -> None:
     assert sender.wait(60) == 0, sender.last_words()
     count = stack.accepted()
     stack.wait_served(count)
-    audit = stack.audit()
-    assert audit["holds"], audit
-    [account] = [each for each in audit["clients"] if each["client"].startswith("outside-")]
+    clients = stack.wait_audit()["clients"]
+    [account] = [each for each in clients if each["client"].startswith("outside-")]
     assert (account["served"], account["highest"]) == (count, count)
 
 
@@ -50,19 +49,32 @@ def test_a_thousand_requests_while_each_container_is_killed(stack: Stack) -> Non
     assert_all_served(stack, sender)
 
 
-def test_the_examples_of_the_readme_under_load(stack: Stack) -> None:
+def test_replicas_come_and_go_under_load(stack: Stack) -> None:
     sender = stack.sender("scaled", "--quantum", "20ms")
     stack.up("--scale", "worker=5")
     five = stack.containers("worker")
     assert len(five) == 5
-    stack.compose("kill", "-s", "KILL", "rabbitmq")
-    assert stack.containers("rabbitmq") == []
+    stack.wait(lambda: set(five) <= stack.audit()["served_by"].keys(), "all five serve")
     stack.up("--scale", "worker=1")
     assert len(stack.containers("worker")) == 1
     assert_all_served(stack, sender)
-    audit = json.loads(stack.run("worker", "audit", "--json"))
-    assert set(five) <= audit["served_by"].keys()
     stack.up()
+
+
+def test_every_container_is_replaced_under_load_as_in_an_upgrade(stack: Stack) -> None:
+    sender = stack.sender("upgraded", "--quantum", "20ms")
+    before = {
+        name: stack.inspect(name, ".Id") for each in SERVICES for name in stack.containers(each)
+    }
+    stack.wait_served(stack.served() + 100)
+    stack.up("--force-recreate")
+    after = {
+        name: stack.inspect(name, ".Id") for each in SERVICES for name in stack.containers(each)
+    }
+    assert before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
+    stack.wait_served(stack.served() + 100)
+    assert_all_served(stack, sender)
 
 
 def test_sigterm_finishes_what_is_in_hand(stack: Stack) -> None:
@@ -70,8 +82,8 @@ def test_sigterm_finishes_what_is_in_hand(stack: Stack) -> None:
     sender = stack.sender("stopped", "--quantum", "5ms")
     workers = stack.containers("worker")
     stack.wait_served(stack.served() + 100)
-    stack.compose("stop", "worker", "producer")
-    for container in [*workers, f"{stack.project}-producer-1"]:
+    stack.compose("stop", "worker", "producer", "dashboard")
+    for container in [*workers, stack.the_one("producer"), stack.the_one("dashboard")]:
         assert stack.inspect(container, ".State.ExitCode") == 0, container
     for container in workers:
         assert "worker.stopped" in stack.logs(container)
@@ -104,6 +116,13 @@ def test_the_servers_do_not_run_as_root_either(stack: Stack) -> None:
     for service in ("rabbitmq", "mysql"):
         [container] = stack.containers(service)
         assert stack.run("docker", "exec", container, "id", "-u").strip() == "999"
+
+
+def test_the_page_shows_who_serves(stack: Stack) -> None:
+    workers = stack.containers("worker")
+    stack.wait(lambda: all(worker in stack.page("/api/state") for worker in workers), "both")
+    with pytest.raises(HTTPError, match="401"):
+        stack.page("/api/state", "another")
 
 
 def test_everything_is_published_on_loopback_only(stack: Stack) -> None:
