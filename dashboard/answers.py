@@ -115,4 +115,3 @@ def _audit(account: Account) -> dict[str, Any]:
             {**asdict(each), "gap_since": account.gaps_since.get(each.client)} for each in shown
         ],
     }
-

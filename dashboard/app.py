@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
 from dashboard import answers
 from dashboard.board import Board
 from dashboard.login import Login
+from dashboard.watch import Pace
 from turnwise import __version__
 
 FOLLOW_TIMEOUT = 1.0
@@ -45,17 +46,17 @@ def create_app(
     token: str | None,
     hosts: list[str],
     management_link: str | None,
-    looked: Callable[[], None],
+    pace: Pace,
     alive: Callable[[], bool],
 ) -> Flask:
     """Make the WSGI application.
 
-    ``looked()`` is called when somebody looks; ``alive()`` tells whether the watchers run. Without
-    a token only ``hosts`` are answered to: another site's script could otherwise reach a server on
+    ``pace`` is told when somebody looks; ``alive()`` tells whether the watchers run. Without a
+    token only ``hosts`` are answered to: another site's script could otherwise reach a server on
     loopback by a name that it makes resolve to it (DNS rebinding).
     """
     app = Flask(__name__)
-    routes = _Routes(board, looked)
+    routes = _Routes(board, pace)
 
     def page() -> str:
         return render_template(
@@ -79,27 +80,27 @@ def create_app(
 class _Routes:
     """What is told of the board."""
 
-    def __init__(self, board: Board, looked: Callable[[], None]) -> None:
+    def __init__(self, board: Board, pace: Pace) -> None:
         self._board = board
-        self._looked = looked
+        self._pace = pace
         self._following = threading.BoundedSemaphore(FOLLOWERS)
         self._state_at = functools.lru_cache(maxsize=256)(self._encode)
 
     def state(self) -> Response:
         """All that is on the board, or what changed since."""
-        self._looked()
+        self._pace.looked()
         after = request.args.get("after", 0, type=int)
         return _json(self._state_at(after, int(time.monotonic() / SAME_FOR)))
 
     def one(self, client: str, counter: int) -> Response:
         """Whether a request is served; if so, it with all of its message."""
-        self._looked()
+        self._pace.looked()
         if counter > _MAX_COUNTER or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", client, re.ASCII):
             raise NotFound("no request can have this client and counter")
         if not self._following.acquire(blocking=False):
             raise ServiceUnavailable("too many ask at once; try again")
         try:
-            found = self._board.follow((client, counter), FOLLOW_TIMEOUT)
+            found = self._board.follow((client, counter), FOLLOW_TIMEOUT, self._pace.hurry)
         except TimeoutError:
             raise ServiceUnavailable("the database does not tell now; try again") from None
         finally:

@@ -186,8 +186,12 @@ class Board:
                 outages={name: sight.outages(now) for name, sight in self._sights.items()},
             )
 
-    def follow(self, identity: Identity, timeout: float) -> Served | None:
+    def follow(
+        self, identity: Identity, timeout: float, hurry: Callable[[], None]
+    ) -> Served | None:
         """Return a request as it is now, or None if it is not served.
+
+        ``hurry()`` is called if that takes a look at the database.
 
         Raises TimeoutError if the database has not told within ``timeout`` seconds, or if too many
         are looked up already.
@@ -198,10 +202,14 @@ class Board:
                 raise TimeoutError
             followed = self._followed.setdefault(identity, _Followed(begun))
             followed.asked = begun
-            if not self._lock.wait_for(
-                lambda: followed.read is not None and followed.read > begun - FRESH, timeout
-            ):
-                raise TimeoutError
+
+            def fresh() -> bool:
+                return followed.read is not None and followed.read > begun - FRESH
+
+            if not fresh():
+                hurry()
+                if not self._lock.wait_for(fresh, timeout):
+                    raise TimeoutError
             return followed.request
 
     def complete(self) -> bool:

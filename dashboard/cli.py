@@ -144,7 +144,7 @@ def main(
         token=token,
         hosts=["localhost", "127.0.0.1", "[::1]", host],
         management_link=management_link or (management.link if management else None),
-        looked=pace.looked,
+        pace=pace,
         alive=lambda: all(watcher.is_alive() for watcher in watchers),
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

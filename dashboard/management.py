@@ -75,6 +75,7 @@ class Backlog:
     """What waits in the queue, who consumes from it, and its dead letters."""
 
     server = "broker"
+    hurries = False
     pace = 0.5
 
     def __init__(self, management: Management, queue: str, board: Board) -> None:

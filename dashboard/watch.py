@@ -30,6 +30,8 @@ class Source(Protocol):
     """Somewhere to look."""
 
     server: str
+    hurries: bool
+    """Whether to look at once when somebody asks for something that only a look can tell."""
 
     def look(self) -> float:
         """Tell the board; return after how many seconds to look again. Raises ServerError."""
@@ -44,6 +46,7 @@ class Pace:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._looked = time.monotonic()
+        self._hurry = False
         self._stopping = False
 
     def looked(self) -> None:
@@ -54,20 +57,28 @@ class Pace:
             if was_idle:
                 self._condition.notify_all()
 
+    def hurry(self) -> None:
+        """Somebody waits for the next look."""
+        with self._condition:
+            self._hurry = True
+            self._condition.notify_all()
+
     def stop(self) -> None:
         """End all waits."""
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, hurries: bool) -> bool:
         """Wait until it is time for another look; False if there shall be none."""
         with self._condition:
-            if self._idle():
-                ends = lambda: self._stopping or not self._idle()  # noqa: E731
-                self._condition.wait_for(ends, max(IDLE_PACE, seconds))
-            else:
-                self._condition.wait_for(lambda: self._stopping, seconds)
+            idle = self._idle()
+            self._condition.wait_for(
+                lambda: self._stopping or (hurries and self._hurry) or (idle and not self._idle()),
+                max(IDLE_PACE, seconds) if idle else seconds,
+            )
+            if hurries:
+                self._hurry = False
             return not self._stopping
 
     def _idle(self) -> bool:
@@ -87,7 +98,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Look until the pace is stopped."""
         wait = 0.0
-        while self._pace.wait(wait):
+        while self._pace.wait(wait, self._source.hurries):
             wait = self._look()
         self._source.close()
 

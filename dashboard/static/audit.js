@@ -12,7 +12,7 @@ export function audit(store) {
   const server = store.servers.audit;
   const problem = find(".problem", root);
   problem.hidden = !server || server.seen;
-  if (!problem.hidden) write(problem, `Not audited since ${time(server.since)}: ${server.problem}`);
+  if (!problem.hidden) write(problem, `Not audited since ${time(server.since)}${store.servers.database?.seen ? `: ${server.problem}` : ", as the database is away."}`);
   if (!found) return;
   const lost = found.clients.filter((client) => store.clock() - client.gap_since > GRACE && client.missing);
   write(find(".verdict", root), verdict(found, lost));

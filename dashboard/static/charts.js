@@ -56,7 +56,7 @@ class Chart {
       padding: [8, 8, 0, 0],
       cursor: { drag: { x: false, y: false }, points: { show: false } },
       legend: { show: false },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(1, high) * 1.1] } },
+      scales: { y: { range: (_plot, _low, high) => [0, Math.max(1, high) * 1.25] } },
       axes: [
         { ...axis, size: 26, space: 50, incrs: [60, 120, 300], values: (_plot, ticks) => ticks.map(minute) },
         { ...axis, size: 44, space: 28, incrs: [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7], values: (_plot, ticks) => ticks.map(short) },
@@ -114,6 +114,7 @@ class Chart {
     ctx.save();
     ctx.font = `600 ${11 * devicePixelRatio}px Inter, system-ui, sans-serif`;
     ctx.textBaseline = "top";
+    ctx.textAlign = "left";
     ctx.fillStyle = colour("--bad");
     let row = 0;
     for (const { name, left, width } of this.#bands(plot)) {
@@ -170,7 +171,7 @@ function drawRates(store, times, outages) {
     colour: `--replica-${replica.slot % 8}`,
     dash: DASHES[replica.slot % DASHES.length],
     values: served.map((counts) => (counts ? counts[replica.name] ?? 0 : null)),
-  })), outages, `${rate(total)} in the last ten seconds${shares.length ? `: ${shares.join(", ")}` : ""}`);
+  })), outages, !known.length ? "not known" : `${rate(total)} in the last ten seconds${shares.length ? `: ${shares.join(", ")}` : ""}`);
 }
 
 // While nobody looks the queue is asked less often: a figure stands until the next one.

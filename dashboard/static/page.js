@@ -31,12 +31,12 @@ function exact(_key, value, context) {
 
 function show(told) {
   store.take(told);
+  serving(store);
+  figures(store);
   if (told.requests.length || told.replicas.length) {
-    serving(store);
     turns(store);
     stream(store);
   }
-  figures(store);
   audit(store);
   following(store);
 }

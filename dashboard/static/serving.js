@@ -8,7 +8,7 @@ const root = find("#serving");
 export function serving(store) {
   const latest = store.requests[0];
   root.classList.toggle("empty", !latest);
-  if (!latest) return;
+  if (!latest) return write(find(".nothing", root), store.servers.database?.seen ? "Nothing was served yet." : "Not known yet.");
   const slot = store.slots.get(latest.served_by) ?? 0;
   root.dataset.colour = slot % 8;
   find(".badge", root).replaceWith(badge(slot));

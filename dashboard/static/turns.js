@@ -15,7 +15,7 @@ export function turns(store) {
   const replicas = store.replicas.filter((replica) => names.has(replica.name) || replica.consuming);
   const lane = new Map(replicas.map((replica, index) => [replica.name, index + 1]));
   drawLanes(replicas);
-  cells.style.gridTemplateRows = `repeat(${Math.max(1, replicas.length)}, 1fr)`;
+  cells.style.gridTemplateRows = `repeat(${Math.max(1, replicas.length)}, minmax(var(--lane), 1fr))`;
   cells.replaceChildren(...shown.map((request, index) => {
     const slot = store.slots.get(request.served_by) ?? 0;
     const cell = make("span", {
