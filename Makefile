@@ -46,10 +46,11 @@ trial: $(READY) ## two minutes of faults of all kinds, then account for every re
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
 
-check: $(READY) ## format, lint, types
+check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest --quiet --durations=0 --durations-min=10 tests/kubernetes
 
 format: $(READY) ## put the code into its form
 	@$(VENV)/bin/ruff format

@@ -1,4 +1,4 @@
-"""The pipeline with one promise broken, as commands: ``python -m tests.mutants.broken NAME COMMAND ...``.
+"""The pipeline with a promise broken: ``python -m tests.mutants.broken NAME COMMAND ...``.
 
 Each mutant is a mistake that such systems are built with. What checks the pipeline must catch it.
 """
