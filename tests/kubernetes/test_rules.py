@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes_validate import utils as schemas
 
-from tests.kubernetes.manifests import K8S, NAME, OVERLAYS, ROOT, Overlay, Pod
+from tests.kubernetes.manifests import K8S, NAME, ROOT, Overlay, Pod
 from tests.kubernetes.network import ANYWHERE, arrows, half_open
 from turnwise import __version__
 
@@ -18,11 +18,6 @@ KUBERNETES = ("1.31", schemas.latest_version())
 
 CUSTOM = {"rabbitmq.com/v1beta1", "keda.sh/v1alpha1"}
 """Their operators bring their schemas; see test_production.py for what is asked of them here."""
-
-
-@pytest.fixture(params=OVERLAYS)
-def overlay(request: pytest.FixtureRequest, overlays: dict[str, Overlay]) -> Overlay:
-    return overlays[request.param]
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
