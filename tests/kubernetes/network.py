@@ -14,10 +14,12 @@ Arrow = tuple[str, str, str]
 
 
 def arrows(overlay: Overlay) -> set[Arrow]:
-    """Return what is allowed at both of its ends, or at the one that is ours."""
+    """Return what is allowed at both of its ends, or at the one that is ours.
+
+    It takes for granted that all else is forbidden (the policy ``default-deny``).
+    """
     pods = overlay.pod_names()
-    out = {arrow for arrow in _half(overlay, "egress") if _denied(overlay, arrow[0], "Egress")}
-    into = {arrow for arrow in _half(overlay, "ingress") if _denied(overlay, arrow[1], "Ingress")}
+    out, into = set(_half(overlay, "egress")), set(_half(overlay, "ingress"))
     inside = {a for a in out & into if {a[0], a[1]} <= pods}
     return inside | {a for a in out if a[1] not in pods} | {a for a in into if a[0] not in pods}
 
@@ -27,14 +29,6 @@ def half_open(overlay: Overlay) -> set[Arrow]:
     pods = overlay.pod_names()
     differ = set(_half(overlay, "egress")) ^ set(_half(overlay, "ingress"))
     return {arrow for arrow in differ if {arrow[0], arrow[1]} <= pods}
-
-
-def _denied(overlay: Overlay, pod: str, direction: str) -> bool:
-    """Whether a pod is closed in this direction but for what a policy allows it."""
-    return any(
-        direction in policy["spec"]["policyTypes"] and pod in _selected(overlay, policy)
-        for policy in overlay.of("NetworkPolicy")
-    )
 
 
 def _half(overlay: Overlay, direction: str) -> Iterator[Arrow]:
