@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 from lab import commands
 from lab.bench.contender import Figures, Setting
 from lab.bench.sending import expect_messages
 from lab.bench.serving import WORKERS, fill
 from lab.bench.stage import TIMEOUT, Stage
-from lab.process import free_port, wait_until
+from lab.errors import LabError
+from lab.process import Process, free_port, wait_until
 
 _QUEUED = 1_000_000
 _WAITING = 500_000
@@ -28,9 +30,9 @@ def backlog(setting: Setting) -> Figures:
     with setting.stage() as stage:
         sent = stage.send(queued)
         expect_messages(stage, queued)
-        other = {"PRODUCER_OUTBOX": str(stage.folder / "waiting.db")}
+        other = str(stage.folder / "waiting.db")
         _accept(stage, waiting, other)
-        flushed = stage.run("producer", "flush", "--json", **other)
+        flushed = stage.run("producer", "flush", "--json", PRODUCER_OUTBOX=other)
         expect_messages(stage, queued + waiting)
         stage.start_workers(WORKERS, _PREFETCH)
         drained = stage.drain({sent.client: queued, flushed.client: waiting})
@@ -46,19 +48,19 @@ def backlog(setting: Setting) -> Figures:
     }
 
 
-def _accept(stage: Stage, count: int, outbox: dict[str, str]) -> None:
+def _accept(stage: Stage, count: int, outbox: str) -> None:
     """Have requests accepted into an outbox while no broker answers."""
     lines = stage.folder / "waiting"
     lines.write_text("hello\n" * count)
     nobody = stage.servers.rabbitmq.url(stage.name, free_port())
-    environment = {**stage.environment, **outbox}
+    environment = {**stage.environment, "PRODUCER_OUTBOX": outbox}
+    command = [commands.BIN / "producer", "send", "--stdin"]
+    process = Process("accepting", stage.folder, command, {**environment, "AMQP_URL": nobody})
     with lines.open() as source:
-        process = commands.start(
-            "accepting", stage.folder, ["producer", "send", "--stdin"],
-            {**environment, "AMQP_URL": nobody}, stdin=source.fileno(),
-        )  # fmt: skip
+        process.stdin = source.fileno()
+        process.start()
     status = ["producer", "status", "--json"]
-    wait_until((stage.folder / "waiting.db").exists, "an outbox", TIMEOUT, process)
+    wait_until(Path(outbox).exists, "an outbox", TIMEOUT, process)
     wait_until(
         lambda: commands.run(status, environment)["accepted"] == count,
         f"{count} requests accepted",
@@ -92,5 +94,5 @@ def audit(setting: Setting) -> Figures:
         seconds = time.monotonic() - begun
     [account] = json.loads(told.lines[-1][1])["clients"]
     if account["served"] != rows:
-        raise AssertionError(account)
+        raise LabError(f"{rows} rows were audited as {account}")
     return {"seconds": seconds}

@@ -16,9 +16,7 @@ _STARTS = 10
 def textbook_publisher(setting: Setting) -> Figures:
     """Publish, wait for the confirm, next."""
     count = setting.size(3000)
-    return _send(
-        setting, count, 1, "python", "-m", "lab.bench.textbook_publisher", str(count)
-    )
+    return _send(setting, count, 1, "python", "-m", "lab.bench.textbook_publisher", str(count))
 
 
 def producer(setting: Setting) -> Figures:

@@ -129,9 +129,7 @@ class Stage:
         environment = {"LOG_FORMAT": "json", **self.environment}
         for number in range(1, count + 1):
             name = f"worker-{number}"
-            self.workers.append(
-                commands.start(name, self.folder, [*command, name], environment)
-            )
+            self.workers.append(commands.start(name, self.folder, [*command, name], environment))
         for worker in self.workers:
             commands.wait_event(worker, "worker.consuming")
 
