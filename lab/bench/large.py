@@ -54,7 +54,7 @@ def _accept(stage: Stage, count: int, outbox: str) -> None:
     lines.write_text("hello\n" * count)
     nobody = stage.servers.rabbitmq.url(stage.name, free_port())
     environment = {**stage.environment, "PRODUCER_OUTBOX": outbox}
-    command = [commands.BIN / "producer", "send", "--stdin"]
+    command: list[str | Path] = [commands.BIN / "producer", "send", "--stdin"]
     process = Process("accepting", stage.folder, command, {**environment, "AMQP_URL": nobody})
     with lines.open() as source:
         process.stdin = source.fileno()
