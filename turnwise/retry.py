@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from turnwise.errors import Transient
 
@@ -29,23 +28,18 @@ def persist(
     ``sleep(seconds)`` must serve whatever has to go on, and ends everything by raising.
     ``on_failure(error, wait)`` is told of each failure before its wait.
     """
+    # A loop of its own: a worker passes here with each request, and most often just once.
+    bound = FIRST_WAIT
 
-    def report(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, Transient):
-            on_failure(error, state.upcoming_sleep)
+    def progress() -> None:
+        nonlocal bound
+        bound = FIRST_WAIT
 
-    for attempt in Retrying(
-        retry=retry_if_exception_type(Transient),
-        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
-        sleep=sleep,
-        before_sleep=report,
-    ):
-        with attempt:
-            state = attempt.retry_state
-
-            def progress(state: RetryCallState = state) -> None:
-                state.attempt_number = 1
-
+    while True:
+        try:
             return session(progress)
-    raise AssertionError  # Retrying ends by returning or raising
+        except Transient as error:
+            wait = random.uniform(0, bound)
+            on_failure(error, wait)
+        bound = min(2 * bound, LONGEST_WAIT)
+        sleep(wait)
