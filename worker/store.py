@@ -130,8 +130,7 @@ class Store:
         for r in requests:
             sent_at = str(r.sent_at.replace(tzinfo=None))
             values += (r.client, r.counter, r.message, sent_at, self._name)
-        with connection.cursor() as cursor:
-            cursor.execute(_INSERT + ",".join([_ROW] * len(requests)), values)
+        connection.cursor().execute(_INSERT + ",".join([_ROW] * len(requests)), values)
 
     def _write_what_is_new(
         self, connection: Connection, requests: Sequence[Request]
