@@ -245,6 +245,54 @@ def trial(
     ctx.exit(ExitCode.OK if result.holds else ExitCode.FAILED)
 
 
+def _check_items(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
+    from lab.bench.lines import ITEMS  # noqa: PLC0415
+
+    chosen = [item for item in value.split(",") if item] or list(ITEMS)
+    if unknown := sorted(set(chosen) - set(ITEMS)):
+        raise click.BadParameter(f"there is no {unknown[0]!r}; there are {', '.join(ITEMS)}")
+    return chosen
+
+
+@main.command()
+@cli.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
+@cli.option(
+    "--only", "items", default="", callback=_check_items, metavar="ITEM[,ITEM...]",
+    help="strict, latency, drain, table, workers, malformed, producer, start, backlog, audit.  "
+    "[default: all]",
+)  # fmt: skip
+@cli.option(
+    "--scale", type=click.FloatRange(0, 10, min_open=True), default=1.0, show_default=True,
+    help="The share of the usual number of requests; 0.01 tries it out.",
+)  # fmt: skip
+@cli.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the ratios: a PNG or SVG."
+)
+@cli.json_option
+@folder_option
+def bench(
+    rounds: int, items: list[str], scale: float, plot: Path | None, as_json: bool, folder: Path
+) -> None:
+    """Measure how fast it is, beside the loops that tutorials write.
+
+    On private servers that sync what they confirm, one contender after the other in each round.
+    All that is sent is looked for afterwards. Figures of a shared machine mean little; ratios do.
+    """
+    from lab.bench import report  # noqa: PLC0415
+    from lab.bench.run import bench as run  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    servers = Servers(folder / f"bench-{os.getpid()}", folder / "packages")
+    try:
+        servers.start()
+        result = run(servers, items, rounds, scale, lambda line: click.echo(line, err=True))
+    finally:
+        servers.remove()
+    if plot:
+        report.picture(result, plot)
+    click.echo(report.as_json(result) if as_json else report.text(result))
+
+
 def _servers(folder: Path, containers: bool) -> Servers:
     return Servers(folder / "up", folder / "packages", attached=False, in_containers=containers)
 
