@@ -6,11 +6,12 @@ gets what changed since.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from dashboard.figures import Identity, Queue, Second, Served
 from dashboard.sight import Outage, Sight
@@ -66,7 +67,7 @@ class View:
 class _Followed:
     asked: float
     read: float | None = None
-    request: Served | None = field(default=None)
+    request: Served | None = None
 
 
 class Board:
@@ -94,14 +95,12 @@ class Board:
     def seen(self, server: str) -> None:
         """A server has answered."""
         with self._lock:
-            if self._sights[server].seen(self._now()):
-                self._sequence += 1
+            self._sights[server].seen(self._now())
 
     def failed(self, server: str, problem: str) -> None:
         """A server has not answered, or not well."""
         with self._lock:
-            if self._sights[server].failed(problem):
-                self._sequence += 1
+            self._sights[server].failed(problem)
 
     def set_clock(self, now: float) -> None:
         """Tell the time of the database, whose clock all times here are of."""
@@ -152,6 +151,11 @@ class Board:
         with self._lock:
             counted = [s for s, noted in self._seconds.items() if noted.value.served is not None]
             return max([*counted, int(self._now()) - KEPT])
+
+    def last_served(self) -> int:
+        """The sequence of the last change in the latest requests; 0 if there was none."""
+        with self._lock:
+            return max((noted.sequence for noted in self._requests), default=0)
 
     def followed(self) -> list[Identity]:
         """The requests that somebody wants looked up."""
@@ -222,10 +226,10 @@ class Board:
     def _now(self) -> float:
         return self._clock() + self._offset
 
-    def _change(self, second: int, **what: object) -> None:
+    def _change(self, second: int, **what: Any) -> None:
         noted = self._seconds.get(second)
         before = noted.value if noted else Second()
-        after = Second(**{"served": before.served, "queue": before.queue, **what})  # type: ignore[arg-type]
+        after = dataclasses.replace(before, **what)
         if after == before and noted:
             return
         self._sequence += 1

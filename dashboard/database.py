@@ -27,6 +27,9 @@ COUNTED_MOST = 50_000
 AUDIT_SHARE = 0.05
 """How much of the time the audit may take."""
 
+AUDIT_AGAIN = 15.0
+"""Seconds after which it is made again though nothing was served: rows may be gone."""
+
 # MariaDB would rather sort the whole table than follow an index backwards: hence FORCE INDEX.
 _NOW = "SELECT UTC_TIMESTAMP(6)"
 _LATEST = (
@@ -134,12 +137,18 @@ class Accounts(_Source):
 
     def __init__(self, database: Database, board: Board) -> None:
         super().__init__(database, "dashboard audit", board)
+        self._audited: tuple[int, float] | None = None
 
     def look(self) -> float:
         """Tell the board; return after how many seconds to look again."""
         begun = time.monotonic()
+        change = self._board.last_served()
         with self._using() as connection:
+            if self._audited and self._audited[0] == change and begun < self._audited[1]:
+                connection.ping(reconnect=False)
+                return self.pace
             self._board.put_audit(audit(connection))
+        self._audited = change, begun + AUDIT_AGAIN
         return max(self.pace, (time.monotonic() - begun) / AUDIT_SHARE)
 
 

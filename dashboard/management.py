@@ -134,7 +134,7 @@ class Backlog:
         self._check(response.status, queue)
         try:
             return dict(json.loads(body))
-        except ValueError:
+        except (ValueError, TypeError):
             raise Transient(f"{self._management} answers something else than JSON") from None
 
     def _check(self, status: int, queue: str) -> None:

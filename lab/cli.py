@@ -218,22 +218,24 @@ def trial(
     from lab.trial.world import World  # noqa: PLC0415
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    kinds = chosen(faults)
+    try:
+        kinds = chosen(faults)
+    except LabError as error:
+        raise click.BadParameter(str(error), param_hint="--faults") from None
     schedule = plan(seed, kinds, duration=None if count else duration, count=count)
     base = folder / f"trial-{seed}-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
-    live = sys.stderr.isatty()
     with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
         world = World(
             servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
             per_second=rate,
         )  # fmt: skip
         try:
-            result = Trial(world, schedule, progress if live else lambda _: None).run()
+            result = Trial(world, schedule, progress).run()
         finally:
             world.close()
-    if live:
+    if sys.stderr.isatty():
         click.echo(err=True)
     picture(result, base / "timeline.png")
     (base / "report.json").write_text(to_json(result))

@@ -43,6 +43,8 @@ class Stack:
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }
 
+        self._processes: list[Process] = []
+
     def __enter__(self) -> Self:
         self.run("make", "secrets")
         self.compose("build")
@@ -51,6 +53,8 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
         self.compose("--profile", "operator", "down", "--volumes", "--timeout", "1")
 
     # -- commands
@@ -72,6 +76,13 @@ class Stack:
         said = result.stdout.decode()
         assert result.returncode == code, f"{command}: {said}{(result.stderr or b'').decode()}"
         return said
+
+    def start(self, name: str, *command: str) -> Process:
+        """Start a command in the background, with its log in a file called after ``name``."""
+        process = Process(name, self.folder, command, self.environment)
+        self._processes.append(process)
+        process.start()
+        return process
 
     def shell(self, script: str) -> str:
         """Run a script as a user would type it, in a folder of the test's own."""
@@ -139,10 +150,7 @@ class Stack:
 
     def sender(self, name: str, *options: str) -> Process:
         """Start a producer on the host."""
-        command: list[str | Path] = [BIN / "producer", "send", "hello", *options]
-        sender = Process(name, self.folder, command, self.environment)
-        sender.start()
-        return sender
+        return self.start(name, str(BIN / "producer"), "send", "hello", *options)
 
     def send(self, count: int) -> None:
         self.run("producer", "send", "--stdin", stdin=b"".join(b"m%d\n" % i for i in range(count)))

@@ -8,7 +8,6 @@ import textwrap
 
 import pytest
 
-from lab.process import Process
 from tests.containers.stack import ROOT, Stack
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,12 +21,10 @@ BEGIN, THEN = (
 
 
 def test_what_the_readme_shows_works(stack: Stack) -> None:
-    stack.compose("stop")
-    terminal = Process(
-        "up", stack.folder, ["/bin/bash", "-euxc", f"cd {ROOT}\n{BEGIN}"], stack.environment
-    )
-    terminal.start()
     begun = stack.served("compose-%")
+    stack.compose("down")
+    terminal = stack.start("up", "/bin/bash", "-euxc", f"cd {ROOT}\n{BEGIN}")
+    stack.wait(lambda: len(stack.containers("worker")) == 2, "two replicas")
     stack.wait(lambda: stack.served("compose-%") > begun, "the client is served")
     *steps, audit = THEN.splitlines()
     stack.shell("\n".join(steps))
