@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from datetime import timedelta
 
+from lab.process import Process
 from tests.pipeline import Pipeline, Row, alternation
 
 
@@ -116,6 +117,33 @@ def test_a_stopped_worker_finishes_what_is_in_hand_and_leaves_the_rest(pipeline:
     assert [row.counter for row in rows] == list(range(1, 201))
     assert {row.deliveries for row in rows} == {1}
     assert pipeline.queue("requests.dead").get("messages", 0) == 0
+
+
+def test_scaling_up_and_down_under_load_loses_and_repeats_nothing(pipeline: Pipeline) -> None:
+    """What 'kubectl scale' does: processes started, and ended by SIGTERM."""
+    sender = pipeline.start("producer", "producer", "send", "load", "--quantum", "5ms")
+    numbers = itertools.count(1)
+    replicas: list[Process] = []
+    for wanted in (2, 5, 1, 4):
+        while len(replicas) < wanted:
+            replicas.append(pipeline.worker(f"worker-{next(numbers)}"))
+        leaving, replicas = replicas[wanted:], replicas[:wanted]
+        for worker in leaving:
+            worker.signal(signal.SIGTERM)
+        assert [worker.wait(60) for worker in leaving] == [0] * len(leaving)
+        seen, names = pipeline.served(), {worker.name for worker in replicas}
+
+        def all_had_a_turn(seen: int = seen, names: set[str] = names) -> bool:
+            return {row.served_by for row in pipeline.rows()[seen:]} >= names
+
+        pipeline.wait(all_had_a_turn, "a turn of each that is left")
+    sender.signal(signal.SIGTERM)
+    sender.wait(60)
+    pipeline.run("producer", "flush")
+    accepted = pipeline.status()["accepted"]
+    pipeline.wait_served(accepted)
+    rows = pipeline.assert_exactly_once(pipeline.client(), accepted)
+    assert {row.deliveries for row in rows} == {1}
 
 
 def pairs_out_of_turn(rows: Sequence[Row], quantum: timedelta) -> list[tuple[Row, Row]]:
