@@ -92,6 +92,7 @@ class Requests(_Source):
     def look(self) -> float:
         """Tell the board; return after how many seconds to look again."""
         with self._using() as connection, connection.cursor() as cursor:
+            self._follow(cursor)  # first: somebody waits for it
             cursor.execute(_NOW)
             [[clock]] = cursor.fetchall()
             now = clock.replace(tzinfo=UTC).timestamp()
@@ -99,7 +100,6 @@ class Requests(_Source):
             cursor.execute(_LATEST, (PREVIEW, TURNS))
             self._board.put_requests([_served(row) for row in cursor.fetchall()])
             self._count(cursor, int(now))
-            self._follow(cursor)
         return self.pace
 
     def _count(self, cursor: Any, now: int) -> None:

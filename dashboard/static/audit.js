@@ -23,7 +23,7 @@ export function audit(store) {
   }
   const more = find(".more", root);
   more.hidden = found.count <= found.clients.length;
-  write(more, `and ${number(found.count - found.clients.length)} more clients, without a gap or a repeat among those not shown only if the totals say so`);
+  write(more, `and ${number(found.count - found.clients.length)} more clients, counted above`);
 }
 
 function verdict(found, lost) {
