@@ -9,7 +9,8 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-versio
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo image lock secrets test test-containers test-newest check format clean
+.PHONY: help demo image lock secrets test test-containers test-mutants test-newest trial \
+	check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -36,13 +37,20 @@ test: $(READY) ## run all tests on private servers
 test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker containers
 	@$(VENV)/bin/pytest --containers
 
+test-mutants: $(READY) ## break a promise at a time, and see that it is caught
+	@$(VENV)/bin/pytest tests/mutants
+
+trial: $(READY) ## two minutes of faults of all kinds, then account for every request
+	@$(VENV)/bin/lab trial --seed 1 --duration 100s
+
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
 
-check: $(READY) ## format, lint, types
+check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest --quiet --durations=0 --durations-min=10 tests/kubernetes
 
 format: $(READY) ## put the code into its form
 	@$(VENV)/bin/ruff format

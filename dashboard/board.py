@@ -6,11 +6,12 @@ gets what changed since.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from dashboard.figures import Identity, Queue, Second, Served
 from dashboard.sight import Outage, Sight
@@ -66,7 +67,7 @@ class View:
 class _Followed:
     asked: float
     read: float | None = None
-    request: Served | None = field(default=None)
+    request: Served | None = None
 
 
 class Board:
@@ -94,14 +95,12 @@ class Board:
     def seen(self, server: str) -> None:
         """A server has answered."""
         with self._lock:
-            if self._sights[server].seen(self._now()):
-                self._sequence += 1
+            self._sights[server].seen(self._now())
 
     def failed(self, server: str, problem: str) -> None:
         """A server has not answered, or not well."""
         with self._lock:
-            if self._sights[server].failed(problem):
-                self._sequence += 1
+            self._sights[server].failed(problem)
 
     def set_clock(self, now: float) -> None:
         """Tell the time of the database, whose clock all times here are of."""
@@ -227,10 +226,10 @@ class Board:
     def _now(self) -> float:
         return self._clock() + self._offset
 
-    def _change(self, second: int, **what: object) -> None:
+    def _change(self, second: int, **what: Any) -> None:
         noted = self._seconds.get(second)
         before = noted.value if noted else Second()
-        after = Second(**{"served": before.served, "queue": before.queue, **what})  # type: ignore[arg-type]
+        after = dataclasses.replace(before, **what)
         if after == before and noted:
             return
         self._sequence += 1

@@ -39,7 +39,7 @@ class Queue:
     replicas: frozenset[str]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Second:
     """What is known of one second; None is not known."""
 

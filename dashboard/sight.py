@@ -28,21 +28,18 @@ class Sight:
         self._problem: str | None = None
         self._past: deque[Outage] = deque()
 
-    def seen(self, now: float) -> bool:
-        """Note an answer; return whether it ends an outage."""
+    def seen(self, now: float) -> None:
+        """Note an answer."""
         outage = self.outage(now)
         if outage is not None and self._seen_at is not None:
             self._past.append(Outage(outage.since, now, outage.problem))
         self._seen_at, self._problem = now, None
         while self._past and (self._past[0].until or 0) < now - self._kept:
             self._past.popleft()
-        return outage is not None
 
-    def failed(self, problem: str) -> bool:
-        """Note an error; return whether it is news."""
-        news = problem != self._problem
+    def failed(self, problem: str) -> None:
+        """Note an error."""
         self._problem = problem
-        return news
 
     def outage(self, now: float) -> Outage | None:
         """Return the outage that lasts, if one does."""

@@ -218,22 +218,24 @@ def trial(
     from lab.trial.world import World  # noqa: PLC0415
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    kinds = chosen(faults)
+    try:
+        kinds = chosen(faults)
+    except LabError as error:
+        raise click.BadParameter(str(error), param_hint="--faults") from None
     schedule = plan(seed, kinds, duration=None if count else duration, count=count)
     base = folder / f"trial-{seed}-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
-    live = sys.stderr.isatty()
     with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
         world = World(
             servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
             per_second=rate,
         )  # fmt: skip
         try:
-            result = Trial(world, schedule, progress if live else lambda _: None).run()
+            result = Trial(world, schedule, progress).run()
         finally:
             world.close()
-    if live:
+    if sys.stderr.isatty():
         click.echo(err=True)
     picture(result, base / "timeline.png")
     (base / "report.json").write_text(to_json(result))
@@ -241,6 +243,54 @@ def trial(
     click.echo(to_json(result) if as_json else text(result))
     click.echo(f"report and timeline: {base}", err=True)
     ctx.exit(ExitCode.OK if result.holds else ExitCode.FAILED)
+
+
+def _check_items(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
+    from lab.bench.lines import ITEMS  # noqa: PLC0415
+
+    chosen = [item for item in value.split(",") if item] or list(ITEMS)
+    if unknown := sorted(set(chosen) - set(ITEMS)):
+        raise click.BadParameter(f"there is no {unknown[0]!r}; there are {', '.join(ITEMS)}")
+    return chosen
+
+
+@main.command()
+@cli.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
+@cli.option(
+    "--only", "items", default="", callback=_check_items, metavar="ITEM[,ITEM...]",
+    help="strict, latency, drain, table, workers, malformed, producer, start, backlog, audit.  "
+    "[default: all]",
+)  # fmt: skip
+@cli.option(
+    "--scale", type=click.FloatRange(0, 10, min_open=True), default=1.0, show_default=True,
+    help="The share of the usual number of requests; 0.01 tries it out.",
+)  # fmt: skip
+@cli.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the ratios: a PNG or SVG."
+)
+@cli.json_option
+@folder_option
+def bench(
+    rounds: int, items: list[str], scale: float, plot: Path | None, as_json: bool, folder: Path
+) -> None:
+    """Measure how fast it is, beside the loops that tutorials write.
+
+    On private servers that sync what they confirm, one contender after the other in each round.
+    All that is sent is looked for afterwards. Figures of a shared machine mean little; ratios do.
+    """
+    from lab.bench import report  # noqa: PLC0415
+    from lab.bench.run import bench as run  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    servers = Servers(folder / f"bench-{os.getpid()}", folder / "packages")
+    try:
+        servers.start()
+        result = run(servers, items, rounds, scale, lambda line: click.echo(line, err=True))
+    finally:
+        servers.remove()
+    if plot:
+        report.picture(result, plot)
+    click.echo(report.as_json(result) if as_json else report.text(result))
 
 
 def _servers(folder: Path, containers: bool) -> Servers:

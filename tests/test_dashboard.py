@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dashboard.database import TURNS, Requests
 from dashboard.figures import Queue, Served
 from dashboard.management import parse_url
 from dashboard.sight import PATIENCE, Sight
+from dashboard.watch import Pace
 from lab.process import free_port
 from tests.pipeline import Pipeline, run
 from turnwise.audit import Account, Audit
@@ -60,8 +62,7 @@ def test_an_outage_is_told_at_once_with_an_error_and_after_patience_without() ->
     silent = sight.outage(START + PATIENCE + 0.1)
     assert silent is not None
     assert silent.since == START
-    assert sight.failed("it is gone")
-    assert not sight.failed("it is gone")  # no news
+    sight.failed("it is gone")
     outage = sight.outage(START + 0.1)
     assert outage is not None
     assert (outage.since, outage.problem) == (START, "it is gone")
@@ -71,7 +72,7 @@ def test_an_outage_that_is_over_is_kept_for_the_charts_and_then_forgotten() -> N
     sight = Sight(START, KEPT)
     sight.seen(START)
     sight.failed("it is gone")
-    assert sight.seen(START + 7)
+    sight.seen(START + 7)
     [past] = sight.outages(START + 7)
     assert (past.since, past.until) == (START, START + 7)
     for second in range(KEPT + 2):
@@ -179,6 +180,15 @@ def test_not_too_many_requests_are_followed() -> None:
     assert board.follow(("client", 1), 0, lambda: hurried.append(1)) == served(1)
     assert board.follow(("client", 2), 0, lambda: hurried.append(2)) is None
     assert hurried == []
+
+
+def test_whoever_waits_for_a_look_ends_the_wait_of_the_watcher_that_hurries() -> None:
+    pace = Pace()
+    pace.hurry()
+    assert pace.wait(0, hurries=False)
+    assert pace.wait(3600, hurries=True)
+    pace.stop()
+    assert not pace.wait(3600, hurries=False)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +354,27 @@ def test_it_ends_with_sigterm(pipeline: Pipeline) -> None:
     client.process.stop(30)
     assert client.process.wait(0) == 0
     assert pipeline.events(client.process)[-1]["event"] == "dashboard.stopped"
+
+
+def test_those_who_look_cost_the_database_nothing(pipeline: Pipeline) -> None:
+    pipeline.worker("worker-1")
+    pipeline.send("hello")
+    client = Client(pipeline)
+    pipeline.wait(lambda: client.state()["requests"], "it is shown")
+    database = pipeline.servers.database
+
+    def statements() -> int:
+        return int(database.query("SHOW GLOBAL STATUS LIKE 'Questions'")[0][1])
+
+    begun, before = time.monotonic(), statements()
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
+    for _ in range(1000):
+        connection.request("GET", "/api/state")
+        assert json.loads(connection.getresponse().read())["requests"]
+    asked = statements() - before
+    connection.close()
+    # The watchers go on at their pace, whoever looks: a few statements, a few times a second.
+    assert asked < 100 + 40 * (time.monotonic() - begun)
 
 
 class Counted(Requests):

@@ -134,6 +134,19 @@ def test_up_down_and_status_without_anything_up(tmp_path: Path) -> None:
     assert lab("env", folder=tmp_path, code=78) == ""
 
 
+def test_a_fault_that_there_is_not_is_named_before_anything_starts(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [BIN / "lab", "trial", "--faults", "worker,meteorite", "--folder", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == ExitCode.USAGE
+    assert "no fault 'meteorite'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(Programs(Path("/")).have_rabbitmq(), reason="this machine has the servers")
 def test_without_servers_and_without_packages_there_is_a_word_on_what_to_do(tmp_path: Path) -> None:
     empty = tmp_path / "bin"

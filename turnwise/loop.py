@@ -55,6 +55,7 @@ class Loop(AbstractSelectorIOLoop):
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._callbacks: deque[Callable[..., Any]] = deque()
+        self._before_wait: deque[Callable[[], object]] = deque()
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -64,6 +65,8 @@ class Loop(AbstractSelectorIOLoop):
 
     def turn(self, timeout: float) -> None:
         """Wait at most ``timeout`` seconds for something to do, and do all that is due."""
+        while self._before_wait:
+            self._before_wait.popleft()()
         if self._callbacks:
             timeout = 0
         elif self._timers:
@@ -77,6 +80,10 @@ class Loop(AbstractSelectorIOLoop):
             self._callbacks.popleft()()
         if self._timers:
             self._run_timers()
+
+    def before_wait(self, callback: Callable[[], object]) -> None:
+        """Call back once, at the begin of the next turn."""
+        self._before_wait.append(callback)
 
     def wait(self, condition: Callable[[], object], timeout: float) -> bool:
         """Turn until the condition holds; False if it does not within ``timeout`` seconds."""
@@ -146,6 +153,10 @@ class Loop(AbstractSelectorIOLoop):
     def update_handler(self, fd: int, events: int) -> None:
         """Watch it for other events."""
         self._poll.modify(fd, events)
+        # A connected socket takes a write nearly always: it is tried before waiting. Asking poll()
+        # first would cost each ack and each publish another round.
+        if events & self.WRITE:
+            self._before_wait.append(lambda: self._try_write(fd))
 
     def remove_handler(self, fd: int) -> None:
         """Watch it no more."""
@@ -164,6 +175,10 @@ class Loop(AbstractSelectorIOLoop):
         with contextlib.suppress(BlockingIOError):
             while self._woken.recv(4096):
                 pass
+
+    def _try_write(self, fd: int) -> None:
+        if handler := self._handlers.get(fd):
+            handler(fd, self.WRITE)
 
     def _run_timers(self) -> None:
         now = time.monotonic()

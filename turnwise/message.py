@@ -79,15 +79,13 @@ class Request:
     def encode(self) -> bytes:
         """The body: JSON in UTF-8."""
         sent_at = self.sent_at.replace(tzinfo=None).isoformat(timespec="microseconds")
-        return json.dumps(
+        return _ENCODER.encode(
             {
                 "client": self.client,
                 "counter": self.counter,
                 "message": self.message,
                 "sent_at": f"{sent_at}Z",
-            },
-            ensure_ascii=False,
-            separators=(",", ":"),
+            }
         ).encode()
 
     def properties(self) -> BasicProperties:
@@ -134,7 +132,7 @@ def _fields(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise InvalidRequest("body", f"is not JSON: {error.msg} at {error.pos}") from None
     except RecursionError:
@@ -160,6 +158,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise InvalidRequest("body", f"holds {name}, which is not JSON")
+
+
+# Made once: json.loads() and json.dumps() would make one for each request.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _time(value: object) -> datetime:

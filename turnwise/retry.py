@@ -29,6 +29,12 @@ def persist(
     ``sleep(seconds)`` must serve whatever has to go on, and ends everything by raising.
     ``on_failure(error, wait)`` is told of each failure before its wait.
     """
+    # A worker passes here with each request, and nearly always once is enough: that goes without
+    # the machinery of trying again.
+    try:
+        return session(lambda: None)
+    except Transient as error:
+        failed = [error]
 
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -42,6 +48,8 @@ def persist(
         before_sleep=report,
     ):
         with attempt:
+            if failed:
+                raise failed.pop()
             state = attempt.retry_state
 
             def progress(state: RetryCallState = state) -> None:

@@ -159,7 +159,8 @@ class Consumer:
         results: Sequence[Outcome | InvalidRequest],
         verdicts: Sequence[Verdict],
     ) -> None:
-        if not log.isEnabledFor(logging.DEBUG) and all(r is Outcome.SERVED for r in results):
+        all_served = results.count(Outcome.SERVED) == len(results)
+        if all_served and not log.isEnabledFor(logging.DEBUG):
             return
         for delivery, result, verdict in zip(batch, results, verdicts, strict=True):
             about = {"message_id": delivery.properties.message_id, "worker": self._name}

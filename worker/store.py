@@ -126,21 +126,11 @@ class Store:
     def _insert(self, connection: Connection, requests: Sequence[Request]) -> None:
         # One statement, whatever its length: it is stored as a whole or not at all. executemany()
         # would send a row at a time, or cut where it likes.
-        with connection.cursor() as cursor:
-            rows = [
-                cursor.mogrify(
-                    _ROW,
-                    (
-                        r.client,
-                        r.counter,
-                        r.message,
-                        str(r.sent_at.replace(tzinfo=None)),
-                        self._name,
-                    ),
-                )
-                for r in requests
-            ]
-            cursor.execute(_INSERT + ",".join(rows))
+        values: list[object] = []
+        for r in requests:
+            sent_at = str(r.sent_at.replace(tzinfo=None))
+            values += (r.client, r.counter, r.message, sent_at, self._name)
+        connection.cursor().execute(_INSERT + ",".join([_ROW] * len(requests)), values)
 
     def _write_what_is_new(
         self, connection: Connection, requests: Sequence[Request]

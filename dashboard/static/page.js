@@ -14,6 +14,7 @@ const PATIENCE = 5000;
 
 const store = new Store();
 let lost = null; // since when the page's own server does not answer
+let known = ""; // the replicas that are shown
 let drawn = 0; // the second that the charts show
 
 async function ask() {
@@ -33,7 +34,9 @@ function show(told) {
   store.take(told);
   serving(store);
   figures(store);
-  if (told.requests.length || told.replicas.length) {
+  const replicas = JSON.stringify(told.replicas);
+  if (told.requests.length || replicas !== known) {
+    known = replicas;
     turns(store);
     stream(store);
   }

@@ -1,0 +1,1 @@
+"""How fast it is: beside the textbook loops, on the same servers, in the same minute."""

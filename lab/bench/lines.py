@@ -1,0 +1,157 @@
+"""The lines of the report: which figure, beside which other one, and what is to be reached."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.bench import large, latency, sending, serving
+from lab.bench.contender import Contender, Figures
+
+_DRAINED = 60_000
+"""Requests for a contender that drains."""
+
+CONTENDERS: dict[str, Contender] = {
+    "textbook": serving.textbook,
+    "strict": serving.ours(1, 5000),
+    "drain 200": serving.ours(200, _DRAINED),
+    "drain 1000": serving.ours(1000, _DRAINED),
+    "drain 200, full table": serving.full_table(200, _DRAINED),
+    "drain 200, 4 workers": serving.ours(200, _DRAINED, workers=4),
+    "valid, strict": serving.among_hostile(1, 3000, share=0),
+    "valid among hostile, strict": serving.among_hostile(1, 3000, share=1),
+    "valid, drain": serving.among_hostile(200, 10_000, share=0),
+    "valid among hostile, drain": serving.among_hostile(200, 10_000, share=1),
+    "latency": latency.latency,
+    "textbook publisher": sending.textbook_publisher,
+    "producer": sending.producer,
+    "start": sending.start,
+    "backlog": large.backlog,
+    "audit": large.audit,
+}
+
+ONCE = frozenset({"backlog", "audit"})
+"""Measured in the first round only: each takes minutes."""
+
+Figure = tuple[str, str]
+"""A contender and the name of its figure."""
+
+_TEXTBOOK: Figure = ("textbook", "rows_per_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A figure, and its ratio to another one of the same round.
+
+    ``target`` and ``stretch`` are for the ratio, or for the figure where there is no other.
+    """
+
+    item: str
+    label: str
+    figure: Figure
+    unit: str
+    against: Figure | None = None
+    target: float | None = None
+    stretch: float | None = None
+    less_is_better: bool = False
+
+
+LINES = (
+    Line("strict", "strict, prefetch 1", ("strict", "rows_per_s"), "rows/s", _TEXTBOOK, 1.2, 1.35),
+    Line("strict", "worker CPU per 1,000 requests, strict", ("strict", "cpu_per_1000"), "s",
+         ("textbook", "cpu_per_1000"), 0.75, 0.55, less_is_better=True),
+    Line("latency", "publish to commit when idle, strict", ("latency", "strict_ms"), "ms",
+         ("latency", "textbook_ms"), 0.85, 0.7, less_is_better=True),
+    Line("latency", "the same, prefetch 500, to strict", ("latency", "drain_ms"), "ms",
+         ("latency", "strict_ms"), 1.05, 1.0, less_is_better=True),
+    Line("drain", "drain, prefetch 200", ("drain 200", "rows_per_s"), "rows/s",
+         _TEXTBOOK, 15, 25),
+    Line("drain", "drain, prefetch 1000", ("drain 1000", "rows_per_s"), "rows/s",
+         _TEXTBOOK, 15, 25),
+    Line("drain", "worker memory, prefetch 1000", ("drain 1000", "peak_memory"), "MiB",
+         None, 60, 45, less_is_better=True),
+    Line("table", "drain with a million rows there, to none",
+         ("drain 200, full table", "rows_per_s"), "rows/s", ("drain 200", "rows_per_s"), 0.9, 1),
+    Line("workers", "drain with 4 workers, to 2", ("drain 200, 4 workers", "rows_per_s"), "rows/s",
+         ("drain 200", "rows_per_s")),
+    Line("workers", "cores used meanwhile: 4 workers", ("drain 200, 4 workers", "workers_cores"),
+         "cores", ("drain 200", "workers_cores")),
+    Line("workers", "- by the broker", ("drain 200, 4 workers", "broker_cores"), "cores",
+         ("drain 200", "broker_cores")),
+    Line("workers", "- by the database", ("drain 200, 4 workers", "database_cores"), "cores",
+         ("drain 200", "database_cores")),
+    Line("malformed", "valid ones among as many hostile ones, to alone, strict",
+         ("valid among hostile, strict", "rows_per_s"), "rows/s",
+         ("valid, strict", "rows_per_s"), 0.5),
+    Line("malformed", "the same, prefetch 200",
+         ("valid among hostile, drain", "rows_per_s"), "rows/s",
+         ("valid, drain", "rows_per_s"), 0.5),
+    Line("producer", "producer, quantum 0", ("producer", "requests_per_s"), "requests/s",
+         ("textbook publisher", "requests_per_s"), 12, 18),
+    Line("start", "producer --help, to Python by itself", ("start", "help_ms"), "ms",
+         None, 150, 100, less_is_better=True),
+    Line("backlog", "memory of send --stdin, 1,000,000 lines", ("backlog", "send_peak_memory"),
+         "MiB", None, 60, 45, less_is_better=True),
+    Line("backlog", "memory of flush, 500,000 waiting", ("backlog", "flush_peak_memory"),
+         "MiB", None, 80, less_is_better=True),
+    Line("backlog", "memory of a worker, 1,500,000 queued", ("backlog", "worker_peak_memory"),
+         "MiB", None, 80, less_is_better=True),
+    Line("backlog", "drain, the last tenth of 1,500,000, to the first",
+         ("backlog", "last_tenth_per_s"), "rows/s", ("backlog", "first_tenth_per_s"), 0.9),
+    Line("audit", "worker audit, 10,000,000 rows", ("audit", "seconds"), "s",
+         None, 2, less_is_better=True),
+)  # fmt: skip
+
+ITEMS = tuple(dict.fromkeys(line.item for line in LINES))
+
+
+def contenders(lines: Sequence[Line]) -> list[str]:
+    """Return the names of those that are needed for these lines."""
+    needed = {line.figure[0] for line in lines}
+    needed |= {line.against[0] for line in lines if line.against}
+    return [name for name in CONTENDERS if name in needed]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The values of several rounds."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A line with what was measured."""
+
+    line: Line
+    figure: Spread
+    ratio: Spread | None
+
+    @property
+    def reached(self) -> str:
+        """``stretch``, ``target`` or ``missed``; empty where there is nothing to reach."""
+        value = (self.ratio or self.figure).median
+        line = self.line
+        for name, goal in (("stretch", line.stretch), ("target", line.target)):
+            if goal is not None and (value <= goal if line.less_is_better else value >= goal):
+                return name
+        return "" if line.target is None else "missed"
+
+
+def tell(line: Line, rounds: Sequence[Mapping[str, Figures]]) -> Told:
+    """Make a line of the figures of all rounds: those of each contender by its name. Pure."""
+    measured = [each for each in rounds if line.figure[0] in each]
+    figures = [each[line.figure[0]][line.figure[1]] for each in measured]
+    if line.against is None:
+        return Told(line, _spread(figures), None)
+    contender, name = line.against
+    others = [each[contender][name] for each in measured]
+    ratios = [figure / other for figure, other in zip(figures, others, strict=True)]
+    return Told(line, _spread(figures), _spread(ratios))
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))

@@ -1,0 +1,65 @@
+"""Contenders that publish, and how long a command takes to begin."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from lab.bench.contender import Figures, Setting
+from lab.bench.stage import Stage
+from lab.bench.usage import Fsyncs
+from lab.errors import LabError
+
+_STARTS = 10
+
+
+def textbook_publisher(setting: Setting) -> Figures:
+    """Publish, wait for the confirm, next."""
+    count = setting.size(3000)
+    return _send(setting, count, 1, "python", "-m", "lab.bench.textbook_publisher", str(count))
+
+
+def producer(setting: Setting) -> Figures:
+    """Through the outbox, as fast as it goes."""
+    count = setting.size(60_000)
+    command = ("producer", "send", "hello", "--count", str(count), "--quantum", "0", "--json")
+    return _send(setting, count, 1000, *command)
+
+
+def _send(setting: Setting, count: int, most_a_sync: int, *command: str) -> Figures:
+    with setting.stage() as stage:
+        before = Fsyncs.read(setting.servers)
+        finished = stage.run(*command)
+        fsyncs = Fsyncs.read(setting.servers) - before
+        expect_messages(stage, count)
+        if fsyncs.broker * most_a_sync < count:
+            raise LabError(f"{count} requests were confirmed with {fsyncs.broker} fsyncs")
+        return {
+            # From its first word, when it has begun, to its last, when all is confirmed.
+            "requests_per_s": count / finished.seconds,
+            "fsyncs_per_1000": fsyncs.broker / count * 1000,
+            "peak_memory": finished.peak_memory,
+        }
+
+
+def expect_messages(stage: Stage, count: int) -> None:
+    """Raise LabError if the queue holds another number of messages."""
+    found = stage.ready()
+    if found != count:
+        raise LabError(f"{count} requests were confirmed, and the queue has {found}")
+
+
+def start(setting: Setting) -> Figures:
+    """How long ``--help`` takes, and Python by itself."""
+    with setting.stage() as stage:
+        help_ms, python_ms = [], []
+        for _ in range(_STARTS):
+            help_ms.append(_milliseconds(stage, "producer", "--help"))
+            python_ms.append(_milliseconds(stage, "python", "-c", "pass"))
+    return {"help_ms": statistics.median(help_ms), "python_ms": statistics.median(python_ms)}
+
+
+def _milliseconds(stage: Stage, *command: str) -> float:
+    begun = time.monotonic()
+    stage.run(*command)
+    return (time.monotonic() - begun) * 1000

@@ -1,0 +1,125 @@
+"""Contenders that serve a backlog, released all at once."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from lab.bench.contender import Contender, Figures, Setting
+from lab.bench.stage import TIMEOUT, Drained, Stage
+from lab.errors import LabError
+from lab.hostile import hostile
+from lab.process import wait_until
+from turnwise.message import Request
+
+WORKERS = 2
+
+FULL = 1_000_000
+"""Rows of a table that is not empty."""
+
+_FILL = """
+    INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)
+    SELECT %s, seq, CONCAT('message ', seq), moment, moment, 'filler'
+    FROM (
+        SELECT seq, DATE_ADD('2026-01-01', INTERVAL seq * 1000 MICROSECOND) AS moment
+        FROM seq_{first}_to_{last}
+    ) AS rows_to_be
+"""
+
+
+def textbook(setting: Setting) -> Figures:
+    """The consumer of the tutorials."""
+    with setting.stage() as stage:
+        stage.start_textbook(WORKERS)
+        return _serve(stage, setting.size(4000), WORKERS)
+
+
+def ours(prefetch: int, count: int, workers: int = WORKERS) -> Contender:
+    """Return a contender: our workers."""
+
+    def run(setting: Setting) -> Figures:
+        with setting.stage() as stage:
+            stage.start_workers(workers, prefetch)
+            return _serve(stage, setting.size(count), workers * prefetch)
+
+    return run
+
+
+def full_table(prefetch: int, count: int) -> Contender:
+    """Return a contender: our workers, with a million rows of another client there."""
+
+    def run(setting: Setting) -> Figures:
+        with setting.stage() as stage:
+            fill(stage, "filler", 1, setting.size(FULL))
+            # Nothing of the filling is left to be written during the measurement.
+            with setting.servers.database.connect(stage.name) as cursor:
+                cursor.execute("FLUSH TABLES requests FOR EXPORT")
+                cursor.execute("UNLOCK TABLES")
+            stage.start_workers(WORKERS, prefetch)
+            return _serve(stage, setting.size(count), WORKERS * prefetch)
+
+    return run
+
+
+def fill(stage: Stage, client: str, first: int, last: int) -> None:
+    """Have the database make the rows first ... last of a client."""
+    stage.query(_FILL.format(first=first, last=last), client)
+
+
+def _serve(stage: Stage, count: int, most_a_sync: int) -> Figures:
+    stage.freeze()
+    client = stage.send(count).client
+    return figures(stage.drain({client: count}), count, most_a_sync)
+
+
+def figures(drained: Drained, count: int, most_a_sync: int) -> Figures:
+    """Return what is to be told. Raises LabError when rows cannot all have been synced.
+
+    A worker has one commit under way, and a sync serves those that wait for it: ``most_a_sync``
+    rows at most.
+    """
+    if drained.fsyncs.database * most_a_sync < count:
+        raise LabError(f"{count} rows were committed with {drained.fsyncs.database} fsyncs")
+    return {
+        "rows_per_s": drained.rows_per_s,
+        "cpu_per_1000": drained.workers_cpu / count * 1000,
+        "fsyncs_per_1000": drained.fsyncs.database / count * 1000,
+        "peak_memory": drained.peak_memory,
+        "workers_cores": drained.workers_cpu / drained.seconds,
+        "broker_cores": drained.broker_cpu / drained.seconds,
+        "database_cores": drained.database_cpu / drained.seconds,
+    }
+
+
+def among_hostile(prefetch: int, count: int, *, share: int) -> Contender:
+    """Return a contender: valid requests, with ``share`` hostile messages among them for each."""
+
+    def run(setting: Setting) -> Figures:
+        valid = setting.size(count)
+        with setting.stage() as stage:
+            stage.start_workers(WORKERS, prefetch)
+            stage.freeze()
+            with stage.channel() as channel:
+                _publish(channel, valid, share)
+            drained = stage.drain({"valid": valid})
+            wait_until(
+                lambda: stage.ready("requests.dead") == valid * share,
+                "the dead letters",
+                TIMEOUT,
+            )
+            if any(not worker.alive() for worker in stage.workers):
+                raise LabError("a worker died of a message")
+        return figures(drained, valid, WORKERS * prefetch)
+
+    return run
+
+
+def _publish(channel: Any, valid: int, share: int) -> None:
+    bad = hostile(random.Random(1))
+    for counter in range(1, valid + 1):
+        request = Request("valid", counter, f"message {counter}", datetime.now(UTC))
+        channel.basic_publish("requests", "requests", request.encode(), request.properties())
+        for body, properties in itertools.islice(bad, share):
+            channel.basic_publish("requests", "requests", body, properties)

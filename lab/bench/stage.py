@@ -1,0 +1,230 @@
+"""A pipeline of its own for each measurement: empty at its begin, checked and gone at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pika
+
+from lab import commands
+from lab.bench.usage import Fsyncs, cpu_seconds, peak_memory
+from lab.errors import LabError
+from lab.process import Process, wait_until
+from lab.servers import Servers
+from turnwise.topology import Topology
+
+TIMEOUT = 900.0
+"""Seconds after which something must be broken."""
+
+_LOOK = 0.2
+"""Seconds between two looks at the table; counting takes the database's time."""
+
+_ROWS_A_LOOK = 500_000
+"""Rows to be counted for which there is a second between two looks."""
+
+_ROWS = """
+    SELECT COUNT(*), COUNT(DISTINCT client, counter), SUM(counter),
+        TIMESTAMPDIFF(MICROSECOND, %s, MAX(served_at)) / 1e6
+    FROM requests WHERE client IN %s
+"""
+# Those that were committed when the last statement began: the time is known of no later moment.
+_EARLIER = """
+    SELECT COUNT(*) FROM requests WHERE client IN %s
+    AND served_at < (SELECT MAX(served_at) FROM requests WHERE client IN %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ended well: its lines with the moment of each, and its peak memory in MiB."""
+
+    lines: list[tuple[float, str]]
+    peak_memory: float
+
+    @property
+    def seconds(self) -> float:
+        """From its first line to its last one."""
+        return self.lines[-1][0] - self.lines[0][0]
+
+    @property
+    def client(self) -> str:
+        """The client's name, as ``producer send --json`` says at its end."""
+        return str(json.loads(self.lines[-1][1])["client"])
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How a backlog was served: by all workers together, from their release to the last commit."""
+
+    rows_per_s: float
+    seconds: float
+    fsyncs: Fsyncs
+    workers_cpu: float
+    """CPU seconds, as are the next two."""
+    broker_cpu: float
+    database_cpu: float
+    peak_memory: float
+    """MiB, of the largest worker."""
+
+
+class Stage:
+    """A virtual host and a schema of one name, and the workers that serve it."""
+
+    def __init__(self, servers: Servers, name: str) -> None:
+        self.servers = servers
+        self.name = name
+        self.folder = servers.folder / name
+        self.environment = {
+            "AMQP_URL": servers.rabbitmq.url(name),
+            "MYSQL_URL": servers.database.url(name),
+            "PRODUCER_OUTBOX": str(self.folder / "outbox.db"),
+            "PRODUCER_CLIENT": "bench",
+        }
+        self.workers: list[Process] = []
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir()
+        self.servers.rabbitmq.make_vhost(self.name)
+        self.servers.database.query(f"CREATE DATABASE `{self.name}`")
+        self.run("worker", "migrate")
+        topology = Topology()
+        with self.channel() as channel:
+            for queue, arguments in (
+                (topology.dead, topology.dead_arguments),
+                (topology.queue, topology.queue_arguments),
+            ):
+                channel.exchange_declare(queue, "direct", durable=True)
+                channel.queue_declare(queue, durable=True, arguments=arguments)
+                channel.queue_bind(queue, queue, queue)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.servers.rabbitmq.remove_vhost(self.name)
+        self.servers.database.query(f"DROP DATABASE `{self.name}`")
+
+    # -- who serves
+
+    def start_workers(self, count: int, prefetch: int) -> None:
+        """Start workers of ours and wait until they consume."""
+        self._start(count, "worker", "run", "--prefetch", str(prefetch), "--name")
+
+    def start_textbook(self, count: int) -> None:
+        """Start textbook consumers and wait until they consume."""
+        self._start(count, "python", "-m", "lab.bench.textbook_consumer")
+
+    def _start(self, count: int, *command: str) -> None:
+        environment = {"LOG_FORMAT": "json", **self.environment}
+        for number in range(1, count + 1):
+            name = f"worker-{number}"
+            self.workers.append(commands.start(name, self.folder, [*command, name], environment))
+        for worker in self.workers:
+            commands.wait_event(worker, "worker.consuming")
+
+    def freeze(self) -> None:
+        """Stop the workers, so that they begin together when drain() releases them."""
+        for worker in self.workers:
+            worker.pause()
+
+    # -- what they are given
+
+    def send(self, count: int) -> Finished:
+        """Send so many lines with ``producer send --stdin``."""
+        lines = self.folder / "lines"
+        with lines.open("w") as file:
+            file.writelines(f"message {number}\n" for number in range(1, count + 1))
+        return self.run("producer", "send", "--stdin", "--json", stdin=lines)
+
+    def run(self, *command: str, stdin: Path = Path(os.devnull), **environment: str) -> Finished:
+        """Run a command to its end. Raises LabError if that is no good one."""
+        errors = self.folder / "errors.log"
+        lines, peak = [], 0.0
+        with (
+            stdin.open("rb") as source,
+            errors.open("wb") as log,
+            subprocess.Popen(
+                [commands.BIN / command[0], *command[1:]],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **self.environment, **environment},
+                text=True,
+            ) as process,
+        ):
+            for line in process.stdout or ():
+                lines.append((time.monotonic(), line))
+                peak = peak_memory(process.pid) or peak
+        if process.returncode:
+            raise LabError(f"{' '.join(command)}: exit {process.returncode}: {errors.read_text()}")
+        return Finished(lines, peak)
+
+    def drain(self, counts: Mapping[str, int]) -> Drained:
+        """Release the workers, and wait until each client's requests 1 ... count are there, once.
+
+        Raises LabError if there is anything else of these clients.
+        """
+        clients, count = tuple(counts), sum(counts.values())
+        fsyncs = Fsyncs.read(self.servers)
+        cpu = self._cpu()
+        [(begun,)] = self.query("SELECT UTC_TIMESTAMP(6)")
+        for worker in self.workers:
+            worker.resume()
+        self.wait_served(clients, count)
+        used = [after - before for after, before in zip(self._cpu(), cpu, strict=True)]
+        [(rows, distinct, total, seconds)] = self.query(_ROWS, begun, clients)
+        if not rows == distinct == count or total != sum(n * (n + 1) // 2 for n in counts.values()):
+            raise LabError(f"{count} requests became {rows} rows, {distinct} different ones")
+        [(earlier,)] = self.query(_EARLIER, clients, clients)
+        return Drained(
+            rows_per_s=earlier / float(seconds),
+            seconds=float(seconds),
+            fsyncs=Fsyncs.read(self.servers) - fsyncs,
+            broker_cpu=used[0],
+            database_cpu=used[1],
+            workers_cpu=sum(used[2:]),
+            peak_memory=max(peak_memory(worker.pid or 0) or 0 for worker in self.workers),
+        )
+
+    def wait_served(self, clients: Sequence[str], count: int) -> None:
+        """Wait until these clients have so many rows."""
+        query = "SELECT COUNT(*) FROM requests WHERE client IN %s"
+        wait_until(
+            lambda: self.query(query, tuple(clients))[0][0] >= count,
+            f"{count} rows",
+            TIMEOUT,
+            interval=max(_LOOK, count / _ROWS_A_LOOK),
+        )
+
+    def _cpu(self) -> list[float]:
+        servers = (self.servers.rabbitmq.runner, self.servers.database.runner)
+        return [cpu_seconds(runner) for runner in (*servers, *self.workers)]
+
+    # -- what there is
+
+    def query(self, statement: str, *values: object) -> list[Any]:
+        """Run one statement in this stage's schema."""
+        return self.servers.database.query(statement, *values, name=self.name)
+
+    def ready(self, queue: str = "requests") -> int:
+        """Return how many messages a queue has ready."""
+        with self.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[Any]:
+        """Give a channel of pika's blocking connection."""
+        url = pika.URLParameters(self.environment["AMQP_URL"])
+        with pika.BlockingConnection(url) as connection:
+            yield connection.channel()

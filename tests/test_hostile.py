@@ -1,0 +1,51 @@
+"""Ten thousand messages that are no requests, among ten thousand that are."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from lab.hostile import hostile
+from tests.pipeline import Pipeline
+from turnwise.errors import InvalidRequest
+from turnwise.message import Request
+
+COUNT = 10_000
+
+
+def test_every_valid_one_is_stored_and_every_other_one_kept_apart(pipeline: Pipeline) -> None:
+    workers = [pipeline.worker(f"worker-{i}", "--prefetch", "200") for i in (1, 2)]
+    pids = [worker.pid for worker in workers]
+    sizes: Counter[int] = Counter()
+    with pipeline.channel() as channel:
+        bad = hostile(random.Random(7))
+        for counter in range(1, COUNT + 1):
+            request = Request("client", counter, f"m{counter}", datetime.now(UTC))
+            channel.basic_publish("requests", "requests", request.encode(), request.properties())
+            body, properties = next(bad)
+            channel.basic_publish("requests", "requests", body, properties)
+            sizes[len(body)] += 1
+    pipeline.wait_served(COUNT, interval=0.5)
+    pipeline.assert_exactly_once("client", COUNT)
+    pipeline.wait(lambda: pipeline.ready("requests.dead") == COUNT, "all dead letters")
+    output = pipeline.run("worker", "dead", "list", "--json", "--limit", str(2 * COUNT)).stdout
+    letters = [json.loads(line) for line in output.splitlines()]
+    assert Counter(letter["size"] for letter in letters) == sizes
+    assert {letter["reason"] for letter in letters} == {"invalid"}
+    assert all(": " in letter["detail"] for letter in letters)
+    assert [worker.pid for worker in workers] == pids
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_none_of_them_can_be_taken_for_a_request(seed: int) -> None:
+    fields: Counter[str] = Counter()
+    for body, properties in itertools.islice(hostile(random.Random(seed)), 3000):
+        with pytest.raises(InvalidRequest) as refused:
+            Request.decode(body, properties)
+        fields[refused.value.field] += 1
+    assert fields.keys() >= {"body", "client", "counter", "message", "sent_at", "content_type"}
