@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -42,7 +43,6 @@ class Stack:
             "PRODUCER_CLIENT": "outside",
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }
-
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
@@ -59,10 +59,11 @@ class Stack:
 
     # -- commands
 
-    def run(
-        self, *command: str, stdin: bytes | None = None, code: int = 0, merged: bool = False
-    ) -> str:
-        """Run a command to its end, in the repository's folder; return what it wrote."""
+    def run(self, *command: str, stdin: bytes | None = None, merged: bool = False) -> str:
+        """Run a command in the repository's folder, which must end well; return what it wrote.
+
+        ``merged``: to standard error too.
+        """
         result = subprocess.run(
             command,
             cwd=ROOT,
@@ -74,7 +75,7 @@ class Stack:
             check=False,
         )
         said = result.stdout.decode()
-        assert result.returncode == code, f"{command}: {said}{(result.stderr or b'').decode()}"
+        assert result.returncode == 0, f"{command}: {said}{(result.stderr or b'').decode()}"
         return said
 
     def start(self, name: str, *command: str) -> Process:
@@ -88,8 +89,8 @@ class Stack:
         """Run a script as a user would type it, in a folder of the test's own."""
         return self.run("/bin/bash", "-euxo", "pipefail", "-c", f"cd {self.folder}\n{script}")
 
-    def compose(self, *words: str, code: int = 0) -> str:
-        return self.run("docker", "compose", *words, code=code)
+    def compose(self, *words: str) -> str:
+        return self.run("docker", "compose", *words)
 
     def up(self, *options: str) -> None:
         """Bring up what is down, and wait until all are healthy."""
@@ -143,7 +144,7 @@ class Stack:
         """All that it has said."""
         return self.run("docker", "logs", container, merged=True)
 
-    def wait(self, condition: Any, what: str, timeout: float = 180) -> None:
+    def wait(self, condition: Callable[[], object], what: str, timeout: float = 180) -> None:
         wait_until(condition, what, timeout, interval=0.2)
 
     # -- the pipeline
