@@ -86,6 +86,7 @@ def figures(drained: Drained, count: int, most_a_sync: int) -> Figures:
         "rows_per_s": drained.rows_per_s,
         "cpu_per_1000": drained.workers_cpu / count * 1000,
         "fsyncs_per_1000": drained.fsyncs.database / count * 1000,
+        "broker_fsyncs_per_1000": drained.fsyncs.broker / count * 1000,
         "peak_memory": drained.peak_memory,
         "workers_cores": drained.workers_cpu / drained.seconds,
         "broker_cores": drained.broker_cpu / drained.seconds,
