@@ -2,10 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 LAB := .lab
+SECRETS ?= docker/secrets
 READY := $(VENV)/ready
+LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 \
+	--generate-hashes --no-header
+BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest check format clean
+.PHONY: help demo image lock secrets test test-containers test-mutants test-newest trial \
+	check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -13,16 +18,39 @@ help: ## list the targets
 demo: $(READY) ## watch it work: two replicas, 30 requests, a broker restart, a kill
 	@$(VENV)/bin/lab demo
 
+secrets: ## make the passwords that 'docker compose up' needs, once
+	@$(PYTHON) docker/make_secrets.py $(SECRETS)
+
+image: ## build the image, labelled with version and commit
+	@docker build --file docker/Dockerfile --tag turnwise \
+		--build-arg VERSION="$$(git describe --tags --always --dirty)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" .
+
+lock: $(READY) ## take the newest releases into the image: docker/*requirements.txt
+	@$(VENV)/bin/pip install --quiet uv
+	@$(LOCK) pyproject.toml --output-file docker/requirements.txt
+	@echo "$(BUILD_BACKEND)" | $(LOCK) - --output-file docker/build-requirements.txt
+
 test: $(READY) ## run all tests on private servers
 	@$(VENV)/bin/pytest
 
 test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker containers
 	@$(VENV)/bin/pytest --containers
 
-check: $(READY) ## format, lint, types
+test-mutants: $(READY) ## break a promise at a time, and see that it is caught
+	@$(VENV)/bin/pytest tests/mutants
+
+trial: $(READY) ## two minutes of faults of all kinds, then account for every request
+	@$(VENV)/bin/lab trial --seed 1 --duration 100s
+
+test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
+	@$(VENV)/bin/pytest tests/containers
+
+check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest --quiet --durations=0 --durations-min=10 tests/kubernetes
 
 format: $(READY) ## put the code into its form
 	@$(VENV)/bin/ruff format

@@ -16,7 +16,7 @@ import click
 from lab import commands
 from lab.demo import COUNT, Demo
 from lab.errors import LabError
-from lab.process import Process
+from lab.process import Process, free_port
 from lab.servers import DEFAULT_FOLDER, Servers
 from turnwise import __version__, cli
 from turnwise.errors import ExitCode
@@ -61,10 +61,11 @@ def main() -> None:
 @containers_option
 @folder_option
 def up(workers: int, containers: bool, folder: Path) -> None:
-    """Start the servers and workers, and leave them running."""
+    """Start the page, the servers and workers, and leave them running."""
     base = folder / "up"
     servers = _servers(folder, containers)
     _remember(base, containers)
+    page = _start_page(servers, base, attached=False)
     if not servers.running:
         click.echo("Starting RabbitMQ and the database ...")
     servers.start()
@@ -77,6 +78,7 @@ def up(workers: int, containers: bool, folder: Path) -> None:
         extra.stop(STOP_TIMEOUT)
     for worker in _workers(base):
         commands.wait_event(worker, "worker.consuming")
+    commands.wait_event(page, "dashboard.serving")
     _tell(servers, base)
 
 
@@ -84,13 +86,13 @@ def up(workers: int, containers: bool, folder: Path) -> None:
 @click.option("--purge", is_flag=True, help="Remove the data too: queues, tables, passwords.")
 @folder_option
 def down(purge: bool, folder: Path) -> None:
-    """Stop the workers, then the servers. Their data stay."""
+    """Stop the workers and the page, then the servers. Their data stay."""
     base = folder / "up"
     if not base.exists():
         click.echo("nothing is up")
         return
-    for worker in _workers(base):
-        worker.stop(STOP_TIMEOUT)
+    for process in (*_workers(base), _page(base)):
+        process.stop(STOP_TIMEOUT)
     servers = _remembered(folder)
     if purge:
         servers.remove()
@@ -146,9 +148,11 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
         f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, and "
         "RabbitMQ is restarted."
     )
-    click.echo("Starting RabbitMQ and the database ...")
     servers = Servers(base, folder / "packages", in_containers=containers)
+    page = _page(base)
     try:
+        page = _start_page(servers, base, attached=True)
+        click.echo("Starting RabbitMQ and the database ...")
         servers.start()
         _tell_servers(servers)
         click.echo()
@@ -157,6 +161,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
         click.echo("\nstopped; nothing is left running", err=True)
         ctx.exit(128 + signal.SIGINT)
     finally:
+        page.kill()
         servers.remove()
     ctx.exit(ExitCode.OK if good else ExitCode.FAILED)
 
@@ -213,22 +218,24 @@ def trial(
     from lab.trial.world import World  # noqa: PLC0415
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    kinds = chosen(faults)
+    try:
+        kinds = chosen(faults)
+    except LabError as error:
+        raise click.BadParameter(str(error), param_hint="--faults") from None
     schedule = plan(seed, kinds, duration=None if count else duration, count=count)
     base = folder / f"trial-{seed}-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
-    live = sys.stderr.isatty()
     with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
         world = World(
             servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
             per_second=rate,
         )  # fmt: skip
         try:
-            result = Trial(world, schedule, progress if live else lambda _: None).run()
+            result = Trial(world, schedule, progress).run()
         finally:
             world.close()
-    if live:
+    if sys.stderr.isatty():
         click.echo(err=True)
     picture(result, base / "timeline.png")
     (base / "report.json").write_text(to_json(result))
@@ -301,7 +308,38 @@ def _remembered(folder: Path) -> Servers:
 
 
 def _environment(servers: Servers) -> dict[str, str]:
-    return {"AMQP_URL": servers.rabbitmq.url(), "MYSQL_URL": servers.database.url()}
+    return {
+        "AMQP_URL": servers.rabbitmq.url(),
+        "MYSQL_URL": servers.database.url(),
+        "MANAGEMENT_URL": servers.rabbitmq.management_login(),
+    }
+
+
+def _start_page(servers: Servers, base: Path, *, attached: bool) -> Process:
+    """Start the page if it does not run, and print its address: it shows how the rest comes up."""
+    click.echo(f"page           {_page_url(base)}")
+    page = _page(base)
+    if page.alive():
+        return page
+    return commands.start_dashboard(
+        base, _environment(servers), _page_port(base), attached=attached
+    )
+
+
+def _page(base: Path) -> Process:
+    return Process("dashboard", base, [])
+
+
+def _page_port(base: Path) -> int:
+    """Return the page's port, which stays the same as long as the folder is there."""
+    note = base / "dashboard.json"
+    if not note.exists():
+        note.write_text(json.dumps({"port": free_port()}))
+    return int(json.loads(note.read_text())["port"])
+
+
+def _page_url(base: Path) -> str:
+    return f"http://127.0.0.1:{_page_port(base)}/"
 
 
 def _worker(base: Path, number: int) -> Process:
@@ -324,6 +362,7 @@ def _figures(servers: Servers, base: Path) -> dict[str, Any]:
     return {
         "rabbitmq": servers.rabbitmq.version(),
         "database": servers.database.version(),
+        "page": _page_url(base),
         "management_ui": servers.rabbitmq.management_url,
         "workers": [worker.name for worker in _workers(base)],
         "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},
@@ -339,6 +378,7 @@ def _tell_servers(servers: Servers) -> None:
 
 def _tell(servers: Servers, base: Path) -> None:
     figures = _figures(servers, base)
+    click.echo(f"page           {figures['page']}")
     _tell_servers(servers)
     click.echo(f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {base}/*.log)")
     for name, messages in figures["queues"].items():

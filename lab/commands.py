@@ -64,6 +64,19 @@ def start_worker(
     )
 
 
+def start_dashboard(
+    folder: Path, environment: Mapping[str, str], port: int, *, attached: bool = True
+) -> Process:
+    """Start the page, without waiting for it."""
+    return start(
+        "dashboard",
+        folder,
+        ["dashboard", "--port", str(port)],
+        {"LOG_FORMAT": "json", **environment},
+        attached=attached,
+    )
+
+
 def events(process: Process) -> list[dict[str, Any]]:
     """Return the JSON lines that a command has written so far, in its log."""
     if not process.log.exists():

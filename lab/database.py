@@ -54,8 +54,10 @@ class DatabaseServer:
         self.runner.kill()
 
     @contextlib.contextmanager
-    def connect(self, name: str | None = None) -> Iterator[pymysql.cursors.Cursor]:
-        """Give a cursor with all rights, in autocommit."""
+    def connect(
+        self, name: str | None = None, *, timeout: float = 60
+    ) -> Iterator[pymysql.cursors.Cursor]:
+        """Give a cursor with all rights, in autocommit; ``timeout`` in seconds for an answer."""
         connection = pymysql.connect(
             host="127.0.0.1",
             port=self.port,
@@ -66,7 +68,7 @@ class DatabaseServer:
             charset="utf8mb4",
             init_command="SET time_zone = '+00:00'",
             connect_timeout=10,
-            read_timeout=60,
+            read_timeout=timeout,
         )
         with contextlib.closing(connection), connection.cursor() as cursor:
             yield cursor
@@ -114,7 +116,7 @@ def private(folder: Path, programs: Programs, *, attached: bool = True) -> Datab
             "--socket=mysql.sock",
             "--innodb-flush-log-at-trx-commit=1",
         ],
-        programs.environment(),
+        _environment(base, programs),
         attached=attached,
     )
     return DatabaseServer(runner, settings["port"], settings["password"])
@@ -132,13 +134,19 @@ def _command(base: Path, programs: Programs) -> list[str | Path]:
     ]
 
 
+def _environment(base: Path, programs: Programs) -> dict[str, str]:
+    # In a common folder, two that start at once take each other's temporary tables for their own.
+    return {**programs.environment(), "TMPDIR": str(base / "tmp")}
+
+
 def _as_root() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
 
 
 def _create(base: Path, programs: Programs, password: str) -> None:
     base.mkdir(parents=True, mode=0o700, exist_ok=True)
-    environment = {**programs.environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    (base / "tmp").mkdir(exist_ok=True)
+    environment = {**_environment(base, programs), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     _run(
         [
             programs.mariadb_install_db,

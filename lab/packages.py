@@ -6,6 +6,7 @@ Only the standard library is used here: it runs before the virtual environment i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -78,6 +79,14 @@ def find(folder: Path) -> tuple[Programs, Programs]:
 
     Raises MissingServers when they cannot be had.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        # Whoever else starts here meanwhile waits, and finds them.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _find(folder)
+
+
+def _find(folder: Path) -> tuple[Programs, Programs]:
     system, unpacked = Programs(Path("/")), Programs(folder / "root")
     wanted: list[str] = []
     if not (system.have_rabbitmq() or unpacked.have_rabbitmq()):

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -21,8 +22,12 @@ USER = "lab"
 VIRTUAL_HOST = "turnwise"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 30.0
+CTL_TIMEOUT = 20.0
 
 MEMORY_WATERMARK = "1GB"
+
+_BAD_WORDS = 65
+"""rabbitmqctl's exit code for an argument that it does not take (sysexits.h: data)."""
 
 CONFIG = """\
 listeners.tcp.default = {address}:{port}
@@ -70,6 +75,11 @@ class RabbitMQ:
     def management_url(self) -> str:
         """Where the management UI is."""
         return f"http://127.0.0.1:{self.management_port}/"
+
+    def management_login(self, vhost: str = VIRTUAL_HOST) -> str:
+        """Return MANAGEMENT_URL."""
+        host = f"127.0.0.1:{self.management_port}"
+        return f"http://{USER}:{self.password}@{host}/{quote(vhost, safe='')}"
 
     def start(self) -> None:
         """Start it and wait until it serves."""
@@ -132,18 +142,30 @@ class RabbitMQ:
         self.api("DELETE", f"vhosts/{quote(name, safe='')}")
 
     def ctl(self, *words: str) -> str:
-        """Run ``rabbitmqctl`` on the node; return what it printed. Raises LabError."""
-        result = subprocess.run(
+        """Run ``rabbitmqctl`` on the node; return what it printed.
+
+        Raises LabError, or ValueError when it does not take an argument.
+        """
+        process = subprocess.Popen(
             [*self._ctl[0], *words],
             env={**os.environ, **self._ctl[1]},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
+            start_new_session=True,
         )
-        if result.returncode:
-            raise LabError(f"rabbitmqctl {words[0]}: {result.stderr.strip()}")
-        return result.stdout
+        try:
+            told, complaint = process.communicate(timeout=CTL_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # It is a script: what it started holds the pipes.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise LabError(f"rabbitmqctl {words[0]}: no answer") from None
+        if process.returncode == _BAD_WORDS:
+            raise ValueError(f"rabbitmqctl {' '.join(words)}: {complaint.strip()}")
+        if process.returncode:
+            raise LabError(f"rabbitmqctl {words[0]}: {complaint.strip()}")
+        return told
 
     def version(self) -> str:
         """Return the version."""

@@ -66,6 +66,7 @@ class Pipeline:
         return {
             "AMQP_URL": self.amqp_url,
             "MYSQL_URL": self.mysql_url,
+            "MANAGEMENT_URL": self.servers.rabbitmq.management_login(self.name),
             "PRODUCER_OUTBOX": str(self.outbox),
             "PRODUCER_CLIENT": "client",
             "LOG_FORMAT": "json",

@@ -12,7 +12,7 @@ import pytest
 
 from lab.commands import BIN
 from lab.packages import Programs
-from lab.process import Process, wait_until
+from lab.process import Process, answers, wait_until
 from lab.servers import Servers
 from turnwise.errors import ExitCode
 
@@ -55,12 +55,20 @@ def left_running(folder: Path) -> str:
     ).stdout
 
 
+def page_port(said: str) -> int:
+    """The port of the page, whose address is told; it may be told again."""
+    [port] = set(re.findall(r"^page +http://127\.0\.0\.1:(\d+)/$", said, re.MULTILINE))
+    return int(port)
+
+
 def test_the_demo_keeps_its_word(folder: Path) -> None:
     said = lab("demo", folder=folder)
     assert "served 30, missing 0, repeated 0" in said
     assert "RabbitMQ is restarted" in said
     assert "is killed (SIGKILL)" in said
     assert "recorded exactly once" in said
+    assert said.splitlines()[1].startswith("page ")
+    assert not answers(page_port(said))
     assert not left_running(folder)
 
 
@@ -89,6 +97,8 @@ def test_what_the_readme_shows_works(folder: Path) -> None:
     assert "http://127.0.0.1:" in result.stdout
     assert re.search(r"\S+-\w{6}\s+5\s+5\s+0\s+0\s+6", result.stdout), result.stdout
     assert "worker-1, worker-2, worker-3" in result.stdout
+    assert result.stdout.startswith("page ")
+    assert not answers(page_port(result.stdout))
     assert not left_running(folder)
 
 
@@ -122,6 +132,19 @@ def test_up_down_and_status_without_anything_up(tmp_path: Path) -> None:
     assert "nothing is up" in lab("down", folder=tmp_path)
     assert "nothing is up" in lab("status", folder=tmp_path, code=1)
     assert lab("env", folder=tmp_path, code=78) == ""
+
+
+def test_a_fault_that_there_is_not_is_named_before_anything_starts(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [BIN / "lab", "trial", "--faults", "worker,meteorite", "--folder", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == ExitCode.USAGE
+    assert "no fault 'meteorite'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(Programs(Path("/")).have_rabbitmq(), reason="this machine has the servers")

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -309,6 +310,29 @@ def test_a_second_signal_ends_a_worker_at_once(pipeline: Pipeline) -> None:
 
 def test_the_longest_shutdown_fits_the_usual_grace_period() -> None:
     assert SHUTDOWN_BUDGET < 30
+
+
+@pytest.fixture
+def serving_only(pipeline: Pipeline) -> Iterator[str]:
+    """The MYSQL_URL of an account that may serve, and not change the tables."""
+    query, user = pipeline.servers.database.query, f"{pipeline.name}-only"[-32:]
+    query(f"CREATE USER '{user}'@'%' IDENTIFIED BY 'only'")
+    query(f"GRANT SELECT, INSERT, UPDATE ON `{pipeline.name}`.* TO '{user}'@'%'")
+    yield f"mysql://{user}:only@127.0.0.1:{pipeline.servers.database.port}/{pipeline.name}"
+    query(f"DROP USER '{user}'@'%'")
+
+
+def test_a_worker_that_may_not_make_tables_waits_for_them(
+    pipeline: Pipeline, serving_only: str
+) -> None:
+    worker = pipeline.start("worker-1", "worker", "run", MYSQL_URL=serving_only)
+    pipeline.wait_event(worker, "database.away")
+    [away, *_] = [e for e in pipeline.events(worker) if e["event"] == "database.away"]
+    assert "worker migrate" in away["error"]
+    client = pipeline.send("hello")
+    pipeline.run("worker", "migrate")
+    pipeline.wait_served(1)
+    pipeline.assert_exactly_once(client, 1)
 
 
 @pytest.mark.parametrize("workers", [5])

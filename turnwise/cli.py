@@ -27,8 +27,8 @@ option = functools.partial(click.option, show_envvar=True)
 """click.option, with its environment variable in --help."""
 
 
-class Group(click.Group):
-    """A group of commands that end our own errors in one line and their exit code."""
+class Command(click.Command):
+    """A command that ends our own errors in one line and their exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -37,6 +37,10 @@ class Group(click.Group):
         except TurnwiseError as error:
             click.echo(f"{ctx.info_name}: {error}", err=True)
             ctx.exit(error.exit_code)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
 
 
 class SecretOption(click.Option):
@@ -97,7 +101,9 @@ class Address(click.ParamType[tuple[str, int]]):
         return host.strip("[]") or "127.0.0.1", int(port)
 
 
-class _Url(click.ParamType[Any]):
+class Url(click.ParamType[Any]):
+    """A URL, as ``parse`` reads it. What it raises as ValueError never repeats a password."""
+
     name = "url"
 
     def convert(
@@ -106,6 +112,7 @@ class _Url(click.ParamType[Any]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:
+        """Return what the URL names; complain without repeating it."""
         if not isinstance(value, str):
             return value
         try:
@@ -114,17 +121,18 @@ class _Url(click.ParamType[Any]):
             self.fail(f"it {error}", param, ctx)
 
     def parse(self, value: str) -> Any:
+        """Return what the URL names."""
         raise NotImplementedError
 
 
-class _AmqpUrl(_Url):
+class _AmqpUrl(Url):
     def parse(self, value: str) -> list[Node]:
         from turnwise.broker import parse_urls  # noqa: PLC0415
 
         return parse_urls(value)
 
 
-class _MysqlUrl(_Url):
+class _MysqlUrl(Url):
     def parse(self, value: str) -> Database:
         from turnwise.database import parse_url  # noqa: PLC0415
 

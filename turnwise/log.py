@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from turnwise.errors import Transient
+from turnwise.errors import ServerError
 
 REMIND = 30.0
 """Seconds between two lines about the same outage."""
@@ -69,7 +69,7 @@ class Outage:
         self._since: float | None = None
         self._reminded = 0.0
 
-    def failed(self, error: Transient, wait: float) -> None:
+    def failed(self, error: ServerError, wait: float) -> None:
         """Note a failure and the seconds until the next try."""
         now = time.monotonic()
         level = logging.WARNING

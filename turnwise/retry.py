@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from turnwise.errors import Transient
 
@@ -28,18 +29,31 @@ def persist(
     ``sleep(seconds)`` must serve whatever has to go on, and ends everything by raising.
     ``on_failure(error, wait)`` is told of each failure before its wait.
     """
-    # A loop of its own: a worker passes here with each request, and most often just once.
-    bound = FIRST_WAIT
+    # A worker passes here with each request, and nearly always once is enough: that goes without
+    # the machinery of trying again.
+    try:
+        return session(lambda: None)
+    except Transient as error:
+        failed = [error]
 
-    def progress() -> None:
-        nonlocal bound
-        bound = FIRST_WAIT
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Transient):
+            on_failure(error, state.upcoming_sleep)
 
-    while True:
-        try:
+    for attempt in Retrying(
+        retry=retry_if_exception_type(Transient),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+        sleep=sleep,
+        before_sleep=report,
+    ):
+        with attempt:
+            if failed:
+                raise failed.pop()
+            state = attempt.retry_state
+
+            def progress(state: RetryCallState = state) -> None:
+                state.attempt_number = 1
+
             return session(progress)
-        except Transient as error:
-            wait = random.uniform(0, bound)
-            on_failure(error, wait)
-        bound = min(2 * bound, LONGEST_WAIT)
-        sleep(wait)
+    raise AssertionError  # Retrying ends by returning or raising

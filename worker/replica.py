@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel, Node
 from turnwise.database import TIMEOUT
-from turnwise.errors import Permanent, Stopped, Transient
+from turnwise.errors import Permanent, Refused, Stopped, Transient
 from turnwise.log import Outage, event
 from turnwise.loop import Loop
 from turnwise.message import Request
@@ -124,7 +124,13 @@ class Replica:
 
     def _prepare(self) -> None:
         try:
-            migrate(self._store.open(), self._store.database)
+            connection = self._store.open()
+            try:
+                migrate(connection, self._store.database)
+            except Refused as error:
+                raise Transient(
+                    f"{error}; waiting for 'worker migrate' with an account that may do that"
+                ) from None
         except Transient:
             self._store.close()
             raise

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from lab.errors import LabError
-from lab.trial import network_faults, process_faults, server_faults
+from lab.trial import broker_faults, database_faults, network_faults, process_faults
 from lab.trial.faults import CATALOGUE
 from lab.trial.schedule import Kind
 
-__all__ = ["CATALOGUE", "chosen", "network_faults", "process_faults", "server_faults"]
+__all__ = [
+    "CATALOGUE",
+    "broker_faults",
+    "chosen",
+    "database_faults",
+    "network_faults",
+    "process_faults",
+]
 
 
 def chosen(selection: str) -> list[Kind]:

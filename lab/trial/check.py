@@ -55,7 +55,8 @@ class Evidence:
     queue_arguments: Mapping[str, Any]
     expected_arguments: Mapping[str, Any]
     in_hands: int
-    """Requests that may have been in hands at once: those of frozen and forgotten workers too."""
+    """Requests that may have been in hands at once: those of frozen and forgotten workers too, and
+    those that a producer had in flight when the broker gave some of them back."""
     audit_holds: bool
 
 

@@ -25,6 +25,9 @@ class Stage(enum.Enum):
 
 WAIT, ON = Stage.WAIT, Stage.ON
 
+PATIENCE = 400
+"""Ticks that a fault waits for what should be seen soon."""
+
 Course = Generator[Stage, None, str | None]
 Fault = Callable[[World, int], Course]
 """Befalls a world; the number chooses among what it may befall."""

@@ -144,7 +144,9 @@ class Client(Member):
             "PRODUCER_CLIENT": name,
         }
         how = (
-            ["--stdin"] if lines else [f"hello from {name}", "--quantum", f"{1000 / per_second}ms"]
+            ["--stdin"]
+            if lines
+            else [f"hello from {name}", "--quantum", f"{1000 / per_second:.3f}ms"]
         )
         super().__init__(
             name, folder, program(["producer", "send", "--json", *how]), self._environment, links
@@ -220,7 +222,7 @@ class Client(Member):
         """As every member; once it is to finish, it flushes until nothing waits."""
         if self._finishing:
             self.order_end(ExitCode.OK, ExitCode.WAITING)
-            if not self.process.alive() and not self.waiting():
+            if not self.process.alive() and not self.unsent():
                 self.down_holds = 1
         super().tick(now)
 
@@ -235,6 +237,12 @@ class Client(Member):
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             (accepted,) = db.execute("SELECT accepted FROM client").fetchone()
         return int(accepted)
+
+    def unsent(self) -> int:
+        """Return how many requests it has not forgotten yet."""
+        with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
+            (count,) = db.execute("SELECT COUNT(*) FROM requests").fetchone()
+        return int(count)
 
     def waiting(self) -> set[int]:
         """Return the counters that it has not forgotten yet."""

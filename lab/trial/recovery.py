@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 class Recovery:
     """Seconds from a server's return to the next committed row, and how many were not counted.
 
-    Not counted are returns that were followed by the next fault of a server before a row.
+    Not counted are returns that were followed by another fault before a row.
     """
 
     seconds: tuple[float, ...] = field(default=())
@@ -24,7 +25,7 @@ class Recovery:
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
-    def as_dict(self) -> dict[str, float | int | None]:
+    def as_dict(self) -> dict[str, float | int | list[float] | None]:
         """Return it for machines."""
         return {
             "count": len(self.seconds),
@@ -33,28 +34,37 @@ class Recovery:
             "p95": self.percentile(0.95),
             "p99": self.percentile(0.99),
             "max": max(self.seconds, default=None),
+            "seconds": [round(each, 3) for each in self.seconds],
         }
 
 
-def recoveries(
-    heals: Sequence[tuple[str, float]],
-    rows: Sequence[float],
-    faults: Sequence[tuple[float, float]],
-) -> Recovery:
-    """Measure each return of a server: (server, when) against the rows' sorted times.
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """A time in which serving was kept away: from all, or from the worker of that number."""
 
-    ``faults`` are the times in which a server was broken; a return within one of them, or whose
-    next row comes only after another one began, says nothing.
+    begin: float
+    end: float
+    worker: int | None = None
+
+
+def recoveries(
+    heals: Sequence[float],
+    rows: Sequence[float],
+    disturbances: Sequence[Disturbance],
+    workers: int,
+) -> Recovery:
+    """Measure each return of a server against the rows' sorted times.
+
+    A return says nothing if something kept serving away until the next row: another fault of a
+    server, or for each of the workers a fault of its own.
     """
     seconds: list[float] = []
     overtaken = 0
-    for _, at in heals:
+    for at in heals:
         index = bisect.bisect_left(rows, at)
-        if index == len(rows):
-            overtaken += 1
-            continue
-        served = rows[index]
-        if any(begin < served and end > at + _SAME for begin, end in faults):
+        served = rows[index] if index < len(rows) else math.inf
+        met = {d.worker for d in disturbances if d.begin < served and d.end > at + _SAME}
+        if None in met or len(met) == workers or served == math.inf:
             overtaken += 1
         else:
             seconds.append(served - at)

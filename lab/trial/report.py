@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,19 +11,28 @@ import click
 from lab.trial.check import KINDS
 from lab.trial.run import Result, Trial
 
+LINE_EVERY = 15.0
+"""Seconds between two lines of progress where they cannot replace each other."""
+
 
 def progress(trial: Trial) -> None:
-    """Show one line of what goes on, on a terminal."""
+    """Show what goes on: one line that changes on a terminal, a line now and then elsewhere."""
     result = trial.result
+    live = sys.stderr.isatty()
+    if not live and result.samples[-1].at // LINE_EVERY == _sample_before(result) // LINE_EVERY:
+        return
     sample = result.samples[-1]
     on = [f.planned.kind for f in result.faults if f.on_at is not None and not f.done]
     served = "?" if sample.served is None else f"{sample.served:,}"
-    click.echo(
-        f"\r\x1b[K{sample.at:6.0f} s  fault {len(result.faults)} of {len(trial.schedule)}"
-        f"  accepted {sample.accepted:,}  served {served}  {', '.join(on)}"[:150],
-        nl=False,
-        err=True,
-    )
+    line = (
+        f"{sample.at:6.0f} s  fault {len(result.faults)} of {len(trial.schedule)}"
+        f"  accepted {sample.accepted:,}  served {served}  {', '.join(on)}"
+    )[:150]
+    click.echo(f"\r\x1b[K{line}" if live else line, nl=not live, err=True)
+
+
+def _sample_before(result: Result) -> float:
+    return result.samples[-2].at if len(result.samples) > 1 else -LINE_EVERY
 
 
 def text(result: Result) -> str:

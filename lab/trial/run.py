@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
 from lab.trial.faults import ON, Course
-from lab.trial.recovery import Recovery, recoveries
+from lab.trial.recovery import Disturbance, Recovery, recoveries
 from lab.trial.schedule import Planned
 from lab.trial.world import World
 from turnwise.errors import InvalidRequest
@@ -25,8 +25,17 @@ TICK = 0.05
 LOOK = 0.5
 """Seconds between two looks at memory and backlog."""
 
-DRAIN_TIMEOUT = 120.0
-"""Seconds for everything to be served after the last fault is healed."""
+DRAIN_TIMEOUT = 60.0
+"""Seconds without a new row, after the last fault is healed, until the rest is given up."""
+
+FAULT_TIMEOUT = 120.0
+"""Seconds after its time that a fault may take to be proved and healed; then it is given up."""
+
+QUIET = 5.0
+"""Seconds after which a queue that is said to be empty is: the figures are a second old."""
+
+IN_FLIGHT = 1000
+"""Requests that a producer has published and not seen confirmed, at most."""
 
 IDLE = 3.0
 """Seconds of traffic before the first and after the last fault."""
@@ -38,10 +47,22 @@ class Happened:
 
     planned: Planned
     course: Course
+    begun_at: float
     on_at: float | None = None
     off_at: float | None = None
     done: bool = False
     proof: str | None = None
+
+    def disturbance(self, workers: int) -> Disturbance | None:
+        """Return from whom it kept serving away, if from anybody."""
+        if self.on_at is None or self.off_at is None:
+            return None
+        kind = self.planned.kind
+        if kind.startswith(("broker.", "database.")):
+            return Disturbance(self.on_at, self.off_at)
+        if kind.startswith("worker.") or ".worker-" in kind:
+            return Disturbance(self.on_at, self.off_at, self.planned.pick % workers)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +120,8 @@ class Trial:
         self._looked = 0.0
         self._fed = 0.0
         self._feeding = True
+        self._queued_at = 0.0
+        """When the queue was last seen to hold something, or could not be seen."""
 
     @property
     def now(self) -> float:
@@ -117,7 +140,7 @@ class Trial:
             while pending and pending[0].at + shift <= self.now:
                 planned = pending.pop(0)
                 course = CATALOGUE[planned.kind].run(self.world, planned.pick)
-                self.result.faults.append(Happened(planned, course))
+                self.result.faults.append(Happened(planned, course, self.now))
             self._tick()
         until = self.now + IDLE
         self._turn_until(lambda: self.now > until, IDLE + 60, "the calm after the last fault")
@@ -125,6 +148,11 @@ class Trial:
         self.result.seconds = self.now
         self._judge()
         return self.result
+
+    @property
+    def _unrouted(self) -> bool:
+        """Whether the broker gave requests back, which then go behind those in flight."""
+        return any(planned.kind == "broker.unroute" for planned in self.schedule)
 
     # -- while it runs
 
@@ -147,6 +175,11 @@ class Trial:
     def _advance(self, fault: Happened, now: float) -> None:
         if fault.on_at is not None and now < fault.on_at + fault.planned.lasts:
             return
+        if now > (fault.on_at or fault.begun_at) + fault.planned.lasts + FAULT_TIMEOUT:
+            fault.course.close()
+            fault.done, fault.off_at = True, now
+            self._note(f"{fault.planned.number} {fault.planned.kind} given up")
+            return
         try:
             stage = next(fault.course)
         except StopIteration as end:
@@ -167,6 +200,8 @@ class Trial:
             member.look(now)
         accepted = sum(client.accepted() for client in self.world.clients)
         self.result.samples.append(Sample(now, accepted, self.world.served()))
+        if not self._feeding and self.world.queued() != 0:
+            self._queued_at = now
         self._show(self)
 
     def _turn_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
@@ -179,20 +214,28 @@ class Trial:
     def _drain(self) -> None:
         """Stop the clients, and let all that was accepted be served."""
         self._feeding = False
+        self._queued_at = self.now
         for client in self.world.clients:
             client.end_of_lines()
             client.finish()
-        deadline = self.now + DRAIN_TIMEOUT
 
         def drained() -> bool:
-            if any(client.waiting() for client in self.world.clients):
+            if any(client.unsent() for client in self.world.clients):
                 return False
-            accepted = sum(client.accepted() for client in self.world.clients)
-            return (self.world.served() or 0) >= accepted
+            latest = self.result.samples[-1]
+            return (latest.served or 0) >= latest.accepted or (
+                # What is neither there nor on its way is lost.
+                self.now - self._queued_at > QUIET
+            )
 
-        while not drained() and self.now < deadline:
+        served, since = 0, self.now
+        self._look(self.now)
+        while not (done := drained()) and self.now - since < DRAIN_TIMEOUT:
             self._tick()
-        self.result.drained = drained()
+            latest = self.result.samples[-1].served or 0
+            if latest > served:
+                served, since = latest, self.now
+        self.result.drained = done
 
     # -- afterwards
 
@@ -226,7 +269,7 @@ class Trial:
             usages=[usage for member in world.members for usage in member.usages],
             queue_arguments=arguments,
             expected_arguments=Topology().queue_arguments,
-            in_hands=world.in_hands,
+            in_hands=world.in_hands + (IN_FLIGHT if self._unrouted else 0),
             audit_holds=bool(audit["holds"]),
         )
         result.findings = check(evidence)
@@ -239,17 +282,11 @@ class Trial:
         for usage in evidence.usages:
             peak = max(result.peak_memory.get(usage.name, 0), usage.resident)
             result.peak_memory[usage.name] = peak
-        away = [
-            (fault.on_at, fault.off_at)
-            for fault in result.faults
-            if fault.on_at is not None
-            and fault.off_at is not None
-            and fault.planned.kind.startswith(("broker.", "database."))
-        ]
         result.recovery = recoveries(
-            [(heal.server, heal.at - result.begun) for heal in world.heals],
+            [at - result.begun for at in world.heals],
             sorted(row.served_at - result.begun for row in rows),
-            away,
+            [d for fault in result.faults if (d := fault.disturbance(len(world.workers)))],
+            len(world.workers),
         )
 
     def _rows(self) -> list[Row]:

@@ -42,19 +42,10 @@ def installed(command: list[str]) -> list[str | Path]:
     return [BIN / command[0], *command[1:]]
 
 
-@dataclass(frozen=True, slots=True)
-class Heal:
-    """A moment when a server answered again."""
-
-    server: str
-    at: float
-
-
 class ServerState:
     """A server, how many faults want it down or frozen, and when it answered again."""
 
-    def __init__(self, name: str, server: RabbitMQ | DatabaseServer, heals: list[Heal]) -> None:
-        self.name = name
+    def __init__(self, server: RabbitMQ | DatabaseServer, heals: list[float]) -> None:
         self.server = server
         self.down_holds = 0
         self.frozen_holds = 0
@@ -72,7 +63,7 @@ class ServerState:
 
     def healed(self) -> None:
         """Note that it serves again, though its process never went."""
-        self._heals.append(Heal(self.name, time.time()))
+        self._heals.append(time.time())
 
     def begin_stop(self) -> None:
         """Let it end gracefully, without waiting for that."""
@@ -88,7 +79,7 @@ class ServerState:
         self._looked = now
         if self.greets():
             self._serving = True
-            self._heals.append(Heal(self.name, time.time()))
+            self._heals.append(time.time())
 
     def greets(self) -> bool:
         """Whether it says its first word: after AMQP's header, or as MySQL does by itself."""
@@ -136,9 +127,10 @@ class World:
         self.name = name
         self.folder = folder
         self.prefetch = prefetch
-        self.heals: list[Heal] = []
-        self.broker = ServerState("broker", servers.rabbitmq, self.heals)
-        self.database = ServerState("database", servers.database, self.heals)
+        self.heals: list[float] = []
+        """When a server answered again, in seconds since 1970."""
+        self.broker = ServerState(servers.rabbitmq, self.heals)
+        self.database = ServerState(servers.database, self.heals)
         self.held: Counter[str] = Counter()
         """How many faults hold something server-wide: an alarm, read_only ..."""
         self._password = secrets.token_urlsafe(12)
@@ -169,7 +161,7 @@ class World:
         )
         query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
         with self.servers.database.connect(self.name) as cursor:
-            cursor.executemany("INSERT INTO ballast VALUES (%s, 0)", range(BALLAST))
+            cursor.executemany("INSERT INTO ballast VALUES (%s, 0)", [(n,) for n in range(BALLAST)])
         for client in self.clients:
             client.prepare()
 
@@ -282,6 +274,14 @@ class World:
         except pymysql.Error:
             self._served_connection = None
             return None
+
+    def queued(self) -> int | None:
+        """Return how many requests the queue holds, as of a second ago; None if unknown."""
+        with contextlib.suppress(LabError):
+            queue = self.servers.rabbitmq.api("GET", f"queues/{self.name}/{Topology().queue}")
+            if "messages" in queue:
+                return int(queue["messages"])
+        return None
 
     # -- the links
 

@@ -1,0 +1,156 @@
+"""MANAGEMENT_URL -> what RabbitMQ's management API says of the queue."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from dashboard.board import Board
+from dashboard.figures import Queue
+from turnwise.errors import Permanent, Refused, Transient
+from turnwise.topology import Topology
+
+TIMEOUT = 3.0
+"""Seconds to connect, and for an answer."""
+
+_COLUMNS = "messages_ready,messages_unacknowledged,consumers,consumer_details.consumer_tag"
+
+
+@dataclass(frozen=True, slots=True)
+class Management:
+    """The management API of one RabbitMQ. ``str()`` of it names it without the password."""
+
+    tls: bool
+    host: str
+    port: int
+    virtual_host: str
+    username: str
+    password: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"RabbitMQ's management API at {self.host}:{self.port}"
+
+    @property
+    def link(self) -> str:
+        """Where its user interface is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.tls else ''}://{host}:{self.port}/"
+
+
+def parse_url(text: str) -> Management:
+    """Read MANAGEMENT_URL: ``http[s]://user:password@host:15672/vhost``.
+
+    Without a path, it is the virtual host ``/``. Raises ValueError, which never repeats the URL: it
+    holds a password.
+    """
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("must begin with http:// or https://")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number from 0 to 65535") from None
+    if not parts.hostname:
+        raise ValueError("names no host")
+    if not parts.username:
+        raise ValueError("names no user")
+    tls = parts.scheme == "https"
+    return Management(
+        tls=tls,
+        host=parts.hostname,
+        port=port or (15671 if tls else 15672),
+        virtual_host=unquote(parts.path[1:]) or "/",
+        username=unquote(parts.username),
+        password=unquote(parts.password or ""),
+    )
+
+
+class Backlog:
+    """What waits in the queue, who consumes from it, and its dead letters."""
+
+    server = "broker"
+    hurries = False
+    pace = 0.5
+
+    def __init__(self, management: Management, queue: str, board: Board) -> None:
+        self._management = management
+        self._topology = Topology(queue)
+        self._board = board
+        kind = http.client.HTTPSConnection if management.tls else http.client.HTTPConnection
+        self._connection = kind(management.host, management.port, timeout=TIMEOUT)
+
+    def look(self) -> float:
+        """Tell the board; return after how many seconds to look again."""
+        queue = self._get(self._topology.queue)
+        dead = self._get(self._topology.dead)
+        try:
+            figures = Queue(
+                ready=queue["messages_ready"],
+                in_hand=queue["messages_unacknowledged"],
+                consumers=queue["consumers"],
+                dead=dead["messages_ready"] + dead["messages_unacknowledged"],
+                replicas=frozenset(each["consumer_tag"] for each in queue["consumer_details"]),
+            )
+        except (KeyError, TypeError):
+            # As after a start, for some seconds.
+            raise Transient(f"{self._management} has no figures of the queue yet") from None
+        self._board.put_queue(figures)
+        return self.pace
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def _get(self, queue: str) -> dict[str, Any]:
+        vhost, name = (quote(part, safe="") for part in (self._management.virtual_host, queue))
+        login = f"{self._management.username}:{self._management.password}".encode()
+        try:
+            self._connection.request(
+                "GET",
+                f"/api/queues/{vhost}/{name}?columns={_COLUMNS}",
+                headers={"Authorization": f"Basic {base64.b64encode(login).decode()}"},
+            )
+            response = self._connection.getresponse()
+            body = response.read()
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise Permanent(
+                f"{self._management} shows a certificate that is not trusted: "
+                f"{error.verify_message}. Name its authority in SSL_CERT_FILE"
+            ) from error
+        except TimeoutError as error:
+            self.close()
+            raise Transient(f"{self._management} does not answer") from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            reason = getattr(error, "strerror", None) or "it hangs up"
+            raise Transient(f"cannot reach {self._management}: {reason}") from error
+        self._check(response.status, queue)
+        try:
+            return dict(json.loads(body))
+        except (ValueError, TypeError):
+            raise Transient(f"{self._management} answers something else than JSON") from None
+
+    def _check(self, status: int, queue: str) -> None:
+        if status == HTTPStatus.OK:
+            return
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise Refused(
+                f"{self._management} refuses the user {self._management.username!r}: check the "
+                "user name and password in MANAGEMENT_URL, its tag (monitoring), and its "
+                f"permissions on the virtual host {self._management.virtual_host!r}",
+                code=status,
+            )
+        if status == HTTPStatus.NOT_FOUND:
+            raise Transient(
+                f"RabbitMQ has no queue {queue!r} in the virtual host "
+                f"{self._management.virtual_host!r}; a worker makes it",
+                code=status,
+            )
+        raise Transient(f"{self._management} answers {status}", code=status)

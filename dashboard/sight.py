@@ -1,0 +1,59 @@
+"""Whether something is seen, since when it is not, and when it was not before. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+PATIENCE = 4.0
+"""Seconds without an answer and without an error after which a server counts as not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which nothing was seen. Unix seconds; ``until`` is None as long as it lasts."""
+
+    since: float
+    until: float | None
+    problem: str
+
+
+class Sight:
+    """What is known of one server's presence. ``now`` is in Unix seconds, ``kept`` in seconds."""
+
+    def __init__(self, now: float, kept: float) -> None:
+        self._kept = kept
+        self._begun = now
+        self._seen_at: float | None = None
+        self._problem: str | None = None
+        self._past: deque[Outage] = deque()
+
+    def seen(self, now: float) -> None:
+        """Note an answer."""
+        outage = self.outage(now)
+        if outage is not None and self._seen_at is not None:
+            self._past.append(Outage(outage.since, now, outage.problem))
+        self._seen_at, self._problem = now, None
+        while self._past and (self._past[0].until or 0) < now - self._kept:
+            self._past.popleft()
+
+    def failed(self, problem: str) -> None:
+        """Note an error."""
+        self._problem = problem
+
+    def outage(self, now: float) -> Outage | None:
+        """Return the outage that lasts, if one does."""
+        since = self._begun if self._seen_at is None else self._seen_at
+        if self._problem is None and self._seen_at is not None and now - since <= PATIENCE:
+            return None
+        return Outage(since, None, self._problem or "no answer yet")
+
+    def outages(self, now: float) -> list[Outage]:
+        """Return the outages of the time that is kept, oldest first."""
+        lasting = self.outage(now)
+        return [*self._past, *([lasting] if lasting and self._seen_at is not None else [])]
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known, be it that it is away."""
+        return self._seen_at is not None or self._problem is not None

@@ -1,0 +1,76 @@
+// Asks what changed, several times a second while somebody looks, and shows it.
+
+import { audit } from "./audit.js";
+import { charts } from "./charts.js";
+import { follow, following } from "./follow.js";
+import { servers } from "./servers.js";
+import { figures, serving, tick } from "./serving.js";
+import { Store } from "./store.js";
+import { controls, stream } from "./stream.js";
+import { turns } from "./turns.js";
+
+const EVERY = 400; // milliseconds
+const PATIENCE = 5000;
+
+const store = new Store();
+let lost = null; // since when the page's own server does not answer
+let known = ""; // the replicas that are shown
+let drawn = 0; // the second that the charts show
+
+async function ask() {
+  const response = await fetch(`/api/state?after=${store.sequence}`, { signal: AbortSignal.timeout(PATIENCE) });
+  if (response.status === 401) location.reload(); // leads to the login
+  if (!response.ok) throw new Error(response.statusText);
+  return JSON.parse(await response.text(), exact);
+}
+
+// Counters beyond what a double holds, where the browser gives the source.
+function exact(_key, value, context) {
+  const whole = typeof value === "number" && !Number.isSafeInteger(value) && /^\d+$/.test(context?.source ?? "");
+  return whole ? BigInt(context.source) : value;
+}
+
+function show(told) {
+  store.take(told);
+  serving(store);
+  figures(store);
+  const replicas = JSON.stringify(told.replicas);
+  if (told.requests.length || replicas !== known) {
+    known = replicas;
+    turns(store);
+    stream(store);
+  }
+  audit(store);
+  following(store);
+}
+
+async function look() {
+  let told = null;
+  try {
+    told = await ask();
+    lost = null;
+  } catch {
+    lost ??= store.clock();
+  }
+  if (told) show(told);
+  servers(store, lost);
+  tick(store);
+  const now = Math.floor(store.clock());
+  if (now !== drawn) {
+    drawn = now;
+    charts(store);
+  }
+}
+
+async function turn() {
+  try {
+    if (!document.hidden) await look();
+  } finally {
+    setTimeout(turn, EVERY);
+  }
+}
+
+controls(store);
+follow(store);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts(store));
+turn();

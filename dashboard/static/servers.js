@@ -1,0 +1,40 @@
+// What cannot be seen, and since when.
+
+import { find, make, write } from "./dom.js";
+import { duration, time } from "./format.js";
+
+const NAMES = { database: "the database", broker: "RabbitMQ" };
+const STALE = {
+  database: "The requests below are those of that moment.",
+  broker: "What waits in the queue is not known; requests that are served still show.",
+};
+const list = find("#problems");
+
+export function servers(store, lost) {
+  const problems = [];
+  if (lost) problems.push(["page", `✕ This page has lost its own server since ${time(lost)}. It goes on trying.`, "", lost]);
+  for (const name of ["database", "broker"]) {
+    const server = store.servers[name];
+    const element = find(`[data-server=${name}]`);
+    const state = lost ? "unknown" : !server ? "unset" : server.seen ? "seen" : "away";
+    element.className = state;
+    write(find(".word", element), { unknown: "not known", unset: "not set up", seen: "up", away: "away" }[state]);
+    if (state === "away") {
+      problems.push([name, `✕ Cannot see ${NAMES[name]} since ${time(server.since)}. ${STALE[name]}`, server.problem, server.since]);
+    }
+    if (state === "unset") element.title = "Without MANAGEMENT_URL the queue cannot be seen.";
+  }
+  document.body.classList.toggle("stale", Boolean(lost) || store.servers.database?.seen === false);
+  draw(problems, store);
+}
+
+// Told once, not each second: this is read aloud.
+function draw(problems, store) {
+  const wanted = problems.map(([name, text, detail]) => `${name}|${text}|${detail}`).join();
+  if (list.dataset.signature !== wanted) {
+    list.dataset.signature = wanted;
+    list.replaceChildren(...problems.map(([name, text, detail]) =>
+      make("div", { class: "problem", "data-problem": name }, make("p", {}, text, " ", make("span", { class: "for", "aria-hidden": "true" })), ...(detail ? [make("p", { class: "detail" }, detail)] : []))));
+  }
+  problems.forEach(([, , , since], index) => write(find(".for", list.children[index]), `(${duration(Math.max(0, Math.floor(store.clock() - since))).replace(".0", "")})`));
+}

@@ -1,0 +1,98 @@
+"""A real browser for the tests: Chromium without a window, and what it did meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+from lab.process import wait_until
+
+TIMEOUT = 60.0
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # Chromium's sandbox does not run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+)
+
+
+class Browser:
+    """One page in it."""
+
+    def __init__(self, driver: Chrome) -> None:
+        self.driver = driver
+
+    def open(self, url: str, width: int = 1280, height: int = 900) -> None:
+        # Away from what was open before, and forget what that said and asked for.
+        self.driver.get("about:blank")
+        self.driver.get_log("browser")
+        self.driver.get_log("performance")
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+        )
+        self.driver.get(url)
+
+    def js(self, expression: str, *arguments: object) -> Any:
+        return self.driver.execute_script(f"return {expression}", *arguments)
+
+    def wait(self, expression: str, *arguments: object) -> None:
+        """Wait until a JavaScript expression is true."""
+        wait_until(lambda: self.js(expression, *arguments), expression, TIMEOUT, interval=0.1)
+
+    def text(self, selector: str) -> str:
+        return str(self.js("document.querySelector(arguments[0])?.textContent ?? ''", selector))
+
+    def texts(self, selector: str) -> list[str]:
+        return list(
+            self.js(
+                "[...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+            )
+        )
+
+    def errors(self) -> list[str]:
+        """What stands in its console as an error."""
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
+
+    def asked(self) -> list[str]:
+        """The addresses that the page has asked for."""
+        messages = (json.loads(e["message"]) for e in self.driver.get_log("performance"))
+        return [
+            message["message"]["params"]["request"]["url"]
+            for message in messages
+            if message["message"]["method"] == "Network.requestWillBeSent"
+        ]
+
+
+def start(profile: Path) -> Iterator[Browser]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        message = "no browser: install chromium and chromium-driver"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    options = Options()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver_of_it = Chrome(options=options, service=Service(driver))
+    try:
+        yield Browser(driver_of_it)
+    finally:
+        driver_of_it.quit()

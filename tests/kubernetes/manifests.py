@@ -1,0 +1,131 @@
+"""k8s/ as it would be applied, and what there is to ask of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from lab.commands import BIN
+
+ROOT = Path(__file__).parent.parent.parent
+K8S = ROOT / "k8s"
+NAME = "app.kubernetes.io/name"
+OVERLAYS = ("local", "production")
+
+Object: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What one workload makes pods of."""
+
+    owner: Object
+    labels: dict[str, str]
+    spec: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.labels[NAME]
+
+    @property
+    def container(self) -> dict[str, Any]:
+        [container] = self.spec["containers"]
+        return dict(container)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The container's ports by their names."""
+        return {port["name"]: port["containerPort"] for port in self.container.get("ports", [])}
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is to run for good."""
+        return bool(self.owner["kind"] != "Job")
+
+    def secret_keys(self) -> Iterator[tuple[str, str]]:
+        """Each key of a Secret it is given as a file that it is told of, or that lies elsewhere."""
+        secrets = {
+            volume["name"]: volume["secret"]["secretName"]
+            for volume in self.spec.get("volumes", [])
+            if "secret" in volume
+        }
+        for mount in self.container.get("volumeMounts", []):
+            if mount["name"] not in secrets:
+                continue
+            if "subPath" in mount:
+                yield secrets[mount["name"]], mount["subPath"]
+            for variable in self.container.get("env", []):
+                folder, _, key = variable.get("value", "").rpartition("/")
+                if folder == mount["mountPath"]:
+                    yield secrets[mount["name"]], key
+
+
+class Overlay:
+    """One overlay, rendered."""
+
+    def __init__(self, objects: list[Object]) -> None:
+        self.objects = objects
+
+    def of(self, *kinds: str) -> list[Object]:
+        return [each for each in self.objects if each["kind"] in kinds]
+
+    def one(self, kind: str, name: str) -> Object:
+        [found] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
+        return found
+
+    def pods(self) -> list[Pod]:
+        return [
+            Pod(
+                each,
+                each["spec"]["template"]["metadata"]["labels"],
+                each["spec"]["template"]["spec"],
+            )
+            for each in self.of("Deployment", "StatefulSet", "Job")
+        ]
+
+    def pod(self, name: str) -> Pod:
+        [found] = [pod for pod in self.pods() if pod.name == name]
+        return found
+
+    def pod_names(self) -> set[str]:
+        """Also of the pods that an operator makes, which it calls after the cluster."""
+        made = {cluster["metadata"]["name"] for cluster in self.of("RabbitmqCluster")}
+        return {pod.name for pod in self.pods()} | made
+
+    def configuration(self) -> dict[str, str]:
+        """What is in the ConfigMap of the programs."""
+        [found] = [
+            each
+            for each in self.of("ConfigMap")
+            if each["metadata"]["name"].startswith("turnwise-")
+        ]
+        return dict(found["data"])
+
+
+def render(folder: Path) -> list[Object]:
+    """Render an overlay as 'kubectl apply -k' does. Raises AssertionError with its complaint."""
+    result = subprocess.run(
+        [BIN / "kubectl", "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr, result.stderr
+    return list(yaml.safe_load_all(result.stdout))
+
+
+def render_all(folder: Path) -> dict[str, Overlay]:
+    """Render each overlay in a copy of k8s/ below ``folder``, with secrets made for it."""
+    copy = folder / "k8s"
+    shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("secrets"))
+    subprocess.run(
+        [sys.executable, ROOT / "docker" / "make_secrets.py", copy / "local" / "secrets"],
+        capture_output=True,
+        check=True,
+    )
+    return {name: Overlay(render(copy / name)) for name in OVERLAYS}

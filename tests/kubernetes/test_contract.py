@@ -1,0 +1,184 @@
+"""What k8s/ repeats of the code and of docker/, against them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import click
+import pytest
+
+from producer.publisher import DRAIN_TIMEOUT
+from producer.sender import FLUSH_TIMEOUT
+from tests.kubernetes.manifests import K8S, ROOT, Overlay, Pod
+from turnwise import cli
+from turnwise.broker import CLOSE_TIMEOUT
+from turnwise.topology import DEFAULT_QUEUE
+from worker.metrics import pages
+from worker.replica import SHUTDOWN_BUDGET
+from worker.vitals import Vitals
+
+PROGRAMS = ("producer", "worker", "dashboard")
+
+
+def _programs(overlay: Overlay) -> list[tuple[Pod, click.Command]]:
+    """Our own pods, each with the command that it runs."""
+    found = []
+    for pod in overlay.pods():
+        program, *arguments = pod.container.get("command", [None])
+        if program not in PROGRAMS:
+            continue
+        command: click.Command = importlib.import_module(f"{program}.cli").main
+        if isinstance(command, click.Group):
+            command = command.commands[arguments[0]]
+        found.append((pod, command))
+    assert {"worker", "migrate", "dashboard"} <= {pod.name for pod, _ in found}
+    return found
+
+
+def _variables(command: click.Command) -> set[str]:
+    """The environment variables that a command reads."""
+    options = [each for each in command.params if isinstance(each.envvar, str)]
+    files = [each for each in options if isinstance(each, cli.SecretOption)]
+    return {str(each.envvar) for each in options} | {f"{each.envvar}_FILE" for each in files}
+
+
+def test_variables_are_those_the_commands_read(overlay: Overlay) -> None:
+    shared = set(overlay.configuration())
+    read = set()
+    for pod, command in _programs(overlay):
+        given = {variable["name"] for variable in pod.container.get("env", [])}
+        assert given <= _variables(command), pod.name
+        read |= _variables(command)
+        wanted = {each.envvar for each in command.params if each.required and each.envvar}
+        assert wanted <= {name.removesuffix("_FILE") for name in given}, pod.name
+    assert shared <= read
+
+
+def test_options_are_those_the_commands_have(overlay: Overlay) -> None:
+    for pod, command in _programs(overlay):
+        known = {name for each in command.params for name in each.opts}
+        options = [word for word in pod.container["command"] if word.startswith("--")]
+        assert {option.partition("=")[0] for option in options} <= known
+
+
+def test_values_are_such_that_the_commands_take_them(overlay: Overlay) -> None:
+    for pod, command in _programs(overlay):
+        told = {each["name"]: each.get("value") for each in pod.container.get("env", [])}
+        told = {**overlay.configuration(), **told}
+        context = click.Context(command)
+        for each in command.params:
+            value = told.get(str(each.envvar))
+            if value is not None:
+                each.process_value(context, value)
+
+
+def test_a_replica_is_called_after_its_pod(overlay: Overlay) -> None:
+    [name] = [
+        each for each in overlay.pod("worker").container["env"] if each["name"] == "WORKER_NAME"
+    ]
+    assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None:
+    for overlay in overlays.values():
+        worker = overlay.pod("worker")
+        assert worker.spec["terminationGracePeriodSeconds"] > SHUTDOWN_BUDGET
+        # It would count.
+        assert "lifecycle" not in worker.container
+    producer = overlays["local"].pod("producer")
+    budget = FLUSH_TIMEOUT + DRAIN_TIMEOUT + 2 * CLOSE_TIMEOUT
+    assert producer.spec["terminationGracePeriodSeconds"] > budget
+
+
+def test_a_workers_probes_ask_for_pages_that_it_has(overlay: Overlay) -> None:
+    worker = overlay.pod("worker").container
+    served = pages(Vitals())
+    assert worker["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert worker["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert {"/healthz", "/readyz"} <= served.keys()
+    [address] = [each["value"] for each in worker["env"] if each["name"] == "WORKER_HTTP"]
+    assert address == f"0.0.0.0:{overlay.pod('worker').ports['http']}"
+
+
+def test_probes_and_services_use_the_port_that_is_listened_on(overlays: dict[str, Overlay]) -> None:
+    dashboard = overlays["local"].pod("dashboard")
+    [port] = [
+        each["value"] for each in dashboard.container["env"] if each["name"] == "DASHBOARD_PORT"
+    ]
+    assert dashboard.ports == {"http": int(port)}
+    producer = overlays["local"].pod("producer")
+    assert f"--http=0.0.0.0:{producer.ports['http']}" in producer.container["command"]
+
+
+def test_the_queue_is_that_of_the_code(overlay: Overlay) -> None:
+    assert overlay.configuration()["TURNWISE_QUEUE"] == DEFAULT_QUEUE
+
+
+def test_every_secret_of_the_local_overlay_is_made(overlays: dict[str, Overlay]) -> None:
+    made = {
+        (each["metadata"]["name"], key)
+        for each in overlays["local"].of("Secret")
+        for key in each["data"]
+    }
+    used = {key for pod in overlays["local"].pods() for key in pod.secret_keys()}
+    assert used == made
+
+
+def _table(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading of docs/kubernetes.md."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_every_secret_of_the_production_overlay_is_documented(
+    overlays: dict[str, Overlay],
+) -> None:
+    production = overlays["production"]
+    used = {key for pod in production.pods() for key in pod.secret_keys()}
+    # Programs name it in their URLs.
+    used |= {("ca", "ca.crt")}
+    for user in production.of("User"):
+        name = user["spec"]["importCredentialsSecret"]["name"]
+        used |= {(name, "username"), (name, "password")}
+    for authentication in production.of("TriggerAuthentication"):
+        used |= {(each["name"], each["key"]) for each in authentication["spec"]["secretTargetRef"]}
+    certificates = [ingress["spec"]["tls"][0]["secretName"] for ingress in production.of("Ingress")]
+    certificates += [each["spec"]["tls"]["secretName"] for each in production.of("RabbitmqCluster")]
+    used |= {(name, key) for name in certificates for key in ("tls.crt", "tls.key")}
+    documented = {
+        (name, key)
+        for names, keys, *_ in _table("Production: the secrets")
+        for name in re.findall(r"`([^`]+)`", names)
+        for key in re.findall(r"`([^`]+)`", keys)
+    }
+    assert used == documented
+
+
+def test_the_documentation_speaks_of_what_is_there(overlays: dict[str, Overlay]) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    kinds = {"deployment": "Deployment", "statefulset": "StatefulSet", "service": "Service"}
+    named = set(re.findall(rf"\b({'|'.join(kinds)})/([a-z]+)", text))
+    assert {kind for kind, _ in named} == kinds.keys()
+    for kind, name in named:
+        assert overlays["local"].one(kinds[kind], name)
+    for pod in re.findall(r"\b([a-z]+)-0\b", text):
+        assert overlays["local"].one("StatefulSet", pod)
+    for path in re.findall(r"`(k8s/[^` ]+|docker/[^` ]+)`", text):
+        assert (ROOT / path).exists() or path == "k8s/local/secrets", path
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("rabbitmq.conf", "rabbitmq/rabbitmq.conf"),
+        ("advanced.config", "rabbitmq/advanced.config"),
+        ("topology.json", "rabbitmq/20-topology.json"),
+        ("rights.sql", "mysql/20-rights.sql"),
+    ],
+)
+def test_servers_are_set_up_as_in_docker(here: str, there: str) -> None:
+    """kubectl reads nothing from outside of the overlay, so there are copies."""
+    assert (K8S / "local" / here).read_text() == (ROOT / "docker" / there).read_text()

@@ -1,0 +1,274 @@
+"""What must hold of every object of every overlay. Pure but for 'kubectl kustomize'."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from kubernetes_validate import utils as schemas
+
+from tests.kubernetes.manifests import K8S, NAME, Overlay, Pod
+from tests.kubernetes.network import ANYWHERE, arrows, half_open
+from turnwise import __version__
+
+# The oldest that these manifests are meant for, and the newest whose schemas are to be had.
+KUBERNETES = ("1.31", schemas.latest_version())
+
+CUSTOM = {"rabbitmq.com/v1beta1", "keda.sh/v1alpha1"}
+"""Their operators bring their schemas; see test_production.py for what is asked of them here."""
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_knows_every_field(overlay: Overlay, version: str) -> None:
+    checked = 0
+    for each in overlay.objects:
+        if each["apiVersion"] not in CUSTOM:
+            schemas.validate(each, version, strict=True)
+            checked += 1
+    assert checked > 15
+
+
+def test_an_unknown_field_would_be_found(overlay: Overlay) -> None:
+    worker = overlay.one("Deployment", "worker")
+    broken = {**worker, "spec": {**worker["spec"], "replica": 2}}
+    with pytest.raises(schemas.ValidationError, match="replica"):
+        schemas.validate(broken, KUBERNETES[0], strict=True)
+
+
+def test_pods_are_confined(overlay: Overlay) -> None:
+    """What the standard 'restricted' asks for, and a root file system that stays as it is."""
+    namespace = overlay.one("Namespace", "turnwise")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for pod in overlay.pods():
+        security = pod.spec["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod.container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert pod.spec["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.spec.keys()
+        kinds = {
+            kind for volume in pod.spec.get("volumes", []) for kind in volume if kind != "name"
+        }
+        assert kinds <= {"secret", "configMap", "emptyDir"}
+
+
+def test_no_variable_is_made_of_a_services_name(overlay: Overlay) -> None:
+    """DASHBOARD_PORT would be tcp://..., after the Service 'dashboard'."""
+    assert all(pod.spec["enableServiceLinks"] is False for pod in overlay.pods())
+
+
+def test_pods_have_requests_and_limits(overlay: Overlay) -> None:
+    for pod in overlay.pods():
+        resources = pod.container["resources"]
+        assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}
+
+
+def test_pods_that_serve_have_probes(overlay: Overlay) -> None:
+    for pod in overlay.pods():
+        probes = [pod.container.get(kind) for kind in ("livenessProbe", "readinessProbe")]
+        assert all(probes) == pod.serves, pod.name
+        for probe in filter(None, probes):
+            [port] = [
+                probe[how].get("port") for how in ("httpGet", "tcpSocket") if how in probe
+            ] or [next(iter(pod.ports))]
+            assert port in pod.ports, pod.name
+
+
+def test_images_are_of_a_named_release(overlay: Overlay) -> None:
+    images = [pod.container["image"] for pod in overlay.pods()]
+    images += [cluster["spec"]["image"] for cluster in overlay.of("RabbitmqCluster")]
+    for image in images:
+        name, _, tag = image.rpartition(":")
+        assert name, image
+        assert tag != "latest", image
+        assert re.match(r"\d+\.\d+", tag), image
+        if name.endswith("turnwise"):
+            assert tag == __version__
+
+
+def test_everything_is_labelled(overlay: Overlay) -> None:
+    for each in overlay.objects:
+        assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "turnwise"
+        if each["kind"] not in {"Namespace", "PriorityClass"}:
+            assert each["metadata"]["namespace"] == "turnwise"
+    for pod in overlay.pods():
+        assert pod.labels["app.kubernetes.io/part-of"] == "turnwise"
+        assert pod.owner["metadata"]["labels"][NAME] == pod.name
+        selector = pod.owner["spec"].get("selector", {"matchLabels": {NAME: pod.name}})
+        assert selector["matchLabels"] == {NAME: pod.name}
+
+
+def test_services_and_budgets_select_pods(overlay: Overlay) -> None:
+    for service in overlay.of("Service"):
+        pod = overlay.pod(service["spec"]["selector"][NAME])
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in pod.ports
+    for budget in overlay.of("PodDisruptionBudget"):
+        assert budget["spec"]["selector"]["matchLabels"][NAME] in overlay.pod_names()
+        assert budget["spec"]["maxUnavailable"] == 1
+    for workload in overlay.of("StatefulSet"):
+        assert overlay.one("Service", workload["spec"]["serviceName"])
+
+
+def test_ingresses_lead_to_services(overlay: Overlay) -> None:
+    ports = {
+        (service["metadata"]["name"], port["name"])
+        for service in overlay.of("Service")
+        for port in service["spec"]["ports"]
+    }
+    # The operator makes the Service of its cluster, with these of RabbitMQ's ports.
+    for cluster in overlay.of("RabbitmqCluster"):
+        ports |= {(cluster["metadata"]["name"], port) for port in ("amqps", "management")}
+    backends = [
+        path["backend"]["service"]
+        for ingress in overlay.of("Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+    assert {(each["name"], each["port"]["name"]) for each in backends} == {
+        ("dashboard", "http"),
+        ("rabbitmq", "management"),
+    }
+    assert {(each["name"], each["port"]["name"]) for each in backends} <= ports
+
+
+def test_nothing_secret_is_in_the_repository() -> None:
+    made = K8S / "local" / "secrets"
+    files = [path for path in K8S.rglob("*") if path.is_file() and made not in path.parents]
+    assert files
+    for file in files:
+        assert not re.search(r"://[^\s/@]+:[^\s/@]+@", file.read_text()), file
+        assert "kind: Secret\n" not in file.read_text(), file
+
+
+def test_no_variable_holds_a_secret(overlay: Overlay) -> None:
+    """A password in a variable is seen by whoever may look at a pod; a file is not."""
+    for pod in overlay.pods():
+        for variable in pod.container.get("env", []):
+            assert "secretKeyRef" not in variable.get("valueFrom", {}), variable
+            if re.search("PASSWORD|TOKEN|_URL", variable["name"]):
+                assert variable["name"].endswith("_FILE"), variable
+        assert all("secretRef" not in source for source in pod.container.get("envFrom", []))
+
+
+def test_what_pods_refer_to_is_there(overlay: Overlay) -> None:
+    maps = {each["metadata"]["name"]: each["data"] for each in overlay.of("ConfigMap")}
+    for pod in overlay.pods():
+        volumes = pod.spec.get("volumes", [])
+        mounts = {mount["name"] for mount in pod.container.get("volumeMounts", [])}
+        claims = pod.owner["spec"].get("volumeClaimTemplates", [])
+        assert mounts == {
+            *(volume["name"] for volume in volumes),
+            *(claim["metadata"]["name"] for claim in claims),
+        }
+        for source in pod.container.get("envFrom", []):
+            assert source["configMapRef"]["name"] in maps
+        for volume in volumes:
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in maps
+            for mount in pod.container["volumeMounts"]:
+                if mount["name"] == volume["name"] and "configMap" in volume:
+                    assert mount["subPath"] in maps[volume["configMap"]["name"]]
+        if "priorityClassName" in pod.spec:
+            assert overlay.one("PriorityClass", pod.spec["priorityClassName"])
+
+
+def _everywhere(pods: list[Pod], end: str, ports: tuple[str, ...]) -> set[tuple[str, str, str]]:
+    return {(pod.name, end, port) for pod in pods for port in ports}
+
+
+def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay]) -> None:
+    local, production = overlays["local"], overlays["production"]
+    names = ("53", "53/udp")
+    page = ("in ingress-nginx", "dashboard", "8080")
+    management = ("in ingress-nginx", "rabbitmq", "15672")
+    assert arrows(local) == {
+        ("producer", "rabbitmq", "5672"),
+        ("worker", "rabbitmq", "5672"),
+        ("worker", "mysql", "3306"),
+        ("migrate", "mysql", "3306"),
+        ("dashboard", "mysql", "3306"),
+        ("dashboard", "rabbitmq", "15672"),
+        (ANYWHERE, "dashboard", "8080"),
+        page,
+        management,
+    } | _everywhere(local.pods(), "kube-dns in kube-system", names)
+    mysql = "10.20.0.0/24"
+    assert arrows(production) == {
+        ("worker", "rabbitmq", "5671"),
+        ("worker", mysql, "3306"),
+        ("migrate", mysql, "3306"),
+        ("dashboard", mysql, "3306"),
+        ("dashboard", "rabbitmq", "15672"),
+        ("rabbitmq", "rabbitmq", "4369"),
+        ("rabbitmq", "rabbitmq", "25672"),
+        ("rabbitmq", "rabbitmq", "35672-35682"),
+        ("in turnwise/producer=true", "rabbitmq", "5671"),
+        ("in rabbitmq-system", "rabbitmq", "15671"),
+        ("in rabbitmq-system", "rabbitmq", "15672"),
+        ("in keda", "rabbitmq", "15672"),
+        ("in monitoring", "worker", "9090"),
+        ("in monitoring", "rabbitmq", "15691"),
+        ("in monitoring", "rabbitmq", "15692"),
+        ("rabbitmq", "kube-dns in kube-system", "53"),
+        ("rabbitmq", "kube-dns in kube-system", "53/udp"),
+        page,
+        management,
+    } | _everywhere(production.pods(), "kube-dns in kube-system", names)
+
+
+def test_what_is_allowed_at_one_end_is_at_the_other(overlay: Overlay) -> None:
+    assert not half_open(overlay)
+
+
+def test_policies_speak_of_ports_that_are_open(overlays: dict[str, Overlay]) -> None:
+    pods = {pod.name: pod for pod in overlays["local"].pods()}
+    for _, end, port in arrows(overlays["local"]):
+        if end in pods:
+            assert int(port) in pods[end].ports.values()
+
+
+def test_every_pod_is_closed_but_for_that(overlay: Overlay) -> None:
+    closed = overlay.one("NetworkPolicy", "default-deny")["spec"]
+    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def as_bytes(quantity: str) -> int:
+    """Read a quantity of Kubernetes, or of RabbitMQ."""
+    units: dict[str, int] = {"Mi": 2**20, "Gi": 2**30, "MB": 10**6, "GB": 10**9}
+    [(number, unit)] = re.findall(r"^(\d+)([A-Za-z]+)$", quantity)
+    return int(number) * units[unit]
+
+
+def _rabbitmq(overlay: Overlay) -> tuple[str, dict[str, Any], str]:
+    """Its configuration, its resources and the size of its disk."""
+    for cluster in overlay.of("RabbitmqCluster"):
+        spec = cluster["spec"]
+        return (
+            spec["rabbitmq"]["additionalConfig"],
+            spec["resources"],
+            spec["persistence"]["storage"],
+        )
+    pod = overlay.pod("rabbitmq")
+    [claim] = pod.owner["spec"]["volumeClaimTemplates"]
+    [configuration] = [
+        each["data"]["rabbitmq.conf"]
+        for each in overlay.of("ConfigMap")
+        if "rabbitmq.conf" in each["data"]
+    ]
+    storage = claim["spec"]["resources"]["requests"]["storage"]
+    return configuration, pod.container["resources"], storage
+
+
+def test_rabbitmq_blocks_publishers_before_it_is_out_of_memory_or_disk(overlay: Overlay) -> None:
+    configuration, resources, storage = _rabbitmq(overlay)
+    options = dict(re.findall(r"^([a-z_.]+) = (\S+)$", configuration, re.MULTILINE))
+    memory = as_bytes(options["vm_memory_high_watermark.absolute"])
+    assert memory < 0.7 * as_bytes(resources["limits"]["memory"])
+    assert as_bytes(options["disk_free_limit.absolute"]) < 0.5 * as_bytes(storage)

@@ -1,0 +1,122 @@
+"""The pipeline with a promise broken: ``python -m tests.mutants.broken NAME COMMAND ...``.
+
+Each mutant is a mistake that such systems are built with. What checks the pipeline must catch it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import producer.cli
+import worker.cli
+from producer.outbox import Outbox
+from producer.publisher import Publisher
+from turnwise.broker import Broker
+from turnwise.message import Request
+from turnwise.topology import Topology
+from worker import schema
+from worker.consumer import Consumer
+
+
+def ack_before_commit() -> None:
+    """Tell the broker first, the database then."""
+    store_batch = Consumer._store_batch
+
+    def acked_first(self: Consumer) -> None:
+        self._channel.raw.basic_ack(self._arrived[-1].tag, multiple=True)
+        self._loop.turn(0)
+        store_batch(self)
+        self._unsettled.clear()
+
+    Consumer._store_batch = acked_first  # type: ignore[method-assign]
+
+
+def no_unique_key() -> None:
+    """Believe that nothing comes twice."""
+    first, *others = schema.STEPS
+    without = first.replace("PRIMARY KEY (client", "KEY (client")
+    assert without != first
+    vars(schema)["STEPS"] = (without, *others)
+
+
+def forgotten_before_confirm() -> None:
+    """Believe that what was published has arrived."""
+    after = Outbox.after
+
+    def forgetting(self: Outbox, counter: int, limit: int) -> Iterator[Request]:
+        for request in after(self, counter, limit):
+            yield request
+            self.forget([(request.counter, request.counter)])
+
+    Outbox.after = forgetting  # type: ignore[method-assign]
+
+
+def forgotten_on_reconnect() -> None:
+    """Begin each connection as if all of the one before had been confirmed."""
+    begin = Publisher.__init__
+    published = 0
+
+    def beginning(self: Publisher, broker: Broker, topology: Topology, outbox: Outbox) -> None:
+        if published:
+            outbox.forget([(1, published)])
+        begin(self, broker, topology, outbox)
+
+    fill = Publisher._fill
+
+    def filling(self: Publisher) -> int:
+        nonlocal published
+        count = fill(self)
+        published = self._published
+        return count
+
+    Publisher.__init__ = beginning  # type: ignore[method-assign]
+    Publisher._fill = filling  # type: ignore[method-assign]
+
+
+def not_mandatory() -> None:
+    """Take the confirm of a request that went to no queue for its arrival."""
+    fill = Publisher._fill
+
+    def filling(self: Publisher) -> int:
+        raw = self._channel.raw
+        if "basic_publish" not in vars(raw):
+            publish = raw.basic_publish
+
+            def optional(**arguments: Any) -> None:
+                publish(**{**arguments, "mandatory": False})
+
+            vars(raw)["basic_publish"] = optional
+        return fill(self)
+
+    Publisher._fill = filling  # type: ignore[method-assign]
+
+
+def default_delivery_limit() -> None:
+    """Leave the delivery limit to the broker's version."""
+    arguments: property = vars(Topology)["queue_arguments"]
+
+    def without(self: Topology) -> dict[str, Any]:
+        given: dict[str, Any] = arguments.__get__(self)
+        return {name: value for name, value in given.items() if name != "x-delivery-limit"}
+
+    Topology.queue_arguments = property(without)  # type: ignore[method-assign,assignment]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    mutate.__name__: mutate
+    for mutate in (
+        ack_before_commit,
+        no_unique_key,
+        forgotten_before_confirm,
+        forgotten_on_reconnect,
+        not_mandatory,
+        default_delivery_limit,
+    )
+}
+
+if __name__ == "__main__":
+    name, command, *sys.argv[1:] = sys.argv[1:]
+    MUTANTS[name]()
+    {"producer": producer.cli.main, "worker": worker.cli.main}[command](prog_name=command)

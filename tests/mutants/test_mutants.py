@@ -1,0 +1,74 @@
+"""What checks the pipeline is checked itself: each mutant meets its faults, and must be caught."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.servers import Servers
+from lab.trial.run import Trial
+from lab.trial.schedule import Planned
+from lab.trial.world import World, installed
+from tests.mutants.broken import MUTANTS
+
+pytestmark = pytest.mark.timeout(300)
+
+# Which faults a mutant cannot hide from, and what the verdict on it has to be: the faults' kinds,
+# when they begin and how long they last in seconds, and which process they befall.
+CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
+    "ack_before_commit": (
+        [("database.read_only", 1, 4, 0), ("worker.kill", 3, 0, 0), ("worker.kill", 3.1, 0, 1)],
+        "lost",
+    ),
+    "no_unique_key": (
+        [
+            ("network.black_hole.worker-broker.up", 1, 3, 0),
+            ("network.reset.worker-broker", 3, 0, 0),
+        ],
+        "repeated",
+    ),
+    "forgotten_before_confirm": (
+        [("broker.freeze", 1, 4, 0), ("network.reset.client-broker", 4, 0, 0)],
+        "lost",
+    ),
+    "forgotten_on_reconnect": (
+        [("broker.freeze", 1, 4, 0), ("network.reset.client-broker", 4, 0, 0)],
+        "lost",
+    ),
+    "not_mandatory": ([("broker.unroute", 1, 0, 0), ("broker.restart", 4, 0, 0)], "lost"),
+    "default_delivery_limit": ([("worker.kill", 1, 0, 0)], "topology"),
+}
+
+
+@pytest.mark.parametrize("mutant", [*MUTANTS, None])
+def test_a_trial_catches_every_mutant_and_only_them(
+    mutant: str | None, servers: Servers, tmp_path: Path
+) -> None:
+    def program(command: list[str]) -> list[str | Path]:
+        if mutant is None:
+            return installed(command)
+        return [sys.executable, "-m", "tests.mutants.broken", mutant, *command]
+
+    faults, verdict = (
+        CATCH[mutant] if mutant else ([f for each, _ in CATCH.values() for f in each], "")
+    )
+    schedule = [
+        Planned(number, kind, at, lasts, pick)
+        for number, (kind, at, lasts, pick) in enumerate(sorted(faults, key=lambda f: f[1]), 1)
+    ]
+    world = World(
+        servers, f"mutant-{mutant}", tmp_path, workers=2, clients=2, prefetch=50, per_second=100,
+        program=program,
+    )  # fmt: skip
+    try:
+        result = Trial(world, schedule, lambda _: None).run()
+    finally:
+        world.close()
+    assert result.void == []
+    if mutant:
+        assert verdict in result.findings.counts
+    else:
+        assert dict(result.findings.cases) == {}
+        assert result.holds

@@ -1,0 +1,118 @@
+"""What docker/ repeats of the code, against the code; and the passwords. Needs no Docker."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from producer.publisher import DRAIN_TIMEOUT
+from producer.sender import FLUSH_TIMEOUT
+from turnwise.broker import CLOSE_TIMEOUT
+from turnwise.topology import Topology
+from worker.replica import SHUTDOWN_BUDGET
+
+DOCKER = Path(__file__).parent.parent / "docker"
+COMPOSE = (DOCKER / "compose.yaml").read_text()
+
+
+def service(name: str) -> str:
+    """The part of the compose file that is about a service."""
+    [found] = re.findall(rf"^  {name}:\n((?:    .*\n|\n)+)", COMPOSE, re.MULTILINE)
+    return str(found)
+
+
+def test_the_broker_is_told_of_the_topology_that_the_code_declares() -> None:
+    topology = Topology()
+    told: dict[str, Any] = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())
+    assert {queue["name"]: queue["arguments"] for queue in told["queues"]} == {
+        topology.queue: topology.queue_arguments,
+        topology.dead: topology.dead_arguments,
+    }
+    assert {exchange["name"] for exchange in told["exchanges"]} == {
+        topology.exchange,
+        topology.dead,
+    }
+    assert all(each["durable"] for each in told["queues"] + told["exchanges"])
+    assert all(exchange["type"] == "direct" for exchange in told["exchanges"])
+    assert {
+        (binding["source"], binding["routing_key"], binding["destination"])
+        for binding in told["bindings"]
+    } == {
+        (topology.exchange, topology.queue, topology.queue),
+        (topology.dead, topology.dead, topology.dead),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [
+        ("worker", SHUTDOWN_BUDGET),
+        ("producer", FLUSH_TIMEOUT + DRAIN_TIMEOUT + 2 * CLOSE_TIMEOUT),
+    ],
+)
+def test_a_container_is_given_the_time_to_finish(name: str, budget: float) -> None:
+    [grace] = re.findall(r"stop_grace_period: (\d+)s", service(name))
+    assert int(grace) > budget
+
+
+def test_the_locked_releases_are_those_the_project_asks_for() -> None:
+    project = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text())
+    locked = dict(
+        re.findall(r"^([a-z0-9-]+)==(\S+)", (DOCKER / "requirements.txt").read_text(), re.MULTILINE)
+    )
+    for wanted in map(Requirement, project["project"]["dependencies"]):
+        assert wanted.specifier.contains(locked[wanted.name]), f"{wanted}: make lock"
+
+
+def make_secrets(folder: Path) -> str:
+    return subprocess.run(
+        [sys.executable, DOCKER / "make_secrets.py", folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_every_secret_of_the_compose_file_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    assert "made" in make_secrets(folder)
+    used = set(re.findall(r"\$\{SECRETS:-\./secrets\}/([a-z.-]+)", COMPOSE))
+    made = {file.name for file in folder.iterdir()}
+    # The administrator's is for people.
+    assert made - used == {"admin-password"}
+    assert used <= made
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_secrets_differ_and_are_made_once(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    make_secrets(one)
+    make_secrets(other)
+    before = {file.name: file.read_text() for file in one.iterdir()}
+    assert all((other / name).read_text() != content for name, content in before.items())
+    assert "there already" in make_secrets(one)
+    assert before == {file.name: file.read_text() for file in one.iterdir()}
+
+
+def test_rabbitmq_is_given_hashes(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make_secrets(folder)
+    users = {
+        user["name"]: user
+        for user in json.loads((folder / "rabbitmq-users.json").read_text())["users"]
+    }
+    password = (folder / "admin-password").read_text().strip()
+    salted = base64.b64decode(users["admin"]["password_hash"])
+    assert salted[4:] == hashlib.sha256(salted[:4] + password.encode()).digest()
+    rights = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())["permissions"]
+    assert {right["user"] for right in rights} == users.keys()

@@ -1,0 +1,86 @@
+"""The alert rules and the dashboard of Grafana: valid, and naming only what exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer import metrics as of_producer
+from producer.outbox import Outbox
+from worker import metrics as of_worker
+from worker.vitals import Vitals
+
+MONITORING = Path(__file__).parent.parent / "monitoring"
+GRAFANA = json.loads((MONITORING / "grafana.json").read_text())
+QUERIES = [target["expr"] for panel in GRAFANA["panels"] for target in panel["targets"]]
+
+# Of RabbitMQ's plugin rabbitmq_prometheus, at /metrics/per-object.
+RABBITMQ = {
+    "rabbitmq_queue_messages",
+    "rabbitmq_queue_messages_ready",
+    "rabbitmq_queue_messages_unacked",
+}
+
+
+def promtool(*arguments: str | Path) -> None:
+    program = shutil.which("promtool")
+    if not program:
+        if os.environ.get("CI"):
+            pytest.fail("no promtool")
+        pytest.skip("no promtool: it is in Debian's package prometheus")
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def ours(tmp_path: Path) -> Iterator[str]:
+    """The metrics that a worker and a producer serve, whatever they have counted so far."""
+    vitals = Vitals()
+    vitals.dead_lettered["invalid"] += 1
+    vitals.lost["broker"] += 1
+    with Outbox(tmp_path / "outbox.db", "client") as outbox:
+        for pages in (of_worker.pages(vitals), of_producer.pages(outbox)):
+            yield from re.findall(r"^(turnwise_\w+)", pages["/metrics"]()[2].decode(), re.MULTILINE)
+
+
+def test_the_rules_are_valid_and_alert_when_they_should() -> None:
+    promtool("check", "rules", MONITORING / "alerts.yml")
+    promtool("test", "rules", MONITORING / "alerts-test.yml")
+
+
+def test_prometheus_understands_each_query_of_the_dashboard(tmp_path: Path) -> None:
+    rules: dict[str, Any] = {
+        "groups": [
+            {
+                "name": "queries",
+                "rules": [
+                    {"record": f"query:{number}", "expr": query.replace("$__rate_interval", "1m")}
+                    for number, query in enumerate(QUERIES)
+                ],
+            }
+        ]
+    }
+    path = tmp_path / "queries.yml"
+    path.write_text(json.dumps(rules))  # which is YAML as well
+    promtool("check", "rules", path)
+
+
+def test_only_metrics_are_named_that_exist(tmp_path: Path) -> None:
+    text = "\n".join([*QUERIES, (MONITORING / "alerts.yml").read_text()])
+    named = set(re.findall(r"\b(?:turnwise|rabbitmq)_\w+", text)) - {"rabbitmq_prometheus"}
+    assert len(named) > 10
+    assert named <= {*ours(tmp_path), *RABBITMQ}, named - {*ours(tmp_path), *RABBITMQ}
+
+
+def test_every_panel_asks_the_source_that_the_viewer_chooses() -> None:
+    [chosen] = GRAFANA["templating"]["list"]
+    assert (chosen["name"], chosen["type"]) == ("datasource", "datasource")
+    for panel in GRAFANA["panels"]:
+        assert panel["datasource"]["uid"] == "${datasource}"

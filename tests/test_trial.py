@@ -1,0 +1,146 @@
+"""What decides about a trial, without any server: the schedule, the verdict, the recoveries."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.trial.catalogue import CATALOGUE, chosen
+from lab.trial.check import Evidence, Row, check, farthest_ahead
+from lab.trial.members import End, Usage
+from lab.trial.recovery import Disturbance, recoveries
+from lab.trial.schedule import plan
+from turnwise.topology import Topology
+
+MIB = 2**20
+
+
+def row(counter: int, *, served_at: float | None = None, message: str = "m") -> Row:
+    at = float(counter) if served_at is None else served_at
+    return Row("client", counter, message, "then", at, "worker-1", 1)
+
+
+def usage(at: float, resident: int = 30, descriptors: int = 10, threads: int = 1) -> Usage:
+    return Usage("worker-1", 7, at, resident * MIB, descriptors, threads)
+
+
+GOOD = Evidence(
+    ledger={("client", counter): ("m", "then") for counter in range(1, 6)},
+    accepted={"client": 5},
+    waiting=frozenset(),
+    dead=[None],
+    rows=[row(counter) for counter in range(1, 6)],
+    ends=[End("worker-1", 1.0, 0, ordered=True)],
+    usages=[usage(0.0), usage(60.0)],
+    queue_arguments=Topology().queue_arguments,
+    expected_arguments=Topology().queue_arguments,
+    in_hands=2,
+    audit_holds=True,
+)
+
+
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    assert not check(GOOD).counts
+
+
+@pytest.mark.parametrize(
+    ("verdict", "spoil"),
+    [
+        ("lost", lambda good: replace(good, rows=good.rows[:-1])),
+        (
+            "waiting",
+            lambda good: replace(good, rows=good.rows[:-1], waiting=frozenset({("client", 5)})),
+        ),
+        ("dead-lettered", lambda good: replace(good, dead=[("client", 5)], rows=good.rows[:-1])),
+        ("repeated", lambda good: replace(good, rows=[*good.rows, row(5)])),
+        ("changed", lambda good: replace(good, rows=[*good.rows[:-1], row(5, message="n")])),
+        ("invented", lambda good: replace(good, rows=[*good.rows, row(6)])),
+        ("numbers", lambda good: replace(good, accepted={"client": 6})),
+        (
+            "resumed",
+            lambda good: replace(good, rows=[row(1), row(5, served_at=1.5), *good.rows[1:4]]),
+        ),
+        ("ended", lambda good: replace(good, ends=[End("worker-1", 1.0, 1, ordered=False)])),
+        ("memory", lambda good: replace(good, usages=[usage(0.0), usage(60.0, resident=81)])),
+        (
+            "memory",
+            lambda good: replace(good, usages=[usage(0.0), usage(11.0), usage(60.0, resident=43)]),
+        ),
+        (
+            "leak",
+            lambda good: replace(
+                good, usages=[usage(0.0), usage(11.0), usage(60.0, descriptors=23)]
+            ),
+        ),
+        (
+            "leak",
+            lambda good: replace(good, usages=[usage(0.0), usage(11.0), usage(60.0, threads=6)]),
+        ),
+        ("topology", lambda good: replace(good, queue_arguments={"x-queue-type": "quorum"})),
+        ("audit", lambda good: replace(good, audit_holds=False)),
+    ],
+)
+def test_what_is_wrong_is_called_by_its_name(
+    verdict: str, spoil: Callable[[Evidence], Evidence]
+) -> None:
+    assert set(check(spoil(GOOD)).counts) == {verdict}
+
+
+def test_how_far_serving_was_ahead_of_the_lowest_request_not_yet_served() -> None:
+    rows = [row(counter, served_at=at) for at, counter in enumerate((1, 4, 2, 5, 3))]
+    assert farthest_ahead(rows) == [("client", 2, 4)]
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(1, 300))
+def test_a_seed_gives_one_schedule_and_each_kind_its_share(seed: int, count: int) -> None:
+    kinds = chosen("")
+    schedule = plan(seed, kinds, count=count)
+    assert schedule == plan(seed, kinds, count=count)
+    assert [fault.number for fault in schedule] == list(range(1, count + 1))
+    assert all(a.at <= b.at for a, b in itertools.pairwise(schedule))
+    for fault in schedule:
+        kind = CATALOGUE[fault.kind].kind
+        assert kind.shortest <= fault.lasts <= kind.longest + 0.001
+    if count >= 2 * len(kinds):
+        assert {fault.kind for fault in schedule} == set(CATALOGUE)
+
+
+def test_a_trial_of_some_seconds_is_over_with_its_faults() -> None:
+    assert all(f.at + f.lasts <= 60 for f in plan(1, chosen(""), duration=60))
+
+
+def test_a_recovery_lasts_from_the_servers_answer_to_the_next_row() -> None:
+    found = recoveries([10.0], [9.0, 10.4, 11.0], [Disturbance(8.0, 10.1)], workers=2)
+    assert list(found.seconds) == pytest.approx([0.4])
+    assert found.overtaken == 0
+
+
+@pytest.mark.parametrize(
+    ("disturbances", "overtaken"),
+    [
+        ([Disturbance(11.0, 19.0)], 1),
+        ([Disturbance(11.0, 19.0, worker=0)], 0),
+        ([Disturbance(11.0, 19.0, worker=0), Disturbance(9.0, 12.0, worker=1)], 1),
+        ([Disturbance(21.0, 22.0)], 0),
+    ],
+)
+def test_a_recovery_that_another_fault_met_is_not_counted(
+    disturbances: list[Disturbance], overtaken: int
+) -> None:
+    found = recoveries([10.0], [9.0, 20.0], disturbances, workers=2)
+    assert found.overtaken == overtaken
+    assert list(found.seconds) == ([] if overtaken else [10.0])
+
+
+def test_the_percentiles_of_recoveries() -> None:
+    heals = [float(10 * n) for n in range(1, 101)]
+    rows = [10.0 * n + n / 100 for n in range(1, 101)]
+    found = recoveries(heals, rows, [], workers=1)
+    assert found.percentile(0.5) == pytest.approx(0.51)
+    assert found.percentile(0.95) == pytest.approx(0.96)
+    assert found.as_dict()["max"] == pytest.approx(1.0)
