@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import pymysql
 
@@ -19,6 +20,8 @@ _ROW = "(%s, %s, %s, %s, UTC_TIMESTAMP(6), %s)"
 # Per client, since neither server is sure to use the key for a list of (client, counter) pairs.
 _KNOWN = "SELECT counter, message, sent_at FROM requests WHERE client = %s AND counter IN %s"
 _REPEAT = "UPDATE requests SET deliveries = deliveries + 1 WHERE client = %s AND counter = %s"
+
+T = TypeVar("T")
 
 _RACES = 10
 """How often another worker may store a request between our look and our write, in one write."""
@@ -80,8 +83,7 @@ class Store:
         """
         if not requests:
             return []
-        with self._using() as connection:
-            outcomes = self._write(connection, requests)
+        outcomes = self._using(lambda connection: self._write(connection, requests))
         for request in requests:
             if request.counter > self._counted.get(request.client, 0) + _COUNT_AFTER:
                 self._to_count.add(request.client)
@@ -92,18 +94,16 @@ class Store:
         if not self._to_count:
             return
         client = self._to_count.pop()
-        with self._using() as connection:
-            through = advance(connection, client)
+        through = self._using(lambda connection: advance(connection, client))
         if through is not None:
             if len(self._counted) > _REMEMBERED:
                 self._counted.clear()
             self._counted[client] = through
 
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[Connection]:
+    def _using(self, work: Callable[[Connection], T]) -> T:
         try:
             with translating(self.database):
-                yield self.open()
+                return work(self.open())
         except Transient:
             self.close()
             raise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from lab.bench.contender import Figures, Setting
 from lab.bench.lines import CONTENDERS, LINES, ONCE, Line, Told, contenders, tell
@@ -51,8 +53,7 @@ def bench(
 
 
 def _machine(servers: Servers) -> dict[str, str]:
-    with open("/proc/cpuinfo") as file:  # noqa: PTH123
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    models = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processors": f"{os.cpu_count()} x {models[0] if models else platform.machine()}",
