@@ -34,7 +34,11 @@ def _cut_frame(world: World, pick: int, of: str, way: str) -> Course:
     direction.cut_after = 1 + pick % 3
     yield ON
     while proxy.cuts == before:
+        if direction.cut_after is None:
+            # The connection ended by itself in the moment before.
+            direction.cut_after = 1 + pick % 3
         yield WAIT
+    direction.cut_after = None
     return f"{member.name}: cut after {1 + pick % 3} byte(s) more"
 
 

@@ -35,12 +35,16 @@ def freeze(server: ServerState) -> Course:
     before = server.server.runner.identity()
     server.frozen_holds += 1
     server.gone()
-    server.server.runner.pause()
     try:
-        silent = not server.greets()
+        server.server.runner.pause()
+        # It takes a moment, and another fault may have it started again in that.
+        while server.greets():
+            yield WAIT
+            if server.server.runner.alive():
+                server.server.runner.pause()
         yield ON
     finally:
         server.frozen_holds -= 1
         if not server.frozen_holds:
             server.server.runner.resume()
-    return f"{before} was frozen and did not greet" if silent else None
+    return f"{before} was frozen and did not greet"
