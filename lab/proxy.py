@@ -50,6 +50,11 @@ class Direction:
         self.gate.set()
 
     @property
+    def to_be_cut(self) -> bool:
+        """Whether a connection is still to be reset."""
+        return self.cut_after is not None
+
+    @property
     def held(self) -> bool:
         """Whether bytes are kept back: a black hole, without any sign to either side."""
         return not self.gate.is_set()

@@ -34,7 +34,7 @@ def _cut_frame(world: World, pick: int, of: str, way: str) -> Course:
     direction.cut_after = 1 + pick % 3
     yield ON
     while proxy.cuts == before:
-        if direction.cut_after is None:
+        if not direction.to_be_cut:
             # The connection ended by itself in the moment before.
             direction.cut_after = 1 + pick % 3
         yield WAIT
