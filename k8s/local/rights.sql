@@ -2,7 +2,7 @@
 
 GRANT ALL ON counter_db.* TO 'migrate'@'%';
 
--- The worker adds rows and counts deliveries. It removes none, and makes no tables.
+-- The worker adds rows and updates counts. It removes no row, and makes no table.
 GRANT SELECT, INSERT, UPDATE ON counter_db.* TO 'worker'@'%';
 -- Except in the audit's account of gaps. The table is not there yet, and a right to a table that
 -- is missing can only be granted together with CREATE.
