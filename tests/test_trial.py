@@ -29,6 +29,13 @@ def usage(at: float, resident: int = 30, descriptors: int = 10, threads: int = 1
     return Usage("worker-1", 7, at, resident * MIB, descriptors, threads)
 
 
+def grown(resident: int = 30, descriptors: int = 10, threads: int = 1) -> list[Usage]:
+    """A life of a minute, from the usual to these."""
+    return [usage(float(at)) for at in range(40)] + [
+        usage(float(at), resident, descriptors, threads) for at in range(40, 61)
+    ]
+
+
 GOOD = Evidence(
     ledger={("client", counter): ("m", "then") for counter in range(1, 6)},
     accepted={"client": 5},
@@ -36,7 +43,7 @@ GOOD = Evidence(
     dead=[None],
     rows=[row(counter) for counter in range(1, 6)],
     ends=[End("worker-1", 1.0, 0, ordered=True)],
-    usages=[usage(0.0), usage(60.0)],
+    usages=grown(),
     queue_arguments=Topology().queue_arguments,
     expected_arguments=Topology().queue_arguments,
     in_hands=2,
@@ -66,21 +73,10 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
             lambda good: replace(good, rows=[row(1), row(5, served_at=1.5), *good.rows[1:4]]),
         ),
         ("ended", lambda good: replace(good, ends=[End("worker-1", 1.0, 1, ordered=False)])),
-        ("memory", lambda good: replace(good, usages=[usage(0.0), usage(60.0, resident=81)])),
-        (
-            "memory",
-            lambda good: replace(good, usages=[usage(0.0), usage(11.0), usage(60.0, resident=43)]),
-        ),
-        (
-            "leak",
-            lambda good: replace(
-                good, usages=[usage(0.0), usage(11.0), usage(60.0, descriptors=23)]
-            ),
-        ),
-        (
-            "leak",
-            lambda good: replace(good, usages=[usage(0.0), usage(11.0), usage(60.0, threads=6)]),
-        ),
+        ("memory", lambda good: replace(good, usages=[usage(0.0), usage(1.0, resident=81)])),
+        ("memory", lambda good: replace(good, usages=grown(resident=43))),
+        ("leak", lambda good: replace(good, usages=grown(descriptors=23))),
+        ("leak", lambda good: replace(good, usages=grown(threads=6))),
         ("topology", lambda good: replace(good, queue_arguments={"x-queue-type": "quorum"})),
         ("audit", lambda good: replace(good, audit_holds=False)),
     ],

@@ -266,8 +266,13 @@ def _connect(loop: Loop, node: Node, connection_name: str) -> _Connection:
     parameters = node.parameters(connection_name)
     done: list[Any] = []
     _Connection.create_connection([parameters], done.append, loop)
-    # pika ends it, after CONNECT_TIMEOUT for each address of the host; ours is for its bugs.
-    loop.wait(lambda: done or loop.stopping, 3 * CONNECT_TIMEOUT)
+    try:
+        # pika ends it, after CONNECT_TIMEOUT for each address of the host; ours is for its bugs.
+        loop.wait(lambda: done or loop.stopping, 3 * CONNECT_TIMEOUT)
+    except ValueError as error:
+        # One of them: a peer that hangs up in the very moment of the connect is an error of the
+        # caller's to pika, raised out of its callback.
+        raise Transient(f"cannot reach {node}: {error}") from error
     if loop.stopping:
         # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
         # assertion of their own. The process is about to end, and the socket with it.
@@ -371,8 +376,8 @@ def _translate_io(error: BaseException, node: Node) -> Transient | Permanent:
         return Transient(f"cannot find the host of {node}: {error.strerror}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return Permanent(
-            f"{node} shows a certificate that is not trusted: {error.verify_message}. Name its "
-            "authority in AMQP_URL with ?cacertfile=FILE"
+            f"{node} shows a certificate that is not trusted: {error.verify_message}. If "
+            "its authority is one of your own, name it in AMQP_URL with ?cacertfile=FILE"
         )
     if isinstance(error, TimeoutError | AMQPConnectorStackTimeout):
         return Transient(f"{node} does not answer")

@@ -17,12 +17,13 @@ MEMORY_LIMIT = 80 * 1024 * 1024
 """Bytes that no process of the pipeline may exceed."""
 
 GROWTH_LIMIT = 12 * 1024 * 1024
-"""Bytes that a process may grow, from its first ten seconds to its last."""
+"""Bytes that a process may grow, from the first third of its life to the last."""
 
 DESCRIPTOR_GROWTH = 12
 THREAD_GROWTH = 4
-_SETTLED = 10.0
-"""Seconds that a process is given to come to its size."""
+
+LONG_LIFE = 60.0
+"""Seconds that a process must have lived to be looked at for growth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +171,17 @@ def _check_usage(usages: Sequence[Usage], findings: Findings) -> None:
         peak = max(usage.resident for usage in life)
         if peak > MEMORY_LIMIT:
             findings.add("memory", f"{name} ({pid}): {peak / 2**20:.0f} MiB")
-        settled = [usage for usage in life if usage.at - life[0].at > _SETTLED]
-        if not settled:
+        if life[-1].at - life[0].at < LONG_LIFE:
             continue
-        first, last = settled[0], settled[-1]
-        if last.resident - first.resident > GROWTH_LIMIT:
-            grown = (last.resident - first.resident) / 2**20
-            findings.add("memory", f"{name} ({pid}): {grown:.0f} MiB more in the end")
-        if last.descriptors - first.descriptors > DESCRIPTOR_GROWTH:
-            findings.add("leak", f"{name} ({pid}): {first.descriptors} to {last.descriptors} files")
-        if last.threads - first.threads > THREAD_GROWTH:
-            findings.add("leak", f"{name} ({pid}): {first.threads} to {last.threads} threads")
+        # What leaks, has at its least in the end more than it ever had in the beginning.
+        third = len(life) // 3
+        early, late = life[:third], life[-third:]
+        for what, limit, kind in (
+            ("resident", GROWTH_LIMIT, "memory"),
+            ("descriptors", DESCRIPTOR_GROWTH, "leak"),
+            ("threads", THREAD_GROWTH, "leak"),
+        ):
+            most = max(getattr(usage, what) for usage in early)
+            least = min(getattr(usage, what) for usage in late)
+            if least - most > limit:
+                findings.add(kind, f"{name} ({pid}): {what} from {most:,} to {least:,}")
