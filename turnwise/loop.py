@@ -52,6 +52,7 @@ class Loop(AbstractSelectorIOLoop):
         self.stopping = False
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
+        self._watched: dict[int, int] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._callbacks: deque[Callable[..., Any]] = deque()
@@ -148,19 +149,22 @@ class Loop(AbstractSelectorIOLoop):
     def add_handler(self, fd: int, handler: Handler, events: int) -> None:
         """Watch a file descriptor."""
         self._handlers[fd] = handler
+        self._watched[fd] = events
         self._poll.register(fd, events)
 
     def update_handler(self, fd: int, events: int) -> None:
         """Watch it for other events."""
         self._poll.modify(fd, events)
         # A connected socket takes a write nearly always: it is tried before waiting. Asking poll()
-        # first would cost each ack and each publish another round.
-        if events & self.WRITE:
+        # first would cost each ack and each publish another round. It is tried once: one that is
+        # full goes on being watched.
+        before, self._watched[fd] = self._watched[fd], events
+        if events & self.WRITE & ~before:
             self._before_wait.append(lambda: self._try_write(fd))
 
     def remove_handler(self, fd: int) -> None:
         """Watch it no more."""
-        del self._handlers[fd]
+        del self._handlers[fd], self._watched[fd]
         self._poll.unregister(fd)
 
     def start(self) -> None:
