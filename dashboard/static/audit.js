@@ -6,6 +6,7 @@ import { before, number, time } from "./format.js";
 const GRACE = 10; // seconds for which a missing counter is taken to be in a replica's hand
 const root = find("#audit");
 const body = find("tbody", root);
+let drawn = "";
 
 export function audit(store) {
   const found = store.audit;
@@ -17,8 +18,9 @@ export function audit(store) {
   const lost = found.clients.filter((client) => store.clock() - client.gap_since > GRACE && client.missing);
   write(find(".verdict", root), verdict(found, lost));
   root.classList.toggle("bad", Boolean(lost.length || found.repeated));
-  if (root.dataset.signature !== JSON.stringify([found, lost], plain)) {
-    root.dataset.signature = JSON.stringify([found, lost], plain);
+  const wanted = JSON.stringify([found, lost], plain);
+  if (wanted !== drawn) {
+    drawn = wanted;
     body.replaceChildren(...found.clients.map((client) => row(client, lost.includes(client))));
   }
   const more = find(".more", root);

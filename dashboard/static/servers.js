@@ -9,6 +9,7 @@ const STALE = {
   broker: "What waits in the queue is not known; requests that are served still show.",
 };
 const list = find("#problems");
+let drawn = "";
 
 export function servers(store, lost) {
   const problems = [];
@@ -31,8 +32,8 @@ export function servers(store, lost) {
 // Told once, not each second: this is read aloud.
 function draw(problems, store) {
   const wanted = problems.map(([name, text, detail]) => `${name}|${text}|${detail}`).join();
-  if (list.dataset.signature !== wanted) {
-    list.dataset.signature = wanted;
+  if (wanted !== drawn) {
+    drawn = wanted;
     list.replaceChildren(...problems.map(([name, text, detail]) =>
       make("div", { class: "problem", "data-problem": name }, make("p", {}, text, " ", make("span", { class: "for", "aria-hidden": "true" })), ...(detail ? [make("p", { class: "detail" }, detail)] : []))));
   }

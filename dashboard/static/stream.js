@@ -11,6 +11,7 @@ const pause = find("#pause");
 const client = find("#client");
 const replica = find("#replica");
 const rows = new Map();
+let offered = "";
 
 let paused = null; // the requests as they were when it was paused
 
@@ -50,10 +51,9 @@ function choices(store) {
     if (option.value && !names.includes(option.value) && !option.selected) option.remove();
   }
   const clients = [...new Set([...store.requests.filter((r) => !r.gap).map((r) => r.client), ...(store.audit?.clients ?? []).map((each) => each.client)])].slice(0, 200);
-  const list = find("#clients");
-  if (list.dataset.signature !== clients.join()) {
-    list.dataset.signature = clients.join();
-    list.replaceChildren(...clients.map((value) => make("option", { value })));
+  if (clients.join() !== offered) {
+    offered = clients.join();
+    find("#clients").replaceChildren(...clients.map((value) => make("option", { value })));
   }
 }
 

@@ -8,6 +8,7 @@ const TURNS = 100;
 const root = find("#turns");
 const lanes = find(".lanes", root);
 const cells = find(".cells", root);
+let drawn = "";
 
 export function turns(store) {
   const shown = store.requests.filter((request) => !request.gap).slice(0, TURNS).reverse();
@@ -34,9 +35,9 @@ export function turns(store) {
 }
 
 function drawLanes(replicas) {
-  const signature = JSON.stringify(replicas);
-  if (lanes.dataset.signature === signature) return;
-  lanes.dataset.signature = signature;
+  const wanted = JSON.stringify(replicas);
+  if (wanted === drawn) return;
+  drawn = wanted;
   lanes.replaceChildren(...replicas.map((replica) => {
     const state = { true: "connected", false: "gone", null: "" }[replica.consuming];
     const note = [state, replica.served == null ? "" : `${number(replica.served)} served`].filter(Boolean).join(" · ");
