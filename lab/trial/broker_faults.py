@@ -58,7 +58,8 @@ def _consumer_channel(world: World, worker: Member) -> int | None:
     """Return the number of the channel that a worker consumes on, if it does."""
     with contextlib.suppress(LabError):
         for consumer in world.servers.rabbitmq.api("GET", f"consumers/{world.name}"):
-            if consumer["consumer_tag"] == worker.name:
+            # The management API tells of a consumer before it tells of its channel.
+            if consumer["consumer_tag"] == worker.name and consumer["channel_details"]:
                 return int(consumer["channel_details"]["number"])
     return None
 
