@@ -112,12 +112,13 @@ class Demo:
 
     def _restart_broker(self) -> None:
         self._note("red", "RabbitMQ is restarted: every connection is cut.")
-        before = self._rows()
         ending = threading.Thread(target=self._servers.rabbitmq.stop)
         ending.start()
         self._watch_until(lambda: not ending.is_alive())
         away = time.monotonic() + _AWAY
         self._watch_until(lambda: time.monotonic() > away)
+        # What was in hand when it ended may have been committed since, without its ack.
+        before = self._rows()
         self._servers.rabbitmq.runner.start()
         self._breaks.append(Break("RabbitMQ was restarted", _counters(before)))
         self._watch_until(lambda: len(self._rows()) > len(before))
@@ -153,13 +154,14 @@ class Demo:
 
     def _watch_until(self, condition: Any) -> None:
         def look() -> bool:
-            self._show()
-            return bool(condition())
+            done = bool(condition())
+            self._show()  # what fulfilled it, too
+            return done
 
         wait_until(look, "the demo goes on", 120)
 
     def _show(self) -> None:
-        # In this order: what is served was accepted before.
+        # In this order: what is served was accepted before. (The client tells a moment later.)
         rows = self._rows()
         sent = self._sent()
         for row in rows[self._shown :]:
@@ -168,7 +170,7 @@ class Demo:
             replica = click.style(f"{row.served_by:<9}", fg=_COLOURS[row.served_by])
             click.echo(
                 f"{clock:<15}  {row.counter:>7}  {row.message:<10}  {replica}  "
-                f"{sent.accepted - row.counter}{repeated}"
+                f"{max(0, sent.accepted - row.counter)}{repeated}"
             )
         self._shown = len(rows)
         waiting = sent.accepted - len(rows)
