@@ -45,6 +45,7 @@ PRAGMA user_version = {_SCHEMA_VERSION};
 
 _ACCEPT = "INSERT INTO requests (counter, message, sent_at) VALUES (?, ?, ?)"
 _NUMBER = "UPDATE client SET accepted = ?"
+_STATUS = "SELECT name, accepted, (SELECT COUNT(*) FROM requests) FROM client"
 _WAITING = "SELECT COUNT(*) FROM requests"
 _NEXT = "SELECT counter, message, sent_at FROM requests WHERE counter > ? ORDER BY counter LIMIT ?"
 _FORGET = "DELETE FROM requests WHERE counter BETWEEN ? AND ?"
@@ -150,8 +151,8 @@ def read_status(path: Path) -> Status:
         raise OutboxError(f"there is no outbox {path}: it is made by the first 'producer send'")
     with _translating(path, "read"), contextlib.closing(_connect(path)) as db:
         _check(db)
-        (waiting,) = db.execute(_WAITING).fetchone()
-        client, accepted = db.execute("SELECT name, accepted FROM client").fetchone()
+        # One statement, one moment: the other process goes on accepting and forgetting.
+        client, accepted, waiting = db.execute(_STATUS).fetchone()
     return Status(client, accepted, accepted - waiting, waiting)
 
 

@@ -272,7 +272,9 @@ def _connect(loop: Loop, node: Node, connection_name: str) -> _Connection:
     except ValueError as error:
         # One of them: a peer that hangs up in the very moment of the connect is an error of the
         # caller's to pika, raised out of its callback.
-        raise Transient(f"cannot reach {node}: {error}") from error
+        if isinstance(error.__context__, OSError):
+            raise Transient(f"cannot reach {node}: {error.__context__.strerror}") from error
+        raise
     if loop.stopping:
         # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
         # assertion of their own. The process is about to end, and the socket with it.
