@@ -28,7 +28,7 @@ LOOK = 0.5
 DRAIN_TIMEOUT = 60.0
 """Seconds without a new row, after the last fault is healed, until the rest is given up."""
 
-FAULT_TIMEOUT = 120.0
+FAULT_TIMEOUT = 300.0
 """Seconds after its time that a fault may take to be proved and healed; then it is given up."""
 
 QUIET = 5.0
