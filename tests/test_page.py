@@ -120,7 +120,7 @@ def test_servers_that_go_away_are_told_and_recovered_from(
         (pipeline.servers.database, "database"),
     ):
         problem = f"document.querySelector('[data-problem={name}]')"
-        assert browser.js(f"!{problem}")
+        browser.wait(f"!{problem}")
         server.stop()
         browser.wait(f"Boolean({problem})")
         assert "since" in browser.js(f"{problem}.textContent")
@@ -255,4 +255,4 @@ def test_without_the_management_api_the_rest_is_there(pipeline: Pipeline, browse
     wait_rows(browser, 1)
     browser.wait("document.querySelector('[data-server=broker] .word').textContent == 'not set up'")
     assert browser.text("#ready") == "\u2013"
-    assert browser.js("document.querySelectorAll('.problem[data-problem]').length") == 0
+    browser.wait("document.querySelectorAll('.problem[data-problem]').length == 0")
