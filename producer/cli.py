@@ -18,8 +18,8 @@ from turnwise import __version__, cli
 from turnwise.errors import ExitCode
 
 if TYPE_CHECKING:
-    from turnwise.broker import Node
     from turnwise.loop import Loop
+    from turnwise.node import Node
 
 
 def _state_folder() -> Path:

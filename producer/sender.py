@@ -9,9 +9,10 @@ from producer.outbox import Outbox
 from producer.publisher import Publisher
 from producer.report import Report
 from producer.source import Source
-from turnwise.broker import Broker, Node
+from turnwise.broker import Broker
 from turnwise.errors import Stopped
 from turnwise.loop import Loop
+from turnwise.node import Node
 from turnwise.retry import persist
 from turnwise.topology import Topology
 

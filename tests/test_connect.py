@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from turnwise.broker import Broker, Node, parse_urls
+from turnwise.broker import Broker
 from turnwise.errors import Transient
 from turnwise.loop import Loop
+from turnwise.node import Node, parse_urls
 
 
 @pytest.fixture

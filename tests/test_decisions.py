@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties
-from pika.channel import Channel
 
 from producer.pace import BATCH, Pace
 from producer.window import Window
-from turnwise.broker import parse_urls
+from turnwise.broker import Channel
 from turnwise.database import parse_url
 from turnwise.errors import InvalidRequest, Permanent, Transient
 from turnwise.message import Request
+from turnwise.node import parse_urls
 from turnwise.retry import LONGEST_WAIT, persist
 from worker.dead import explain
 from worker.settle import ACK, CONFLICT, INVALID, Reject, decide, settle
@@ -50,13 +50,16 @@ class Calls(Channel):
     """Notes what the broker would be told."""
 
     def __init__(self) -> None:
-        self.made: list[tuple[str, int, bool]] = []
+        self.made: list[tuple[str, int]] = []
 
-    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
-        self.made.append(("ack", delivery_tag, multiple))
+    def ack(self, tag: int) -> None:
+        self.made.append(("ack", tag))
 
-    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> None:
-        self.made.append(("reject", delivery_tag, requeue))
+    def reject(self, tag: int) -> None:
+        self.made.append(("reject", tag))
+
+    def flush(self) -> None:
+        pass
 
 
 @given(st.lists(st.booleans()))
@@ -64,9 +67,9 @@ def test_a_batch_is_settled_by_its_rejects_and_one_ack(good: Sequence[bool]) -> 
     calls = Calls()
     bad = Reject(INVALID, "")
     settle(calls, [(tag, ACK if g else bad) for tag, g in enumerate(good, 1)])
-    rejected = [("reject", tag, False) for tag, g in enumerate(good, 1) if not g]
+    rejected = [("reject", tag) for tag, g in enumerate(good, 1) if not g]
     acked = [tag for tag, g in enumerate(good, 1) if g]
-    assert calls.made == rejected + ([("ack", acked[-1], True)] if acked else [])
+    assert calls.made == rejected + ([("ack", acked[-1])] if acked else [])
 
 
 @pytest.mark.parametrize(

@@ -12,55 +12,38 @@ from turnwise.loop import Loop
 
 
 @pytest.fixture
-def ours() -> Iterator[socket.socket]:
-    """A connected socket whose peer reads nothing."""
-    here, there = socket.socketpair()
-    here.setblocking(False)
-    with here, there:
-        yield here
-
-
-def test_a_write_is_tried_once_before_waiting(ours: socket.socket) -> None:
-    """A socket that takes no more is watched, not asked again and again."""
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            ours.send(bytes(65536))
-    calls: list[int] = []
+def loop() -> Iterator[Loop]:
+    """A loop that watches nothing but itself."""
     with contextlib.closing(Loop()) as loop:
-
-        def on_event(fd: int, events: int) -> None:
-            calls.append(events)
-            # As pika does over TLS, which wants to write and cannot.
-            loop.update_handler(fd, Loop.READ | Loop.WRITE)
-
-        loop.add_handler(ours.fileno(), on_event, Loop.READ)
-        loop.update_handler(ours.fileno(), Loop.READ | Loop.WRITE)
-        loop.turn(0)
-        assert calls == [Loop.WRITE]
-        loop.turn(0)
-        assert calls == [Loop.WRITE]
-        loop.remove_handler(ours.fileno())
+        yield loop
 
 
-def test_a_socket_that_is_closed_before_its_write_is_left_alone(ours: socket.socket) -> None:
-    with contextlib.closing(Loop()) as loop:
-        loop.add_handler(ours.fileno(), lambda *_: pytest.fail("called"), Loop.READ)
-        loop.update_handler(ours.fileno(), Loop.READ | Loop.WRITE)
-        loop.remove_handler(ours.fileno())
-        loop.turn(0)
-
-
-def test_what_is_gathered_before_waiting_may_ask_to_write(ours: socket.socket) -> None:
-    """Both happen in one turn: gathering, then writing."""
+def test_what_is_gathered_is_sent_before_it_waits(loop: Loop) -> None:
+    """What is sent may gather more, which is sent in the same turn."""
     happened: list[str] = []
-    with contextlib.closing(Loop()) as loop:
-        loop.add_handler(ours.fileno(), lambda *_: happened.append("written"), Loop.READ)
 
-        def gathered() -> None:
-            happened.append("gathered")
-            loop.update_handler(ours.fileno(), Loop.READ | Loop.WRITE)
+    def send() -> None:
+        happened.append("sent")
+        loop.before_wait(lambda: happened.append("sent more"))
 
-        loop.before_wait(gathered)
+    loop.before_wait(send)
+    loop.add_callback(lambda: happened.append("waited"))
+    loop.turn(1)
+    assert happened == ["sent", "sent more", "waited"]
+    loop.turn(0)
+    assert len(happened) == 3
+
+
+def test_a_socket_is_watched_for_what_it_is_told(loop: Loop) -> None:
+    here, there = socket.socketpair()
+    events: list[int] = []
+    with here, there:
+        loop.add_handler(here.fileno(), lambda _fd, event: events.append(event), Loop.READ)
         loop.turn(0)
-        assert happened[:2] == ["gathered", "written"]
-        loop.remove_handler(ours.fileno())
+        assert not events
+        loop.update_handler(here.fileno(), Loop.READ | Loop.WRITE)
+        loop.turn(1)
+        assert events == [Loop.WRITE]
+        loop.remove_handler(here.fileno())
+        loop.turn(0)
+        assert len(events) == 1

@@ -130,3 +130,24 @@ def test_the_properties_are_what_amqp_means_by_them() -> None:
     assert properties.delivery_mode == 2  # persistent
     assert properties.timestamp == 1769903999  # whole seconds
     assert properties.content_type == "application/json"
+
+
+@given(requests)
+def test_properties_on_the_wire_are_what_pika_would_send(request_: Request) -> None:
+    assert request_.encode_properties() == b"".join(request_.properties().encode())
+    assert Request.receive(request_.encode(), request_.encode_properties()) == request_
+
+
+def test_other_properties_on_the_wire_are_held_against_the_body() -> None:
+    request = Request("alice", 7, "hello", datetime.now(UTC))
+    more = request.properties()
+    more.headers = {"x-delivery-count": 1}
+    assert Request.receive(request.encode(), b"".join(more.encode())) == request
+    for properties, field in (
+        (Request("alice", 8, "", request.sent_at).encode_properties(), "message_id"),
+        (b"", "properties"),
+        (b"\xff" * 40, "properties"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            Request.receive(request.encode(), properties)
+        assert caught.value.field == field

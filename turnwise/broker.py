@@ -1,4 +1,4 @@
-"""AMQP_URL -> a connection to RabbitMQ, and the one place that translates pika's errors."""
+"""A connection to RabbitMQ for straight-line code; the one place that translates pika's errors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,19 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-import pika
 from pika import frame, spec
-from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import AMQPError, AMQPHeartbeatTimeout, ChannelClosedByBroker
 
-from turnwise import __version__
+from turnwise.connection import Connection
+from turnwise.deliveries import Delivery, encode_ack, encode_reject
 from turnwise.errors import Permanent, Refused, Stopped, Transient
 from turnwise.loop import Loop
-
-HEARTBEAT = 30
-"""Seconds. What blocks the thread between two turns (database.TIMEOUT) stays well below it."""
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for TCP, TLS and the AMQP handshake with one node."""
+from turnwise.node import CONNECT_TIMEOUT, Node
 
 CALL_TIMEOUT = 30.0
 """Seconds for the answer to one AMQP method."""
@@ -35,159 +27,14 @@ CALL_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 2.0
 """Seconds for a polite goodbye; a blocked or hung broker does not answer it."""
 
-CORK = 64 * 1024
-"""Bytes to be sent that are gathered at most."""
-
 _ACCESS_REFUSED = 403
 _NOT_ALLOWED = 530
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One RabbitMQ node to connect to. ``str()`` of it names it without the password."""
-
-    host: str
-    port: int
-    virtual_host: str
-    username: str
-    password: str
-    heartbeat: int = HEARTBEAT
-    tls: pika.SSLOptions | None = None
-
-    def __str__(self) -> str:
-        return f"RabbitMQ at {self.host}:{self.port}, virtual host {self.virtual_host!r}"
-
-    def __repr__(self) -> str:
-        return f"<{self}>"
-
-    def parameters(self, connection_name: str) -> _Parameters:
-        """What pika wants to know. The management UI shows ``connection_name``."""
-        return _Parameters(
-            host=self.host,
-            port=self.port,
-            virtual_host=self.virtual_host,
-            credentials=pika.PlainCredentials(self.username, self.password),
-            heartbeat=self.heartbeat,
-            ssl_options=self.tls,
-            socket_timeout=CONNECT_TIMEOUT,
-            stack_timeout=CONNECT_TIMEOUT,
-            client_properties={
-                "connection_name": connection_name,
-                "product": "turnwise",
-                "version": __version__,
-            },
-            # A dead peer that still owes an ACK is found by TCP, not only by heartbeats.
-            tcp_options={"TCP_USER_TIMEOUT": self.heartbeat * 1000} if self.heartbeat else None,
-        )
-
-
-def parse_urls(text: str) -> list[Node]:
-    """Read AMQP_URL: one or more ``amqp[s]://user:password@host:port/vhost``, comma-separated.
-
-    Options after ``?`` are those of https://www.rabbitmq.com/docs/uri-query-parameters:
-    ``cacertfile``, ``certfile``, ``keyfile``, ``verify``, ``server_name_indication``, ``heartbeat``
-    (seconds). Raises ValueError, which never repeats the URL: it holds a password.
-    """
-    nodes = [_parse_url(url.strip()) for url in text.split(",") if url.strip()]
-    if not nodes:
-        raise ValueError("is empty; expected amqp://user:password@host:5672/vhost")
-    return nodes
-
-
-def _parse_url(url: str) -> Node:
-    parts = urlsplit(url)
-    if parts.scheme not in {"amqp", "amqps"}:
-        raise ValueError("must begin with amqp:// or amqps://")
-    if not parts.hostname:
-        raise ValueError("names no host")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("has a port that is no number from 0 to 65535") from None
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    heartbeat = options.pop("heartbeat", str(HEARTBEAT))
-    if not heartbeat.isdecimal():
-        raise ValueError("has a heartbeat that is no whole number of seconds")
-    tls = _tls(options, parts.hostname) if parts.scheme == "amqps" else None
-    if options:
-        raise ValueError(f"has an option {min(options)!r} that is not known or needs amqps://")
-    return Node(
-        host=parts.hostname,
-        port=port or (5671 if tls else 5672),
-        # RabbitMQ's URI specification: no path is the default virtual host.
-        virtual_host=unquote(parts.path[1:]) or "/",
-        username=unquote(parts.username or "guest"),
-        password=unquote(parts.password or "guest"),
-        heartbeat=int(heartbeat),
-        tls=tls,
-    )
-
-
-def _tls(options: dict[str, str], host: str) -> pika.SSLOptions:
-    try:
-        context = ssl.create_default_context(cafile=options.pop("cacertfile", None))
-        if certfile := options.pop("certfile", None):
-            context.load_cert_chain(certfile, options.pop("keyfile", None))
-    except OSError as error:
-        raise ValueError(f"names a certificate that cannot be read: {error}") from None
-    verify = options.pop("verify", "verify_peer")
-    if verify not in {"verify_peer", "verify_none"}:
-        raise ValueError("has a verify that is neither verify_peer nor verify_none")
-    if verify == "verify_none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return pika.SSLOptions(context, options.pop("server_name_indication", host))
-
-
-class _Parameters(pika.ConnectionParameters):
-    """Carries the broker's reason for closing out of a connection that never opened."""
-
-    close: spec.Connection.Close | None = None
-
-
-class _Connection(SelectConnection):
-    """Keeps why it ended: from its first moment on, and as the broker said it.
-
-    The broker may close a connection in the same breath in which it opened it; and while it opens,
-    pika makes a mere text of the reason.
-
-    Sends together what is written between two turns of the loop: pika would make a system call of
-    each frame, three for a publish.
-    """
-
-    def __init__(self, parameters: _Parameters, **more: Any) -> None:
-        self._written: list[bytes] = []
-        self._written_size = 0
-        super().__init__(parameters, **more)
-        self.parameters = parameters
-        self.failure: BaseException | None = None
-        self.callbacks.add(0, spec.Connection.Close, self._note_close)
-        self.add_on_close_callback(self._note_failure)
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        if not self._written:
-            self.ioloop.before_wait(self._send_written)
-        self._written.append(data)
-        self._written_size += len(data)
-        if self._written_size > CORK:
-            self._send_written()
-
-    def _send_written(self) -> None:
-        written, self._written, self._written_size = self._written, [], 0
-        if written and not self.is_closed:
-            super()._adapter_emit_data(b"".join(written))
-
-    def _note_close(self, method: frame.Method[spec.Connection.Close]) -> None:
-        self.parameters.close = method.method
-
-    def _note_failure(self, _connection: object, error: BaseException) -> None:
-        self.failure = error
 
 
 class Broker:
     """One connection, used from one thread in straight-line code. Made by ``connect``."""
 
-    def __init__(self, loop: Loop, node: Node, connection: _Connection) -> None:
+    def __init__(self, loop: Loop, node: Node, connection: Connection) -> None:
         self.loop = loop
         self.node = node
         self.blocked: str | None = None
@@ -262,10 +109,10 @@ class Broker:
         self.blocked = None
 
 
-def _connect(loop: Loop, node: Node, connection_name: str) -> _Connection:
+def _connect(loop: Loop, node: Node, connection_name: str) -> Connection:
     parameters = node.parameters(connection_name)
     done: list[Any] = []
-    _Connection.create_connection([parameters], done.append, loop)
+    Connection.create_connection([parameters], done.append, loop)
     try:
         # pika ends it, after CONNECT_TIMEOUT for each address of the host; ours is for its bugs.
         loop.wait(lambda: done or loop.stopping, 3 * CONNECT_TIMEOUT)
@@ -283,15 +130,16 @@ def _connect(loop: Loop, node: Node, connection_name: str) -> _Connection:
         raise Transient(f"{node} does not answer")
     if isinstance(done[0], BaseException):
         raise translate(done[0], node, parameters.close)
-    connection: _Connection = done[0]
+    connection: Connection = done[0]
     return connection
 
 
 class Channel:
     """A channel whose methods wait for their answer. ``raw`` is pika's own, for the rest."""
 
-    def __init__(self, broker: Broker, connection: SelectConnection) -> None:
+    def __init__(self, broker: Broker, connection: Connection) -> None:
         self.broker = broker
+        self._connection = connection
         self._failure: BaseException | None = None
         opened: list[object] = []
         self.raw: PikaChannel = connection.channel(on_open_callback=opened.append)
@@ -314,6 +162,31 @@ class Channel:
         method(**arguments, callback=answer.append)
         self.wait(lambda: answer)
         return answer[0].method
+
+    def consume(self, queue: str, consumer_tag: str, take: Callable[[Delivery], None]) -> None:
+        """Begin to consume. ``take(delivery)`` shall only note it: what it raises ends the channel.
+
+        It is called for all that comes, also while the consumer is being cancelled.
+        """
+        self._connection.deliver(self.raw.channel_number, take)
+        self.call(
+            self.raw.basic_consume,
+            queue=queue,
+            consumer_tag=consumer_tag,
+            on_message_callback=_not_called,
+        )
+
+    def ack(self, tag: int) -> None:
+        """Ack all deliveries up to this one that are not settled yet."""
+        self._connection.write(encode_ack(self.raw.channel_number, tag))
+
+    def reject(self, tag: int) -> None:
+        """Have a delivery dead-lettered."""
+        self._connection.write(encode_reject(self.raw.channel_number, tag))
+
+    def flush(self) -> None:
+        """Send what is written at once; without it, the next turn does."""
+        self._connection.send_written()
 
     def wait(self, condition: Callable[[], object]) -> None:
         """Turn until the condition holds. Raises what ends the channel, or Transient in the end."""
@@ -338,6 +211,10 @@ class Channel:
 
     def _on_close(self, _channel: object, error: Exception) -> None:
         self._failure = self._failure or error
+
+
+def _not_called(*_: object) -> None:
+    """Take no delivery: the connection has taken it before pika saw it."""
 
 
 def translate(

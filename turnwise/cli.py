@@ -14,8 +14,8 @@ import click
 from turnwise.errors import TurnwiseError
 
 if TYPE_CHECKING:
-    from turnwise.broker import Node
     from turnwise.database import Database
+    from turnwise.node import Node
 
 # Nothing here imports pika or PyMySQL before a command runs: --help must be quick.
 
@@ -127,7 +127,7 @@ class Url(click.ParamType[Any]):
 
 class _AmqpUrl(Url):
     def parse(self, value: str) -> list[Node]:
-        from turnwise.broker import parse_urls  # noqa: PLC0415
+        from turnwise.node import parse_urls  # noqa: PLC0415
 
         return parse_urls(value)
 

@@ -52,7 +52,6 @@ class Loop(AbstractSelectorIOLoop):
         self.stopping = False
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
-        self._watched: dict[int, int] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._callbacks: deque[Callable[..., Any]] = deque()
@@ -149,22 +148,15 @@ class Loop(AbstractSelectorIOLoop):
     def add_handler(self, fd: int, handler: Handler, events: int) -> None:
         """Watch a file descriptor."""
         self._handlers[fd] = handler
-        self._watched[fd] = events
         self._poll.register(fd, events)
 
     def update_handler(self, fd: int, events: int) -> None:
         """Watch it for other events."""
         self._poll.modify(fd, events)
-        # A connected socket takes a write nearly always: it is tried before waiting. Asking poll()
-        # first would cost each ack and each publish another round. It is tried once: one that is
-        # full goes on being watched.
-        before, self._watched[fd] = self._watched[fd], events
-        if events & self.WRITE & ~before:
-            self._before_wait.append(lambda: self._try_write(fd))
 
     def remove_handler(self, fd: int) -> None:
         """Watch it no more."""
-        del self._handlers[fd], self._watched[fd]
+        del self._handlers[fd]
         self._poll.unregister(fd)
 
     def start(self) -> None:
@@ -179,10 +171,6 @@ class Loop(AbstractSelectorIOLoop):
         with contextlib.suppress(BlockingIOError):
             while self._woken.recv(4096):
                 pass
-
-    def _try_write(self, fd: int) -> None:
-        if handler := self._handlers.get(fd):
-            handler(fd, self.WRITE)
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -99,6 +99,31 @@ class Request:
             app_id=APP_ID,
         )
 
+    def encode_properties(self) -> bytes:
+        """Return the same as they are on the wire.
+
+        Written out, since each delivery's are held against them; pika would take as long for it
+        as for all the rest.
+        """
+        message_id = self.message_id.encode()
+        seconds = int(self.sent_at.timestamp())
+        return b"%b%c%b%b%b" % (
+            _BEFORE_ID,
+            len(message_id),
+            message_id,
+            seconds.to_bytes(8),
+            _AFTER_TIMESTAMP,
+        )
+
+    @classmethod
+    def receive(cls, body: bytes, properties: bytes) -> Request:
+        """Read a delivery, as its bytes were on the wire. As decode() otherwise."""
+        request = cls.decode(body)
+        # What the producer sends is just that. Anything else has to be looked at.
+        if properties != request.encode_properties():
+            _agree(request, decode_properties(properties))
+        return request
+
     @classmethod
     def decode(cls, body: bytes, properties: BasicProperties | None = None) -> Request:
         """Read a body, and hold properties that are set against it.
@@ -124,6 +149,16 @@ class Request:
         if properties is not None:
             _agree(request, properties)
         return request
+
+
+def decode_properties(data: bytes) -> BasicProperties:
+    """Read AMQP properties from the wire. Raises InvalidRequest, and nothing else."""
+    properties = BasicProperties()
+    try:
+        properties.decode(data)
+    except Exception as error:  # noqa: BLE001 - whatever a strange header makes of pika's decoder
+        raise InvalidRequest("properties", f"cannot be read: {error!r}"[:200]) from None
+    return properties
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -163,6 +198,12 @@ def _no_constant(name: str) -> NoReturn:
 # Made once: json.loads() and json.dumps() would make one for each request.
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+# The properties around what differs from request to request.
+_BEFORE_ID, _AFTER_TIMESTAMP = b"".join(Request("_", 1, "", _EPOCH).properties().encode()).split(
+    b"\x03_/1" + bytes(8)
+)
 
 
 def _time(value: object) -> datetime:

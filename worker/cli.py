@@ -21,8 +21,8 @@ from turnwise.errors import ExitCode, TurnwiseError
 
 if TYPE_CHECKING:
     from turnwise.audit import Audit
-    from turnwise.broker import Node
     from turnwise.database import Connection, Database
+    from turnwise.node import Node
     from worker.dead import DeadLetters, Letter
 
 

@@ -6,14 +6,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from pika import BasicProperties, spec
 
 from turnwise.broker import Channel
+from turnwise.deliveries import Delivery
 from turnwise.errors import InvalidRequest, Transient
 from turnwise.log import event
-from turnwise.message import Request
+from turnwise.message import Request, decode_properties
 from worker.settle import Reject, Verdict, decide, settle
 from worker.store import Outcome
 from worker.vitals import Batch, Vitals
@@ -26,16 +24,6 @@ MAX_BATCH_BYTES = 400 * 1024
 
 FINISH_TIMEOUT = 5.0
 """Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only."""
-
-    tag: int
-    properties: BasicProperties
-    body: bytes
-    arrived: float
 
 
 class Consumer:
@@ -71,60 +59,62 @@ class Consumer:
         self._unsettled: list[tuple[int, Verdict]] = []
         channel.raw.add_on_cancel_callback(self._on_cancel)
         channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
-        channel.call(
-            channel.raw.basic_consume,
-            queue=queue,
-            on_message_callback=self._on_message,
-            consumer_tag=name,
-        )
+        # Only noted: pika takes any exception for a broken connection.
+        channel.consume(queue, name, self._arrived.append)
 
     def serve(self, progress: Callable[[], None]) -> None:
         """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop."""
         while not self._loop.stopping:
             self._vitals.turned()
-            # Reads what has arrived, sends the last acks, serves the heartbeats.
+            # Reads what has arrived, serves the heartbeats.
             self._loop.turn(0 if self._arrived else 1)
             self._channel.check()
             self._between_turns()
             if self._arrived and not self._loop.stopping:
-                self._store_batch()
-                # An ack makes room for new deliveries. There shall be none any more once stopped.
-                if not self._loop.stopping:
-                    self._settle()
+                self._serve_batch()
                 progress()
         self._finish()
 
     def _finish(self) -> None:
         """Serve what is in hand, and leave with nothing to give back.
 
-        What is given back loses its place: pika rejects what arrives during a cancel, and RabbitMQ
-        4.3 counts what a closing channel held against the delivery limit. So nothing is acked until
-        the consumer is cancelled: with a full window, nothing more can arrive.
+        What is given back loses its place, and RabbitMQ 4.3 counts what a closing channel held
+        against the delivery limit. So nothing is acked until the consumer is cancelled: with a full
+        window, nothing more can arrive.
         """
         event(log, logging.INFO, "worker.stopping", worker=self._name)
-        # The answer comes behind all deliveries that were on their way.
-        self._channel.call(self._channel.raw.basic_qos, prefetch_count=self._prefetch)
         until = time.monotonic() + FINISH_TIMEOUT
-        while self._arrived and time.monotonic() < until:
-            self._store_batch()
+        # The answer to the first comes behind all deliveries that were on their way.
+        self._channel.call(self._channel.raw.basic_qos, prefetch_count=self._prefetch)
+        self._serve_arrived(until)
         self._channel.call(self._channel.raw.basic_cancel, consumer_tag=self._name)
+        self._serve_arrived(until)
         self._settle()
         self._channel.close()
 
-    def _store_batch(self) -> None:
+    def _serve_arrived(self, until: float) -> None:
+        while self._arrived and time.monotonic() < until:
+            self._serve_batch()
+
+    def _serve_batch(self) -> None:
         batch = self._take()
         self._vitals.in_hand = len(batch)
         decoded = [_decode(delivery) for delivery in batch]
         begun = time.monotonic()
         outcomes = iter(self._store([each for each in decoded if isinstance(each, Request)]))
+        committed = time.monotonic()
         results = [next(outcomes) if isinstance(each, Request) else each for each in decoded]
         verdicts = [decide(result) for result in results]
         self._unsettled += zip((delivery.tag for delivery in batch), verdicts, strict=True)
+        # An ack makes room for new deliveries. There shall be none any more once stopped.
+        if not self._loop.stopping:
+            self._settle()
+        # The broker is at work on the next delivery: now there is time for accounts.
         self._vitals.count(results)
         if self._vitals.on_batch:
-            now = time.monotonic()
-            self._vitals.on_batch(Batch(len(batch), now - begun, now - batch[0].arrived))
-        self._tell(batch, results, verdicts)
+            waited = committed - batch[0].arrived
+            self._vitals.on_batch(Batch(len(batch), committed - begun, waited))
+        self._tell(batch, decoded, results, verdicts)
 
     def _take(self) -> list[Delivery]:
         batch = [self._arrived.popleft()]
@@ -135,19 +125,9 @@ class Consumer:
         return batch
 
     def _settle(self) -> None:
-        settle(self._channel.raw, self._unsettled)
+        settle(self._channel, self._unsettled)
         self._unsettled.clear()
         self._vitals.in_hand = 0
-
-    def _on_message(
-        self,
-        _channel: object,
-        method: spec.Basic.Deliver,
-        properties: BasicProperties,
-        body: bytes,
-    ) -> None:
-        # Only this here: pika takes any exception for a broken connection.
-        self._arrived.append(Delivery(method.delivery_tag, properties, body, time.monotonic()))
 
     def _on_cancel(self, _method: object) -> None:
         # The queue was deleted, its leader moved, or an ack took too long.
@@ -156,14 +136,15 @@ class Consumer:
     def _tell(
         self,
         batch: Sequence[Delivery],
+        decoded: Sequence[Request | InvalidRequest],
         results: Sequence[Outcome | InvalidRequest],
         verdicts: Sequence[Verdict],
     ) -> None:
         all_served = results.count(Outcome.SERVED) == len(results)
         if all_served and not log.isEnabledFor(logging.DEBUG):
             return
-        for delivery, result, verdict in zip(batch, results, verdicts, strict=True):
-            about = {"message_id": delivery.properties.message_id, "worker": self._name}
+        for delivery, what, result, verdict in zip(batch, decoded, results, verdicts, strict=True):
+            about = {"message_id": _message_id(delivery, what), "worker": self._name}
             if isinstance(verdict, Reject):
                 about |= {"reason": verdict.reason, "detail": verdict.detail}
                 event(log, logging.WARNING, "request.dead_lettered", **about)
@@ -175,6 +156,16 @@ class Consumer:
 
 def _decode(delivery: Delivery) -> Request | InvalidRequest:
     try:
-        return Request.decode(delivery.body, delivery.properties)
+        return Request.receive(delivery.body, delivery.properties)
     except InvalidRequest as error:
         return error
+
+
+def _message_id(delivery: Delivery, decoded: Request | InvalidRequest) -> str | None:
+    if isinstance(decoded, Request):
+        return decoded.message_id
+    try:
+        message_id: str | None = decode_properties(delivery.properties).message_id
+    except InvalidRequest:
+        return None
+    return message_id

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel, Node
+from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel
 from turnwise.database import TIMEOUT
 from turnwise.errors import Permanent, Refused, Stopped, Transient
 from turnwise.log import Outage, event
 from turnwise.loop import Loop
 from turnwise.message import Request
+from turnwise.node import Node
 from turnwise.retry import persist
 from turnwise.topology import Topology
 from worker.consumer import FINISH_TIMEOUT, Consumer

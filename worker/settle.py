@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pika.channel import Channel
-
+from turnwise.broker import Channel
 from turnwise.errors import InvalidRequest
 from worker.store import Outcome
 
@@ -51,8 +50,9 @@ def settle(channel: Channel, verdicts: Sequence[tuple[int, Verdict]]) -> None:
     last_ack = None
     for tag, verdict in verdicts:
         if isinstance(verdict, Reject):
-            channel.basic_reject(tag, requeue=False)
+            channel.reject(tag)
         else:
             last_ack = tag
     if last_ack is not None:
-        channel.basic_ack(last_ack, multiple=True)
+        channel.ack(last_ack)
+    channel.flush()

@@ -16,7 +16,6 @@ from turnwise.errors import Transient
 from turnwise.message import Request
 
 _INSERT = "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by) VALUES "
-_ROW = "(%s, %s, %s, %s, UTC_TIMESTAMP(6), %s)"
 # Per client, since neither server is sure to use the key for a list of (client, counter) pairs.
 _KNOWN = "SELECT counter, message, sent_at FROM requests WHERE client = %s AND counter IN %s"
 _REPEAT = "UPDATE requests SET deliveries = deliveries + 1 WHERE client = %s AND counter = %s"
@@ -125,12 +124,15 @@ class Store:
 
     def _insert(self, connection: Connection, requests: Sequence[Request]) -> None:
         # One statement, whatever its length: it is stored as a whole or not at all. executemany()
-        # would send a row at a time, or cut where it likes.
-        values: list[object] = []
-        for r in requests:
-            sent_at = str(r.sent_at.replace(tzinfo=None))
-            values += (r.client, r.counter, r.message, sent_at, self._name)
-        connection.cursor().execute(_INSERT + ",".join([_ROW] * len(requests)), values)
+        # would send a row at a time, or cut where it likes. No cursor: there is nothing to fetch.
+        escape = connection.escape
+        served_by = escape(self._name)
+        rows = [
+            f"({escape(r.client)},{r.counter:d},{escape(r.message)},"
+            f"'{r.sent_at.replace(tzinfo=None)}',UTC_TIMESTAMP(6),{served_by})"
+            for r in requests
+        ]
+        connection.query(_INSERT + ",".join(rows))
 
     def _write_what_is_new(
         self, connection: Connection, requests: Sequence[Request]

@@ -22,15 +22,15 @@ from worker.consumer import Consumer
 
 def ack_before_commit() -> None:
     """Tell the broker first, the database then."""
-    store_batch = Consumer._store_batch
+    serve_batch = Consumer._serve_batch
 
     def acked_first(self: Consumer) -> None:
-        self._channel.raw.basic_ack(self._arrived[-1].tag, multiple=True)
-        self._loop.turn(0)
-        store_batch(self)
-        self._unsettled.clear()
+        self._channel.ack(self._arrived[-1].tag)
+        self._channel.flush()
+        serve_batch(self)
 
-    Consumer._store_batch = acked_first  # type: ignore[method-assign]
+    Consumer._serve_batch = acked_first  # type: ignore[method-assign]
+    Consumer._settle = lambda self: self._unsettled.clear()  # type: ignore[method-assign]
 
 
 def no_unique_key() -> None:

@@ -1,0 +1,102 @@
+"""Deliveries read without pika, held against what pika makes of the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika import BasicProperties, frame, spec
+from pika.exceptions import BodyTooLongError
+
+from turnwise.deliveries import Deliveries, Delivery, encode_ack, encode_reject
+
+CHANNEL = 1
+FRAME_MAX = 50
+
+Message = tuple[str, int, BasicProperties, bytes]
+
+properties = st.builds(
+    BasicProperties,
+    content_type=st.none() | st.text(max_size=20),
+    headers=st.none() | st.dictionaries(st.text(max_size=5), st.integers(0, 9), max_size=2),
+    message_id=st.none() | st.text(max_size=20),
+    timestamp=st.none() | st.integers(0, 2**40),
+)
+messages = st.tuples(st.text(max_size=60), st.integers(1, 2**64 - 1), properties, st.binary())
+
+
+def frames(tag: str, number: int, about: BasicProperties, body: bytes) -> Iterator[bytes]:
+    """A delivery as pika writes its frames."""
+    method = spec.Basic.Deliver(tag, number, False, "requests", "requests")
+    yield frame.Method(CHANNEL, method).marshal()
+    yield frame.Header(CHANNEL, len(body), about).marshal()
+    for begin in range(0, len(body), FRAME_MAX):
+        yield frame.Body(CHANNEL, body[begin : begin + FRAME_MAX]).marshal()
+
+
+def others() -> st.SearchStrategy[bytes]:
+    """Frames that are not for a consumer, of its channel and of others."""
+    methods = (spec.Basic.CancelOk("c"), spec.Basic.Ack(7, True), spec.Channel.CloseOk())
+    return st.sampled_from(
+        [frame.Heartbeat().marshal()]
+        + [frame.Method(channel, each).marshal() for each in methods for channel in (1, 2)]
+        + [b"".join(frames("c", 1, BasicProperties(), b"other")).replace(b"\0\1", b"\0\2", 1)]
+    )
+
+
+def read(pieces: Sequence[bytes]) -> list[Delivery | bytes]:
+    got: list[Delivery | bytes] = []
+    reader = Deliveries(CHANNEL, got.append, got.append)
+    for piece in pieces:
+        reader.read(piece)
+    return got
+
+
+@given(st.data(), st.lists(messages | others(), max_size=8))
+def test_all_comes_in_order_wherever_the_stream_is_cut(
+    data: st.DataObject, wanted: list[Message | bytes]
+) -> None:
+    stream = b""
+    expected: list[object] = []
+    for each in wanted:
+        if isinstance(each, bytes):
+            stream += each
+            expected += split(each)
+        else:
+            stream += b"".join(frames(*each))
+            _, number, about, body = each
+            expected.append((number, b"".join(about.encode()), body))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    got = read(pieces)
+    assert [each[:3] if isinstance(each, Delivery) else each for each in got] == expected
+
+
+def split(stream: bytes) -> Iterator[bytes]:
+    """The single frames of a stream, as pika counts them."""
+    while stream:
+        size, _ = frame.decode_frame(stream)
+        yield stream[:size]
+        stream = stream[size:]
+
+
+def test_a_broken_frame_is_left_to_pika() -> None:
+    [method, *_] = frames("c", 1, BasicProperties(), b"")
+    broken = method[:-1] + b"\0"
+    assert read([broken]) == [broken]
+
+
+def test_more_body_than_was_told_ends_the_connection() -> None:
+    method, _, body = frames("c", 1, BasicProperties(), b"four")
+    short = frame.Header(CHANNEL, 3, BasicProperties()).marshal()
+    with pytest.raises(BodyTooLongError):
+        read([method, short, body])
+
+
+@given(st.integers(1, 2047), st.integers(1, 2**64 - 1))
+def test_settlements_are_what_pika_would_send(channel: int, tag: int) -> None:
+    ack, reject = spec.Basic.Ack(tag, True), spec.Basic.Reject(tag, False)
+    assert encode_ack(channel, tag) == frame.Method(channel, ack).marshal()
+    assert encode_reject(channel, tag) == frame.Method(channel, reject).marshal()

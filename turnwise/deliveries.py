@@ -1,0 +1,110 @@
+"""The broker's bytes -> deliveries -> settlements, as bytes. All other frames are pika's.
+
+pika makes nine objects of a delivery, with more than a hundred calls, before a consumer sees it:
+half of what a worker would do for a request. It needs three things of it, read here in one go.
+
+Frames are those of AMQP 0-9-1: 2.3.5 (frames), 4.2.6 (content), and the method Basic.Deliver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from struct import Struct
+from typing import NamedTuple
+
+from pika import spec
+from pika.exceptions import BodyTooLongError
+
+_HEADER = Struct(">BHL").unpack_from  # kind, channel, size of the payload
+_LONG_LONG = Struct(">Q").unpack_from
+_SETTLE = Struct(">BHLLQ?B").pack  # kind, channel, size, method, tag, a bit, end of frame
+_SETTLE_SIZE = 13
+_DELIVER = spec.Basic.Deliver.INDEX.to_bytes(4)
+
+
+class Delivery(NamedTuple):
+    """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only."""
+
+    tag: int
+    properties: bytes
+    body: bytes
+    arrived: float
+
+
+class Deliveries:
+    """Takes the deliveries of one channel out of a connection's stream of bytes.
+
+    ``take(delivery)`` is called for each when it is complete; ``pass_on(frame)`` for every other
+    frame, malformed ones included.
+    """
+
+    def __init__(
+        self,
+        channel: int,
+        take: Callable[[Delivery], None],
+        pass_on: Callable[[bytes], None],
+    ) -> None:
+        self._channel = channel
+        self._take = take
+        self._pass_on = pass_on
+        self._rest = b""  # of a frame whose end has not come yet
+        self._tag = 0  # of the delivery whose end has not come yet; 0 if there is none
+        self._properties = b""
+        self._size = 0
+        self._body: list[bytes] = []
+
+    def read(self, data: bytes) -> None:
+        """Read what has come next, cut anywhere. Raises what pika raises for a broken stream."""
+        if self._rest:
+            data = self._rest + data
+        arrived = time.monotonic()
+        begin, end = 0, len(data)
+        while begin + spec.FRAME_HEADER_SIZE < end:
+            kind, channel, size = _HEADER(data, begin)
+            payload = begin + spec.FRAME_HEADER_SIZE
+            stop = payload + size
+            if stop >= end:
+                break
+            if channel != self._channel or data[stop] != spec.FRAME_END:
+                self._pass_on(data[begin : stop + 1])
+            elif kind == spec.FRAME_METHOD and data.startswith(_DELIVER, payload):
+                # After the consumer tag, which has its length in front.
+                [self._tag] = _LONG_LONG(data, payload + 5 + data[payload + 4])
+            elif kind == spec.FRAME_HEADER and self._tag:
+                # After the class and the weight, 2 bytes each.
+                [self._size] = _LONG_LONG(data, payload + 4)
+                self._properties = data[payload + 12 : stop]
+                if self._size == 0:
+                    self._finish(arrived)
+            elif kind == spec.FRAME_BODY and self._tag:
+                self._body.append(data[payload:stop])
+                self._size -= size
+                if self._size <= 0:
+                    self._finish(arrived)
+            else:
+                self._pass_on(data[begin : stop + 1])
+            begin = stop + 1
+        self._rest = data[begin:]
+
+    def _finish(self, arrived: float) -> None:
+        if self._size < 0:
+            raise BodyTooLongError(-self._size, 0)
+        self._take(Delivery(self._tag, self._properties, b"".join(self._body), arrived))
+        self._body.clear()
+        self._tag = 0
+
+
+def encode_ack(channel: int, tag: int) -> bytes:
+    """Return the frame of a Basic.Ack: of all that were delivered up to ``tag``."""
+    return _SETTLE(
+        spec.FRAME_METHOD, channel, _SETTLE_SIZE, spec.Basic.Ack.INDEX, tag, True, spec.FRAME_END
+    )
+
+
+def encode_reject(channel: int, tag: int) -> bytes:
+    """Return the frame of a Basic.Reject, not to be requeued."""
+    return _SETTLE(
+        spec.FRAME_METHOD, channel, _SETTLE_SIZE, spec.Basic.Reject.INDEX, tag, False,
+        spec.FRAME_END,
+    )  # fmt: skip

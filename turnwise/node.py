@@ -1,0 +1,121 @@
+"""AMQP_URL -> the nodes to connect to."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pika
+from pika import spec
+
+from turnwise import __version__
+
+HEARTBEAT = 30
+"""Seconds. What blocks the thread between two turns (database.TIMEOUT) stays well below it."""
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for TCP, TLS and the AMQP handshake with one node."""
+
+
+class Parameters(pika.ConnectionParameters):
+    """Carries the broker's reason for closing out of a connection that never opened."""
+
+    close: spec.Connection.Close | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One RabbitMQ node to connect to. ``str()`` of it names it without the password."""
+
+    host: str
+    port: int
+    virtual_host: str
+    username: str
+    password: str
+    heartbeat: int = HEARTBEAT
+    tls: pika.SSLOptions | None = None
+
+    def __str__(self) -> str:
+        return f"RabbitMQ at {self.host}:{self.port}, virtual host {self.virtual_host!r}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def parameters(self, connection_name: str) -> Parameters:
+        """What pika wants to know. The management UI shows ``connection_name``."""
+        return Parameters(
+            host=self.host,
+            port=self.port,
+            virtual_host=self.virtual_host,
+            credentials=pika.PlainCredentials(self.username, self.password),
+            heartbeat=self.heartbeat,
+            ssl_options=self.tls,
+            socket_timeout=CONNECT_TIMEOUT,
+            stack_timeout=CONNECT_TIMEOUT,
+            client_properties={
+                "connection_name": connection_name,
+                "product": "turnwise",
+                "version": __version__,
+            },
+            # A dead peer that still owes an ACK is found by TCP, not only by heartbeats.
+            tcp_options={"TCP_USER_TIMEOUT": self.heartbeat * 1000} if self.heartbeat else None,
+        )
+
+
+def parse_urls(text: str) -> list[Node]:
+    """Read AMQP_URL: one or more ``amqp[s]://user:password@host:port/vhost``, comma-separated.
+
+    Options after ``?`` are those of https://www.rabbitmq.com/docs/uri-query-parameters:
+    ``cacertfile``, ``certfile``, ``keyfile``, ``verify``, ``server_name_indication``, ``heartbeat``
+    (seconds). Raises ValueError, which never repeats the URL: it holds a password.
+    """
+    nodes = [_parse_url(url.strip()) for url in text.split(",") if url.strip()]
+    if not nodes:
+        raise ValueError("is empty; expected amqp://user:password@host:5672/vhost")
+    return nodes
+
+
+def _parse_url(url: str) -> Node:
+    parts = urlsplit(url)
+    if parts.scheme not in {"amqp", "amqps"}:
+        raise ValueError("must begin with amqp:// or amqps://")
+    if not parts.hostname:
+        raise ValueError("names no host")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number from 0 to 65535") from None
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    heartbeat = options.pop("heartbeat", str(HEARTBEAT))
+    if not heartbeat.isdecimal():
+        raise ValueError("has a heartbeat that is no whole number of seconds")
+    tls = _tls(options, parts.hostname) if parts.scheme == "amqps" else None
+    if options:
+        raise ValueError(f"has an option {min(options)!r} that is not known or needs amqps://")
+    return Node(
+        host=parts.hostname,
+        port=port or (5671 if tls else 5672),
+        # RabbitMQ's URI specification: no path is the default virtual host.
+        virtual_host=unquote(parts.path[1:]) or "/",
+        username=unquote(parts.username or "guest"),
+        password=unquote(parts.password or "guest"),
+        heartbeat=int(heartbeat),
+        tls=tls,
+    )
+
+
+def _tls(options: dict[str, str], host: str) -> pika.SSLOptions:
+    try:
+        context = ssl.create_default_context(cafile=options.pop("cacertfile", None))
+        if certfile := options.pop("certfile", None):
+            context.load_cert_chain(certfile, options.pop("keyfile", None))
+    except OSError as error:
+        raise ValueError(f"names a certificate that cannot be read: {error}") from None
+    verify = options.pop("verify", "verify_peer")
+    if verify not in {"verify_peer", "verify_none"}:
+        raise ValueError("has a verify that is neither verify_peer nor verify_none")
+    if verify == "verify_none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return pika.SSLOptions(context, options.pop("server_name_indication", host))
