@@ -14,7 +14,6 @@ from struct import Struct
 from typing import NamedTuple
 
 from pika import spec
-from pika.exceptions import BodyTooLongError
 
 _HEADER = Struct(">BHL").unpack_from  # kind, channel, size of the payload
 _LONG_LONG = Struct(">Q").unpack_from
@@ -55,7 +54,10 @@ class Deliveries:
         self._body: list[bytes] = []
 
     def read(self, data: bytes) -> None:
-        """Read what has come next, cut anywhere. Raises what pika raises for a broken stream."""
+        """Read what has come next, cut anywhere.
+
+        Raises whatever pika raises for a broken frame, and ValueError for a body too long.
+        """
         if self._rest:
             data = self._rest + data
         arrived = time.monotonic()
@@ -89,7 +91,7 @@ class Deliveries:
 
     def _finish(self, arrived: float) -> None:
         if self._size < 0:
-            raise BodyTooLongError(-self._size, 0)
+            raise ValueError(f"{-self._size} more bytes of a body than its header told")
         self._take(Delivery(self._tag, self._properties, b"".join(self._body), arrived))
         self._body.clear()
         self._tag = 0
