@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.bench import large, latency, sending, serving
+from lab.bench import large, latency, page, sending, serving
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
@@ -29,9 +29,11 @@ CONTENDERS: dict[str, Contender] = {
     "start": sending.start,
     "backlog": large.backlog,
     "audit": large.audit,
+    "page": page.page,
+    "watched": page.watched,
 }
 
-ONCE = frozenset({"backlog", "audit"})
+ONCE = frozenset({"backlog", "audit", "page", "watched"})
 """Measured in the first round only: each takes minutes."""
 
 Figure = tuple[str, str]
@@ -101,6 +103,14 @@ LINES = (
          ("backlog", "last_tenth_per_s"), "rows/s", ("backlog", "first_tenth_per_s"), 0.9),
     Line("audit", "worker audit, 10,000,000 rows", ("audit", "seconds"), "s",
          None, 2, less_is_better=True),
+    Line("page", "/api/state, 10,000,000 rows, 99 % within", ("page", "state_p99_ms"), "ms",
+         None, 50, less_is_better=True),
+    Line("page", "/api/requests/CLIENT/COUNTER, 99 % within", ("page", "request_p99_ms"), "ms",
+         None, 50, less_is_better=True),
+    Line("page", "statements a second, 100 open pages, to one", ("page", "statements_per_s_100"),
+         "/s", ("page", "statements_per_s_1"), 1.05, less_is_better=True),
+    Line("page", "strict workers with the page open, to frozen", ("watched", "open_rows_per_s"),
+         "rows/s", ("watched", "frozen_rows_per_s"), 0.97),
 )  # fmt: skip
 
 ITEMS = tuple(dict.fromkeys(line.item for line in LINES))

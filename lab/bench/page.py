@@ -1,0 +1,166 @@
+"""What the page costs: how fast it answers over many rows, and what it takes from workers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from http import HTTPStatus
+
+from lab import commands
+from lab.bench.contender import Figures, Setting
+from lab.bench.serving import WORKERS, fill
+from lab.bench.stage import TIMEOUT, Stage
+from lab.errors import LabError
+from lab.process import Process, free_port, wait_until
+
+_ROWS = 10_000_000
+_ANSWERS = 1000
+_LOOKED_UP = 200
+
+_ASKING = 0.4
+"""Seconds between two questions of an open page, as its script does."""
+
+_COUNTED = 10.0
+"""Seconds for which statements are counted."""
+
+_PAIRS = 30
+_HALF = 2.0
+"""Seconds with the page open, and as many without, in each pair."""
+
+_MORE_THAN_SERVED = 2500
+"""Requests per second that are queued for them."""
+
+_SERVED = "SELECT COUNT(*) FROM requests WHERE served_at >= %s AND served_at < %s"
+
+
+def page(setting: Setting) -> Figures:
+    """Ask the page of a table of ten million rows, alone and while a hundred look."""
+    rows = setting.size(_ROWS)
+    figures: Figures = {}
+    with setting.stage() as stage, _dashboard(stage) as (_, port):
+        fill(stage, rows)
+        stage.run("worker", "audit", "--recount", "--json")
+        stage.start_workers(WORKERS, 1)
+        for path, name, count in (
+            ("/api/state", "state", setting.size(_ANSWERS)),
+            (f"/api/requests/filler/{rows // 2}", "request", setting.size(_LOOKED_UP)),
+        ):
+            times = _times(port, path, count)
+            figures[f"{name}_ms"] = statistics.median(times) * 1000
+            figures[f"{name}_p99_ms"] = times[len(times) * 99 // 100] * 1000
+        for pages in (1, 100):
+            with _open_pages(port, pages):
+                time.sleep(2 * _ASKING)
+                before, begun = _statements(stage), time.monotonic()
+                time.sleep(_COUNTED)
+                seconds = time.monotonic() - begun
+                figures[f"statements_per_s_{pages}"] = (_statements(stage) - before) / seconds
+    return figures
+
+
+def watched(setting: Setting) -> Figures:
+    """The strict workers' rate with the page open, and with its process frozen, in turns."""
+    pairs = setting.size(_PAIRS)
+    with (
+        setting.stage() as stage,
+        _dashboard(stage) as (dashboard, port),
+        _open_pages(port, 1),
+    ):
+        stage.start_workers(WORKERS, 1)
+        stage.freeze()
+        stage.send(int(pairs * 2 * _HALF * _MORE_THAN_SERVED))
+        for worker in stage.workers:
+            worker.resume()
+        time.sleep(_HALF)
+        # Open, frozen; frozen, open; ...: what drifts does so for both.
+        order = [number % 4 in {0, 3} for number in range(2 * pairs)]
+        moments = [_now(stage)]
+        for is_open in order:
+            (dashboard.resume if is_open else dashboard.pause)()
+            time.sleep(_HALF)
+            moments.append(_now(stage))
+        dashboard.resume()
+        rates: dict[bool, list[float]] = {True: [], False: []}
+        for is_open, (begun, ended) in zip(order, itertools.pairwise(moments), strict=True):
+            [(served,)] = stage.query(_SERVED, begun, ended)
+            rates[is_open].append(served / (ended - begun).total_seconds())
+    return {
+        "open_rows_per_s": statistics.median(rates[True]),
+        "frozen_rows_per_s": statistics.median(rates[False]),
+    }
+
+
+@contextlib.contextmanager
+def _dashboard(stage: Stage) -> Iterator[tuple[Process, int]]:
+    """Give the page's process and its port."""
+    port = free_port()
+    environment = {**stage.environment, "LOG_FORMAT": "json"}
+    process = commands.start_dashboard(stage.folder, environment, port)
+    try:
+        wait_until(lambda: _answers(port), "the page", TIMEOUT, process)
+        yield process, port
+    finally:
+        process.kill()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        return _ask(http.client.HTTPConnection("127.0.0.1", port), "/readyz")[0] == HTTPStatus.OK
+    return False
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def _times(port: int, path: str, count: int) -> list[float]:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        status, body = _ask(connection, path)
+        times.append(time.perf_counter() - begun)
+        if status != HTTPStatus.OK:
+            raise LabError(f"{path} was answered with {status}: {body[:200]!r}")
+    return sorted(times)
+
+
+@contextlib.contextmanager
+def _open_pages(port: int, count: int) -> Iterator[None]:
+    """Ask as so many open pages do."""
+    closed = threading.Event()
+
+    def look() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        sequence = 0
+        while not closed.wait(_ASKING):
+            sequence = json.loads(_ask(connection, f"/api/state?after={sequence}")[1])["sequence"]
+
+    with ThreadPoolExecutor(count) as pool:
+        looking = [pool.submit(look) for _ in range(count)]
+        try:
+            yield
+        finally:
+            closed.set()
+    for each in looking:
+        each.result()
+
+
+def _now(stage: Stage) -> datetime:
+    [(now,)] = stage.query("SELECT UTC_TIMESTAMP(6)")
+    return now  # type: ignore[no-any-return]
+
+
+def _statements(stage: Stage) -> int:
+    [(_, count)] = stage.query("SHOW GLOBAL STATUS LIKE 'Questions'")
+    return int(count)
