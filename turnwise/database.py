@@ -24,7 +24,7 @@ LOCK_WAIT_TIMEOUT = 5
 
 Connection: TypeAlias = "pymysql.Connection[Cursor]"
 DuplicateKey = pymysql.err.IntegrityError
-"""The one error that passes ``translating``: it is an answer, not a failure."""
+"""An answer more than a failure, to whoever inserts."""
 
 # Wrong login or missing rights: somebody has to act.
 _REFUSED = frozenset(
@@ -131,7 +131,7 @@ def parse_url(text: str) -> Database:
 
 @contextlib.contextmanager
 def translating(database: Database) -> Iterator[None]:
-    """Turn the driver's errors into Transient, Refused and Permanent. A duplicate key passes.
+    """Turn the driver's errors into Transient, Refused and Permanent.
 
     After Transient the connection must be thrown away: a timeout leaves the server in the middle
     of a statement, and a fail-over may have made it read-only behind a live connection.
@@ -139,9 +139,7 @@ def translating(database: Database) -> Iterator[None]:
     try:
         yield
     except pymysql.err.Error as error:
-        if error.args and error.args[0] == ER.DUP_ENTRY:
-            raise
-        raise _translate(error, database) from error
+        raise translate(error, database) from error
     except RuntimeError as error:
         # PyMySQL without its [rsa] extra, on a connection without TLS.
         raise Permanent(f"cannot log in to {database}: {error}") from error
@@ -149,7 +147,8 @@ def translating(database: Database) -> Iterator[None]:
         raise Permanent(f"cannot read the certificate {error.filename!r} for {database}") from error
 
 
-def _translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
+def translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
+    """Turn an error of the driver's into one of ours, by whether it is worth another try."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = error.args[1] if len(error.args) > 1 else str(error)
     cause = getattr(error, "original_exception", None)

@@ -69,10 +69,10 @@ class Consumer:
             # Reads what has arrived, serves the heartbeats.
             self._loop.turn(0 if self._arrived else 1)
             self._channel.check()
-            self._between_turns()
             if self._arrived and not self._loop.stopping:
                 self._serve_batch()
                 progress()
+                self._between_turns()
         self._finish()
 
     def _finish(self) -> None:

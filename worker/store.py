@@ -11,7 +11,7 @@ from typing import TypeVar
 import pymysql
 
 from turnwise.audit import MARGIN, advance
-from turnwise.database import Connection, Database, DuplicateKey, translating
+from turnwise.database import Connection, Database, DuplicateKey, translate
 from turnwise.errors import Transient
 from turnwise.message import Request
 
@@ -20,6 +20,7 @@ _INSERT = "INSERT INTO requests (client, counter, message, sent_at, served_at, s
 _KNOWN = "SELECT counter, message, sent_at FROM requests WHERE client = %s AND counter IN %s"
 _REPEAT = "UPDATE requests SET deliveries = deliveries + 1 WHERE client = %s AND counter = %s"
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _RACES = 10
@@ -82,7 +83,7 @@ class Store:
         """
         if not requests:
             return []
-        outcomes = self._using(lambda connection: self._write(connection, requests))
+        outcomes = self._using(self._write, requests)
         for request in requests:
             if request.counter > self._counted.get(request.client, 0) + _COUNT_AFTER:
                 self._to_count.add(request.client)
@@ -93,16 +94,18 @@ class Store:
         if not self._to_count:
             return
         client = self._to_count.pop()
-        through = self._using(lambda connection: advance(connection, client))
+        through = self._using(advance, client)
         if through is not None:
             if len(self._counted) > _REMEMBERED:
                 self._counted.clear()
             self._counted[client] = through
 
-    def _using(self, work: Callable[[Connection], T]) -> T:
+    def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
         try:
-            with translating(self.database):
-                return work(self.open())
+            return work(self.open(), about)
+        except pymysql.Error as error:
+            self.close()
+            raise translate(error, self.database) from error
         except Transient:
             self.close()
             raise

@@ -29,7 +29,7 @@ def latency(setting: Setting) -> Figures:
         stages["drain"].start_workers(WORKERS, 500)
         probes = {name: stack.enter_context(_probe(stage)) for name, stage in stages.items()}
         times: dict[str, list[float]] = {name: [] for name in stages}
-        for counter in range(1, setting.size(200) + 1):
+        for counter in range(1, setting.size(500) + 1):
             for name, probe in probes.items():
                 times[name].append(probe(counter))
     return {f"{name}_ms": statistics.median(taken) * 1000 for name, taken in times.items()}
