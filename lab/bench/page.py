@@ -6,10 +6,11 @@ import contextlib
 import http.client
 import itertools
 import json
+import random
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from http import HTTPStatus
@@ -49,11 +50,15 @@ def page(setting: Setting) -> Figures:
         fill(stage, rows)
         stage.run("worker", "audit", "--recount", "--json")
         stage.start_workers(WORKERS, 1)
-        for path, name, count in (
-            ("/api/state", "state", setting.size(_ANSWERS)),
-            (f"/api/requests/filler/{rows // 2}", "request", setting.size(_LOOKED_UP)),
-        ):
-            times = _times(port, path, count)
+        asked = {
+            "state": ["/api/state"] * setting.size(_ANSWERS),
+            "request": [
+                f"/api/requests/filler/{number}"
+                for number in random.Random(1).sample(range(1, rows + 1), setting.size(_LOOKED_UP))
+            ],
+        }
+        for name, paths in asked.items():
+            times = _times(port, paths)
             figures[f"{name}_ms"] = statistics.median(times) * 1000
             figures[f"{name}_p99_ms"] = times[len(times) * 99 // 100] * 1000
         for pages in (1, 100):
@@ -123,10 +128,10 @@ def _ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]
     return response.status, response.read()
 
 
-def _times(port: int, path: str, count: int) -> list[float]:
+def _times(port: int, paths: Sequence[str]) -> list[float]:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     times = []
-    for _ in range(count):
+    for path in paths:
         begun = time.perf_counter()
         status, body = _ask(connection, path)
         times.append(time.perf_counter() - begun)
