@@ -164,7 +164,7 @@ class Channel:
         return answer[0].method
 
     def consume(self, queue: str, consumer_tag: str, take: Callable[[Delivery], None]) -> None:
-        """Begin to consume. ``take(delivery)`` shall only note it: what it raises ends the channel.
+        """Begin to consume. ``take(delivery)`` only notes it: what it raises ends all.
 
         It is called for all that comes, also while the consumer is being cancelled.
         """
