@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import signal
@@ -164,8 +165,10 @@ def main(
         ) from error
     for watcher in watchers:
         watcher.start()
-    event(logger, logging.INFO, "dashboard.serving", url=_url(host, port))
-    server.run()  # until KeyboardInterrupt or SystemExit
+    # Either may come before the server is ready to end by it.
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        event(logger, logging.INFO, "dashboard.serving", url=_url(host, port))
+        server.run()  # until one of them
     pace.stop()
     for watcher in watchers:
         watcher.join(STOP_TIMEOUT)
