@@ -59,6 +59,33 @@ STEPS = (
         PRIMARY KEY (client, served_by)
     ) ENGINE = InnoDB COMMENT 'who served how many of those that are counted'
     """,
+    """
+    CREATE TABLE IF NOT EXISTS failures (
+        client    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+                  COMMENT 'with counter, the identity of a request that a handler did not serve',
+        counter   BIGINT NOT NULL,
+        message   TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        sent_at   DATETIME(6) NOT NULL
+                  COMMENT 'UTC, when the outbox accepted it',
+        attempts  INT NOT NULL
+                  COMMENT 'how often a handler began to serve it, deaths included',
+        deaths    INT NOT NULL
+                  COMMENT 'how often that ended the process, or may have',
+        error     VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
+                  COMMENT 'what the last attempt ended with: type and text, one line',
+        traceback TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+        reason    VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+                  COMMENT 'failed, rejected, died, timeout',
+        failed_at DATETIME(6) NOT NULL
+                  COMMENT 'UTC, by the clock of this server',
+        failed_by VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+                  COMMENT 'the replica (pod) that noted it',
+        due_at    DATETIME(6) NULL
+                  COMMENT 'UTC, when it is served again; NULL: given up',
+        PRIMARY KEY (client, counter),
+        KEY due (due_at)
+    ) ENGINE = InnoDB COMMENT 'requests that a handler did not serve, at most once each'
+    """,
 )
 
 VERSION = len(STEPS)
