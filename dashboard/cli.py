@@ -14,6 +14,7 @@ import click
 
 from turnwise import __version__, cli
 from turnwise.errors import ExitCode, TurnwiseError
+from turnwise.options import mysql_option
 
 if TYPE_CHECKING:
     from dashboard.management import Management
@@ -98,7 +99,7 @@ class _Link(cli.Url):
 )
 @cli.queue_option
 @cli.log_options
-@cli.mysql_option
+@mysql_option
 def main(
     host: str,
     port: int,

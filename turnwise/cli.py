@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from turnwise.errors import TurnwiseError
 
-if TYPE_CHECKING:
-    from turnwise.database import Database
-    from turnwise.node import Node
-
-# Nothing here imports pika or PyMySQL before a command runs: --help must be quick.
+# Neither pika nor PyMySQL is imported here: --help must be quick.
 
 _LAST_PORT = 65535
 
@@ -41,6 +38,37 @@ class Command(click.Command):
 
 class Group(Command, click.Group):
     """A group of such commands."""
+
+
+class LazyGroup(Group):
+    """A group whose commands are modules of ``package``, each imported only when it is called.
+
+    ``summaries`` maps a command's name to its line in the group's --help. The module PACKAGE.NAME
+    holds a click command called ``command``.
+    """
+
+    def __init__(
+        self, *args: Any, package: str, summaries: Mapping[str, str], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._package = package
+        self._summaries = summaries
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names, in the order in which they are listed."""
+        return list(self._summaries)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module and return the command."""
+        if cmd_name not in self._summaries:
+            return None
+        command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._summaries.items()))
 
 
 class SecretOption(click.Option):
@@ -123,50 +151,6 @@ class Url(click.ParamType[Any]):
     def parse(self, value: str) -> Any:
         """Return what the URL names."""
         raise NotImplementedError
-
-
-class _AmqpUrl(Url):
-    def parse(self, value: str) -> list[Node]:
-        from turnwise.node import parse_urls  # noqa: PLC0415
-
-        return parse_urls(value)
-
-
-class _MysqlUrl(Url):
-    def parse(self, value: str) -> Database:
-        from turnwise.database import parse_url  # noqa: PLC0415
-
-        return parse_url(value)
-
-
-def amqp_option(command: F) -> F:
-    """Add ``--amqp-url``; the command gets ``nodes``."""
-    return option(
-        "--amqp-url",
-        "nodes",
-        cls=SecretOption,
-        type=_AmqpUrl(),
-        envvar="AMQP_URL",
-        required=True,
-        metavar="URL[,URL...]",
-        help="RabbitMQ: amqp://user:password@host:5672/vhost, or amqps://. Several nodes are "
-        "tried in random order. AMQP_URL_FILE names a file that holds it.",
-    )(command)
-
-
-def mysql_option(command: F) -> F:
-    """Add ``--mysql-url``; the command gets ``database``."""
-    return option(
-        "--mysql-url",
-        "database",
-        cls=SecretOption,
-        type=_MysqlUrl(),
-        envvar="MYSQL_URL",
-        required=True,
-        metavar="URL",
-        help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. MYSQL_URL_FILE names "
-        "a file that holds it.",
-    )(command)
 
 
 def queue_option(command: F) -> F:

@@ -28,9 +28,10 @@ def _programs(overlay: Overlay) -> list[tuple[Pod, click.Command]]:
         program, *arguments = pod.container.get("command", [None])
         if program not in PROGRAMS:
             continue
-        command: click.Command = importlib.import_module(f"{program}.cli").main
+        command: click.Command | None = importlib.import_module(f"{program}.cli").main
         if isinstance(command, click.Group):
-            command = command.commands[arguments[0]]
+            command = command.get_command(click.Context(command), arguments[0])
+        assert command is not None, pod.name
         found.append((pod, command))
     assert {"worker", "migrate", "dashboard"} <= {pod.name for pod, _ in found}
     return found

@@ -1,0 +1,39 @@
+"""``producer flush``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from producer.commands.shared import interruptible_loop, outbox_option
+from producer.outbox import Outbox, read_status
+from producer.report import Report
+from producer.sender import Sender
+from turnwise import cli
+from turnwise.errors import ExitCode
+from turnwise.node import Node
+from turnwise.options import amqp_option
+from turnwise.topology import Topology
+
+
+@click.command("flush", cls=cli.Command)
+@outbox_option
+@cli.queue_option
+@cli.json_option
+@amqp_option
+@click.pass_context
+def command(ctx: click.Context, path: Path, queue: str, as_json: bool, nodes: list[Node]) -> None:
+    """Publish what waits in the outbox, then exit.
+
+    Waits for RabbitMQ if it is away; Ctrl-C ends that, and what waits goes on waiting.
+    """
+    read_status(path)  # flushing makes no outbox
+    with interruptible_loop() as loop, Outbox(path) as outbox:
+        report = Report(loop, outbox, as_json=as_json)
+        try:
+            Sender(loop, outbox, nodes, Topology(queue), report).run()
+        finally:
+            report.finish()
+        if outbox.waiting:
+            ctx.exit(ExitCode.WAITING)

@@ -1,0 +1,115 @@
+"""``producer send``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from producer.commands.shared import interruptible_loop, outbox_option
+from producer.metrics import pages
+from producer.outbox import Outbox, valid_base
+from producer.pace import Pace
+from producer.report import Report
+from producer.sender import Sender
+from producer.source import Clock, Lines, Source
+from turnwise import cli
+from turnwise.errors import ExitCode
+from turnwise.node import Node
+from turnwise.options import amqp_option
+from turnwise.status_server import StatusServer
+from turnwise.topology import Topology
+
+
+def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+
+    if value is not None and not valid_base(value):
+        raise click.BadParameter("must be 1 to 57 characters of A-Z a-z 0-9 . _ -")
+    return value
+
+
+@click.command("send", cls=cli.Command)
+@click.argument("message", required=False)
+@cli.option(
+    "--count",
+    envvar="PRODUCER_COUNT",
+    type=click.IntRange(min=1),
+    help="How many requests to send.  [default: until Ctrl-C]",
+)
+@cli.option(
+    "--quantum",
+    envvar="PRODUCER_QUANTUM",
+    type=cli.Duration(),
+    default="1s",
+    show_default=True,
+    help="The time from one request to the next (1s, 50ms); 0: as fast as it goes.",
+)
+@click.option("--stdin", is_flag=True, help="Send each line of standard input, as it comes.")
+@cli.option(
+    "--client",
+    envvar="PRODUCER_CLIENT",
+    callback=_check_client,
+    metavar="NAME",
+    help="What to name the client after, when the outbox is made; a suffix makes it unique.  "
+    "[default: host name]",
+)
+@outbox_option
+@cli.http_option("PRODUCER_HTTP")
+@cli.queue_option
+@cli.json_option
+@amqp_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    message: str | None,
+    count: int | None,
+    quantum: float,
+    stdin: bool,
+    client: str | None,
+    path: Path,
+    http: tuple[str, int] | None,
+    queue: str,
+    as_json: bool,
+    nodes: list[Node],
+) -> None:
+    """Send MESSAGE once per quantum, numbered 1, 2, 3 ... in this outbox.
+
+    \b
+    producer send hello                          one a second, until Ctrl-C
+    producer send hello --count 100 --quantum 50ms
+    seq 1000000 | producer send --stdin
+
+    Ctrl-C publishes what it can within five seconds and says what still waits.
+    """
+    if stdin == (message is not None):
+        raise click.UsageError("give either MESSAGE or --stdin")
+    paced = {"count", "quantum"} & {
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if stdin and paced:
+        raise click.UsageError(f"--stdin sends lines as they come; leave --{min(paced)} out")
+
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(interruptible_loop())
+        outbox = stack.enter_context(Outbox(path, client))
+        if http:
+            stack.enter_context(StatusServer(loop, http, pages(outbox)))
+        report = Report(loop, outbox, as_json=as_json)
+        source: Source
+        if message is None:
+            source = Lines(loop, outbox, sys.stdin.fileno())
+        else:
+            source = Clock(loop, outbox, message, Pace(quantum, count, time.monotonic()))
+        try:
+            Sender(loop, outbox, nodes, Topology(queue), report, source).run()
+        finally:
+            report.finish()
+        if source.failure:
+            raise source.failure
+        if outbox.waiting:
+            ctx.exit(ExitCode.WAITING)

@@ -1,0 +1,37 @@
+"""What several commands of ``producer`` share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from turnwise import cli, log
+from turnwise.loop import Loop
+
+
+def _state_folder() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "turnwise"
+
+
+outbox_option = cli.option(
+    "--outbox",
+    "path",
+    envvar="PRODUCER_OUTBOX",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=lambda: _state_folder() / "outbox.db",
+    show_default="~/.local/state/turnwise/outbox.db",
+    help="The file that keeps requests until RabbitMQ has confirmed them.",
+)
+
+
+@contextlib.contextmanager
+def interruptible_loop() -> Iterator[Loop]:
+    """Yield a loop that SIGINT and SIGTERM ask to stop."""
+    log.configure("warning", "auto")
+    with contextlib.closing(Loop()) as loop, loop.signals(signal.SIGINT, signal.SIGTERM):
+        yield loop

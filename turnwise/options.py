@@ -1,0 +1,51 @@
+"""The options that name the servers; a command that has them imports the drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from turnwise import database, node
+from turnwise.cli import SecretOption, Url, option
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _AmqpUrl(Url):
+    def parse(self, value: str) -> list[node.Node]:
+        return node.parse_urls(value)
+
+
+class _MysqlUrl(Url):
+    def parse(self, value: str) -> database.Database:
+        return database.parse_url(value)
+
+
+def amqp_option(command: F) -> F:
+    """Add ``--amqp-url``; the command gets ``nodes``."""
+    return option(
+        "--amqp-url",
+        "nodes",
+        cls=SecretOption,
+        type=_AmqpUrl(),
+        envvar="AMQP_URL",
+        required=True,
+        metavar="URL[,URL...]",
+        help="RabbitMQ: amqp://user:password@host:5672/vhost, or amqps://. Several nodes are "
+        "tried in random order. AMQP_URL_FILE names a file that holds it.",
+    )(command)
+
+
+def mysql_option(command: F) -> F:
+    """Add ``--mysql-url``; the command gets ``database``."""
+    return option(
+        "--mysql-url",
+        "database",
+        cls=SecretOption,
+        type=_MysqlUrl(),
+        envvar="MYSQL_URL",
+        required=True,
+        metavar="URL",
+        help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. MYSQL_URL_FILE names "
+        "a file that holds it.",
+    )(command)
