@@ -9,7 +9,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-versio
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo image lock secrets test test-containers test-mutants test-newest trial \
+.PHONY: help demo image lock release-check secrets test test-containers test-mutants test-newest trial \
 	check format clean
 
 help: ## list the targets
@@ -28,7 +28,7 @@ image: ## build the image, labelled with version and commit
 
 lock: $(READY) ## take the newest releases into the image: docker/*requirements.txt
 	@$(VENV)/bin/pip install --quiet uv
-	@$(LOCK) pyproject.toml --output-file docker/requirements.txt
+	@$(LOCK) --extra metrics --extra page pyproject.toml --output-file docker/requirements.txt
 	@echo "$(BUILD_BACKEND)" | $(LOCK) - --output-file docker/build-requirements.txt
 
 test: $(READY) ## run all tests on private servers
@@ -46,6 +46,10 @@ trial: $(READY) ## two minutes of faults of all kinds, then account for every re
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
 
+release-check: $(READY) ## build the packages, install them where nothing else is, build the image
+	@$(VENV)/bin/pytest tests/release
+	@if docker info >/dev/null 2>&1; then $(MAKE) image; else echo "no Docker here: no image built"; fi
+
 check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/ruff check
@@ -60,6 +64,6 @@ clean: ## remove what was made here, the lab's servers and data included
 	@if [ -x $(VENV)/bin/lab ]; then $(VENV)/bin/lab down --purge; fi
 	@rm -rf $(VENV) $(LAB) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml lab/pyproject.toml
 	@$(PYTHON) -m lab.venv $(VENV) $(LAB)/packages
 	@touch $@

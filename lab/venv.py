@@ -31,7 +31,7 @@ def main(folder: Path, packages: Path) -> None:
         if not has_pip:
             _install_pip(python, packages)
     print("Installing the project and its tools into", folder, flush=True)
-    _pip([str(python), "-m", "pip"], "--editable", ".[dev]")
+    _pip([str(python), "-m", "pip"], "--editable", ".[metrics,page]", "--editable", "lab[dev]")
 
 
 def _install_pip(python: Path, packages: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from turnwise.errors import TurnwiseError
+from turnwise.errors import ExitCode, TurnwiseError
 
 # Neither pika nor PyMySQL is imported here: --help must be quick.
 
@@ -69,6 +69,25 @@ class LazyGroup(Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(self._summaries.items()))
+
+
+class MissingExtra(TurnwiseError):
+    """A part of Turnwise is asked for that is not installed."""
+
+    exit_code = ExitCode.CONFIG
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a module that needs what ``pip install 'turnwise[EXTRA]'`` brings.
+
+    Raises MissingExtra where that is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"this needs the Python package {error.name!r}: pip install 'turnwise[{extra}]'"
+        ) from None
 
 
 class SecretOption(click.Option):

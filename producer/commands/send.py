@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from producer.commands.shared import interruptible_loop, outbox_option
-from producer.metrics import pages
 from producer.outbox import Outbox, valid_base
 from producer.pace import Pace
 from producer.report import Report
@@ -98,7 +97,8 @@ def command(
         loop = stack.enter_context(interruptible_loop())
         outbox = stack.enter_context(Outbox(path, client))
         if http:
-            stack.enter_context(StatusServer(loop, http, pages(outbox)))
+            metrics = cli.import_extra("producer.metrics", "metrics")
+            stack.enter_context(StatusServer(loop, http, metrics.pages(outbox)))
         report = Report(loop, outbox, as_json=as_json)
         source: Source
         if message is None:

@@ -16,7 +16,6 @@ from turnwise.node import Node
 from turnwise.options import amqp_option, mysql_option
 from turnwise.status_server import StatusServer
 from turnwise.topology import Topology
-from worker.metrics import pages
 from worker.replica import Replica
 from worker.store import Store
 
@@ -70,5 +69,6 @@ def command(
         stack.enter_context(loop.signals(signal.SIGINT, signal.SIGTERM))
         replica = Replica(loop, nodes, Topology(queue), Store(database, name), name, prefetch)
         if http:
-            stack.enter_context(StatusServer(loop, http, pages(replica.vitals)))
+            metrics = cli.import_extra("worker.metrics", "metrics")
+            stack.enter_context(StatusServer(loop, http, metrics.pages(replica.vitals)))
         replica.run()
