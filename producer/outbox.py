@@ -125,12 +125,17 @@ class Outbox:
         self.waiting += len(requests)
         return requests
 
-    def after(self, counter: int, limit: int) -> Iterator[Request]:
-        """Yield at most ``limit`` waiting requests numbered above ``counter``, lowest first."""
+    def after(self, number: int, limit: int) -> Iterator[tuple[int, Request]]:
+        """Yield at most ``limit`` waiting requests above a counter, lowest first, with theirs."""
         with self._translating("read"):
-            rows = self._db.execute(_NEXT, (counter, limit)).fetchall()
-        for number, message, sent_at in rows:
-            yield Request(self.client, number, message, datetime.fromisoformat(sent_at))
+            rows = self._db.execute(_NEXT, (number, limit)).fetchall()
+        for counter, message, sent_at in rows:
+            at = datetime.fromisoformat(sent_at)
+            yield counter, Request(self.client, counter, message, at)
+
+    def number(self, message_id: str) -> int:
+        """Return the counter of a request of this client."""
+        return int(message_id.rpartition("/")[2])
 
     def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Remove confirmed requests: each range is a first and a last counter, both included."""

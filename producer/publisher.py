@@ -1,17 +1,18 @@
-"""Outbox -> RabbitMQ: publishes what waits, in order, and forgets it only once it is confirmed."""
+"""Backlog -> RabbitMQ: publishes what waits, in order, and forgets it only once it is confirmed."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from pika import BasicProperties, frame, spec
 
-from producer.outbox import Outbox
 from producer.window import Window
 from turnwise.broker import Broker
 from turnwise.errors import Transient
+from turnwise.message import Request
 from turnwise.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -29,19 +30,36 @@ DRAIN_TIMEOUT = 5.0
 """Seconds to wait for confirms that are under way before a channel is closed."""
 
 
+class Backlog(Protocol):
+    """What a publisher publishes: requests numbered upwards, kept until they are confirmed."""
+
+    @property
+    def accepted(self) -> int:
+        """The highest number given out."""
+
+    def after(self, number: int, limit: int) -> Iterable[tuple[int, Request]]:
+        """Return at most ``limit`` requests numbered above ``number``, lowest first."""
+
+    def number(self, message_id: str) -> int:
+        """Return the number under which a request was published last."""
+
+    def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Take note that requests are confirmed: the first and last number of each range."""
+
+
 class Publisher:
     """Publishes on one channel. When that fails, a new Publisher begins anew with what waits.
 
-    Whatever was in flight is still in the outbox then, and is published again: the key in the
+    Whatever was in flight is still in the backlog then, and is published again: the key in the
     database makes that a repeat without effect.
     """
 
-    def __init__(self, broker: Broker, topology: Topology, outbox: Outbox) -> None:
+    def __init__(self, broker: Broker, topology: Topology, backlog: Backlog) -> None:
         self._broker = broker
         self._topology = topology
-        self._outbox = outbox
+        self._backlog = backlog
         self._window = Window()
-        self._published = 0  # the highest counter published on this channel
+        self._published = 0  # the highest number published on this channel
         self._last_confirm = time.monotonic()
         self._channel = broker.channel()
         raw = self._channel.raw
@@ -71,11 +89,11 @@ class Publisher:
         room = WINDOW - len(self._window)
         if self._broker.blocked or room < WINDOW // 4:
             return 0
-        if self._published == self._outbox.accepted:
+        if self._published == self._backlog.accepted:
             return 0
         published = 0
         publish = self._channel.raw.basic_publish
-        for request in self._outbox.after(self._published, room):
+        for number, request in self._backlog.after(self._published, room):
             publish(
                 exchange=self._topology.exchange,
                 routing_key=self._topology.queue,
@@ -83,15 +101,15 @@ class Publisher:
                 properties=request.properties(),
                 mandatory=True,
             )
-            self._window.published(request.counter)
-            self._published = request.counter
+            self._window.published(number)
+            self._published = number
             published += 1
         return published
 
     def _forget(self) -> bool:
         confirmed = self._window.take_confirmed()
         if confirmed:
-            self._outbox.forget(confirmed)
+            self._backlog.forget(confirmed)
         return bool(confirmed)
 
     def _check_confirms(self) -> None:
@@ -99,7 +117,7 @@ class Publisher:
             self.drain()
             raise Transient(
                 f"{self._broker.node} did not take {self._window.refused} requests: the queue "
-                f"{self._topology.queue!r} is missing or cannot keep them; they stay in the outbox"
+                f"{self._topology.queue!r} is missing or cannot keep them"
             )
         if not self._window or self._broker.blocked:
             self._last_confirm = time.monotonic()
@@ -120,4 +138,4 @@ class Publisher:
         self, _channel: object, _method: object, properties: BasicProperties, _body: bytes
     ) -> None:
         # The identity came with the request, and comes back with it.
-        self._window.returned(int(properties.message_id.rpartition("/")[2]))
+        self._window.returned(self._backlog.number(properties.message_id))

@@ -30,7 +30,7 @@ def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
     with Outbox(path, "alice") as outbox:
         assert outbox.client == name
         assert [r.counter for r in outbox.accept(["c"])] == [3]
-        assert [r.message for r in outbox.after(0, 10)] == ["c"]
+        assert [r.message for _, r in outbox.after(0, 10)] == ["c"]
 
 
 def test_a_removed_outbox_begins_another_client(tmp_path: Path) -> None:

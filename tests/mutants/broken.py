@@ -12,7 +12,7 @@ from typing import Any
 import producer.cli
 import worker.cli
 from producer.outbox import Outbox
-from producer.publisher import Publisher
+from producer.publisher import Backlog, Publisher
 from turnwise.broker import Broker
 from turnwise.message import Request
 from turnwise.topology import Topology
@@ -45,10 +45,10 @@ def forgotten_before_confirm() -> None:
     """Believe that what was published has arrived."""
     after = Outbox.after
 
-    def forgetting(self: Outbox, counter: int, limit: int) -> Iterator[Request]:
-        for request in after(self, counter, limit):
-            yield request
-            self.forget([(request.counter, request.counter)])
+    def forgetting(self: Outbox, number: int, limit: int) -> Iterator[tuple[int, Request]]:
+        for counter, request in after(self, number, limit):
+            yield counter, request
+            self.forget([(counter, counter)])
 
     Outbox.after = forgetting  # type: ignore[method-assign]
 
@@ -58,10 +58,10 @@ def forgotten_on_reconnect() -> None:
     begin = Publisher.__init__
     published = 0
 
-    def beginning(self: Publisher, broker: Broker, topology: Topology, outbox: Outbox) -> None:
+    def beginning(self: Publisher, broker: Broker, topology: Topology, backlog: Backlog) -> None:
         if published:
-            outbox.forget([(1, published)])
-        begin(self, broker, topology, outbox)
+            backlog.forget([(1, published)])
+        begin(self, broker, topology, backlog)
 
     fill = Publisher._fill
 
