@@ -9,12 +9,13 @@ import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from dashboard.board import Board
 from dashboard.figures import Queue
 from turnwise.errors import Permanent, Refused, Transient
 from turnwise.topology import Topology
+from turnwise.url import split
 
 TIMEOUT = 3.0
 """Seconds to connect, and for an answer."""
@@ -49,25 +50,21 @@ def parse_url(text: str) -> Management:
     Without a path, it is the virtual host ``/``. Raises ValueError, which never repeats the URL: it
     holds a password.
     """
-    parts = urlsplit(text.strip())
+    parts = split(text)
     if parts.scheme not in {"http", "https"}:
         raise ValueError("must begin with http:// or https://")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("has a port that is no number from 0 to 65535") from None
-    if not parts.hostname:
+    if not parts.host:
         raise ValueError("names no host")
     if not parts.username:
         raise ValueError("names no user")
     tls = parts.scheme == "https"
     return Management(
         tls=tls,
-        host=parts.hostname,
-        port=port or (15671 if tls else 15672),
-        virtual_host=unquote(parts.path[1:]) or "/",
-        username=unquote(parts.username),
-        password=unquote(parts.password or ""),
+        host=parts.host,
+        port=parts.port or (15671 if tls else 15672),
+        virtual_host=parts.path or "/",
+        username=parts.username,
+        password=parts.password or "",
     )
 
 

@@ -17,6 +17,8 @@ from turnwise.errors import ExitCode, TurnwiseError
 # Neither pika nor PyMySQL is imported here: --help must be quick.
 
 _LAST_PORT = 65535
+_LONGEST_SECRET = 64 * 1024
+"""Bytes."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,7 +104,16 @@ class SecretOption(click.Option):
         if not path:
             return None
         try:
-            return Path(path).read_text().strip()
+            # Bounded: a path mistyped to a device has no end.
+            with Path(path).open("rb") as file:
+                secret = file.read(_LONGEST_SECRET + 1)
+            if len(secret) > _LONGEST_SECRET:
+                raise click.UsageError(
+                    f"{self.envvar}_FILE={path} has more than {_LONGEST_SECRET // 1024} KiB: it is "
+                    "not the file of a URL or a token",
+                    ctx,
+                )
+            return secret.decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise click.UsageError(f"cannot read {self.envvar}_FILE: {error}", ctx) from None
 

@@ -7,13 +7,14 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 import pymysql
 from pymysql.constants import CR, ER
 from pymysql.cursors import Cursor
 
 from turnwise.errors import Permanent, Refused, Transient
+from turnwise.url import readable, split
 
 TIMEOUT = 10.0
 """Seconds for a connection, and for each read and write on it. Less than half of the broker's
@@ -23,8 +24,6 @@ LOCK_WAIT_TIMEOUT = 5
 """Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
 
 Connection: TypeAlias = "pymysql.Connection[Cursor]"
-DuplicateKey = pymysql.err.IntegrityError
-"""An answer more than a failure, to whoever inserts."""
 
 # Wrong login or missing rights: somebody has to act.
 _REFUSED = frozenset(
@@ -45,6 +44,8 @@ _PERMANENT = frozenset(
         ER.DATA_TOO_LONG,
         ER.TRUNCATED_WRONG_VALUE_FOR_FIELD,
         ER.NOT_SUPPORTED_AUTH_MODE,
+        ER.CONSTRAINT_FAILED,  # 4025, MariaDB's word for a CHECK
+        3819,  # ER_CHECK_CONSTRAINT_VIOLATED, MySQL's
     }
 )
 
@@ -101,15 +102,10 @@ def parse_url(text: str) -> Database:
     ``ssl_ca`` the server's certificate and name are verified; without it, TLS is used where the
     server offers it. Raises ValueError, which never repeats the URL: it holds a password.
     """
-    parts = urlsplit(text.strip())
+    parts = split(text)
     if parts.scheme not in {"mysql", "mariadb"}:
         raise ValueError("must begin with mysql:// or mariadb://")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("has a port that is no number from 0 to 65535") from None
-    name = unquote(parts.path[1:])
-    if not parts.hostname or not name or "/" in name:
+    if not parts.host or not parts.path or "/" in parts.path:
         raise ValueError("must look like mysql://user:password@host:3306/counter_db")
     if not parts.username:
         raise ValueError("names no user")
@@ -117,16 +113,23 @@ def parse_url(text: str) -> Database:
     unknown = options.keys() - {"ssl_ca", "ssl_cert", "ssl_key", "unix_socket"}
     if unknown:
         raise ValueError(f"has an unknown option {min(unknown)!r}")
+    for option in options.keys() & {"ssl_ca", "ssl_cert", "ssl_key"}:
+        readable(option, options[option])
     if "ssl_ca" in options:
         options |= {"ssl_verify_cert": True, "ssl_verify_identity": True}
     return Database(
-        host=parts.hostname,
-        port=port or 3306,
-        name=name,
-        user=unquote(parts.username),
-        password=unquote(parts.password or ""),
+        host=parts.host,
+        port=parts.port or 3306,
+        name=parts.path,
+        user=parts.username,
+        password=parts.password or "",
         options=options,
     )
+
+
+def is_duplicate_key(error: pymysql.err.IntegrityError) -> bool:
+    """Whether a row of that key is there already: more an answer than a failure."""
+    return error.args[:1] == (ER.DUP_ENTRY,)
 
 
 @contextlib.contextmanager
@@ -143,8 +146,13 @@ def translating(database: Database) -> Iterator[None]:
     except RuntimeError as error:
         # PyMySQL without its [rsa] extra, on a connection without TLS.
         raise Permanent(f"cannot log in to {database}: {error}") from error
-    except FileNotFoundError as error:
-        raise Permanent(f"cannot read the certificate {error.filename!r} for {database}") from error
+    except OSError as error:
+        # The driver turns those of its socket into its own: this one is of a certificate.
+        files = {v for k, v in database.options.items() if k in {"ssl_ca", "ssl_cert", "ssl_key"}}
+        raise Permanent(
+            f"{database} needs a certificate that cannot be used: {error.strerror or error} "
+            f"(one of {', '.join(sorted(files))})"
+        ) from error
 
 
 def translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:

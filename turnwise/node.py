@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 import pika
 from pika import spec
 
 from turnwise import __version__
+from turnwise.url import readable, split
 
 HEARTBEAT = 30
 """Seconds. What blocks the thread between two turns (database.TIMEOUT) stays well below it."""
@@ -77,41 +78,43 @@ def parse_urls(text: str) -> list[Node]:
 
 
 def _parse_url(url: str) -> Node:
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.scheme not in {"amqp", "amqps"}:
         raise ValueError("must begin with amqp:// or amqps://")
-    if not parts.hostname:
+    if not parts.host:
         raise ValueError("names no host")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("has a port that is no number from 0 to 65535") from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     heartbeat = options.pop("heartbeat", str(HEARTBEAT))
     if not heartbeat.isdecimal():
         raise ValueError("has a heartbeat that is no whole number of seconds")
-    tls = _tls(options, parts.hostname) if parts.scheme == "amqps" else None
+    tls = _tls(options, parts.host) if parts.scheme == "amqps" else None
     if options:
         raise ValueError(f"has an option {min(options)!r} that is not known or needs amqps://")
     return Node(
-        host=parts.hostname,
-        port=port or (5671 if tls else 5672),
+        host=parts.host,
+        port=parts.port or (5671 if tls else 5672),
         # RabbitMQ's URI specification: no path is the default virtual host.
-        virtual_host=unquote(parts.path[1:]) or "/",
-        username=unquote(parts.username or "guest"),
-        password=unquote(parts.password or "guest"),
+        virtual_host=parts.path or "/",
+        username=parts.username or "guest",
+        password=parts.password or "guest",
         heartbeat=int(heartbeat),
         tls=tls,
     )
 
 
 def _tls(options: dict[str, str], host: str) -> pika.SSLOptions:
+    files = {
+        option: readable(option, options.pop(option))
+        for option in ("cacertfile", "certfile", "keyfile")
+        if option in options
+    }
     try:
-        context = ssl.create_default_context(cafile=options.pop("cacertfile", None))
-        if certfile := options.pop("certfile", None):
-            context.load_cert_chain(certfile, options.pop("keyfile", None))
+        context = ssl.create_default_context(cafile=files.get("cacertfile"))
+        if certfile := files.get("certfile"):
+            context.load_cert_chain(certfile, files.get("keyfile"))
     except OSError as error:
-        raise ValueError(f"names a certificate that cannot be read: {error}") from None
+        named = ", ".join(files.values())
+        raise ValueError(f"names no usable certificate in {named}: {error.strerror}") from None
     verify = options.pop("verify", "verify_peer")
     if verify not in {"verify_peer", "verify_none"}:
         raise ValueError("has a verify that is neither verify_peer nor verify_none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
@@ -40,10 +41,14 @@ class StatusServer:
         self._closing = False
         try:
             self._server = make_server(
-                *address, self._answer, server_class=_Server, handler_class=_Handler
+                *address,
+                self._answer,
+                server_class=_IPv6Server if ":" in address[0] else _Server,
+                handler_class=_Handler,
             )
         except OSError as error:
             host, port = address
+            host = f"[{host}]" if ":" in host else host
             raise StatusServerError(
                 f"cannot serve HTTP on {host}:{port}: {error.strerror}; choose another --http"
             ) from error
@@ -98,6 +103,10 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         host, port = self.server_address[:2]
         self.server_name, self.server_port = str(host), port
         self.setup_environ()
+
+
+class _IPv6Server(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(WSGIRequestHandler):

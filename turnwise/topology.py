@@ -30,7 +30,7 @@ CREATION_PAUSE = 1.0
 the existence of a new quorum queue after up to 500 ms; killed before that, it comes back without
 what it had confirmed."""
 
-_NOT_FOUND = 404
+NOT_FOUND = 404
 _PRECONDITION_FAILED = 406
 
 
@@ -115,7 +115,7 @@ class Topology:
         except Refused:
             return True  # it may not even look: publishing with ``mandatory`` will tell
         except Transient as error:
-            if error.code != _NOT_FOUND:
+            if error.code != NOT_FOUND:
                 raise
             return False
         channel.close()

@@ -19,8 +19,12 @@ from worker.vitals import Batch, Vitals
 log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 400 * 1024
-"""Bodies in one statement. Escaped they may double, which stays below the servers' smallest
-``max_allowed_packet`` in use (1 MB), and a slow link carries it within the timeout."""
+"""Bodies in one statement, and what each row has besides. Escaped they may double, which stays
+below the servers' smallest ``max_allowed_packet`` in use (1 MB), and a slow link carries it within
+the timeout."""
+
+_ROW_BYTES = 64
+"""What a row has besides its body and the worker's name: a function call, quotes and commas."""
 
 FINISH_TIMEOUT = 5.0
 """Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
@@ -97,7 +101,7 @@ class Consumer:
             self._serve_batch()
 
     def _serve_batch(self) -> None:
-        batch = self._take()
+        batch = take_batch(self._arrived, self._name)
         self._vitals.in_hand = len(batch)
         decoded = [_decode(delivery) for delivery in batch]
         begun = time.monotonic()
@@ -115,14 +119,6 @@ class Consumer:
             waited = committed - batch[0].arrived
             self._vitals.on_batch(Batch(len(batch), committed - begun, waited))
         self._tell(batch, decoded, results, verdicts)
-
-    def _take(self) -> list[Delivery]:
-        batch = [self._arrived.popleft()]
-        size = len(batch[0].body)
-        while self._arrived and size + len(self._arrived[0].body) <= MAX_BATCH_BYTES:
-            batch.append(self._arrived.popleft())
-            size += len(batch[-1].body)
-        return batch
 
     def _settle(self) -> None:
         settle(self._channel, self._unsettled)
@@ -152,6 +148,18 @@ class Consumer:
                 event(log, logging.INFO, "request.repeated", **about)
             else:
                 event(log, logging.DEBUG, "request.served", **about)
+
+
+def take_batch(arrived: deque[Delivery], name: str) -> list[Delivery]:
+    """Take from the front what fits into one statement of the worker ``name``; at least one."""
+    batch: list[Delivery] = []
+    size = 0
+    while arrived:
+        size += len(arrived[0].body) + len(name) + _ROW_BYTES
+        if batch and size > MAX_BATCH_BYTES:
+            break
+        batch.append(arrived.popleft())
+    return batch
 
 
 def _decode(delivery: Delivery) -> Request | InvalidRequest:

@@ -11,9 +11,9 @@ from typing import Any
 from pika import BasicProperties, frame, spec
 
 from turnwise.broker import Broker
-from turnwise.errors import InvalidRequest, Transient
+from turnwise.errors import InvalidRequest, Permanent, Transient
 from turnwise.message import Request
-from turnwise.topology import DELIVERY_LIMIT, Topology
+from turnwise.topology import DELIVERY_LIMIT, NOT_FOUND, Topology
 from worker.settle import CONFLICT, INVALID
 
 PREVIEW = 200
@@ -71,9 +71,18 @@ class DeadLetters:
 
         Not more: a letter that is replayed may come back at once.
         """
-        there = self._channel.call(
-            self._channel.raw.queue_declare, queue=self._topology.dead, passive=True
-        ).message_count
+        try:
+            there = self._channel.call(
+                self._channel.raw.queue_declare, queue=self._topology.dead, passive=True
+            ).message_count
+        except Transient as error:
+            if error.code != NOT_FOUND:
+                raise
+            raise Permanent(
+                f"{self._broker.node} has no queue {self._topology.dead!r}: check --queue and the "
+                "virtual host; the queue is made when the first worker starts",
+                code=error.code,
+            ) from None
         for _ in range(there):
             letter = self._next()
             if letter is None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+
+import pymysql
+from pymysql.constants import ER
 
 from turnwise.database import Connection, Database, translating
-from turnwise.errors import Transient
+from turnwise.errors import Permanent, Transient
 from turnwise.log import event
 
 log = logging.getLogger(__name__)
@@ -90,6 +94,8 @@ STEPS = (
 
 VERSION = len(STEPS)
 
+_CREATES = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
+
 _VERSIONS = """
     CREATE TABLE IF NOT EXISTS schema_version (
         version    INT NOT NULL PRIMARY KEY,
@@ -105,7 +111,9 @@ def migrate(connection: Connection, database: Database) -> int:
     out of date and the account may not change it.
     """
     with translating(database):
-        done = _version(connection)
+        there = _tables(connection)
+        done = _version(connection) if "schema_version" in there else 0
+        _check_tables(connection, database, done, there)
         if done >= VERSION:
             return 0
         with connection.cursor() as cursor:
@@ -128,15 +136,40 @@ def migrate(connection: Connection, database: Database) -> int:
     return VERSION - done
 
 
-def _version(connection: Connection) -> int:
-    """Return the number of the last step done; 0 on a blank database."""
+def _tables(connection: Connection) -> set[str]:
+    """Return the tables that are there, as far as the account may see them."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT COUNT(*) FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
         )
-        if cursor.fetchone() == (0,):
-            return 0
+        return {name for (name,) in cursor.fetchall()}
+
+
+def _check_tables(connection: Connection, database: Database, done: int, there: set[str]) -> None:
+    """Raise Permanent if a table that was made is gone: making it again would hide the loss."""
+    made = {table for step in STEPS[:done] for table in _CREATES.findall(step)}
+    gone = [table for table in sorted(made - there) if not _exists(connection, table)]
+    if gone:
+        raise Permanent(
+            f"{', '.join(gone)}: gone from {database}, where schema_version says that it was made. "
+            "Restore it from a backup (docs/operations.md, Backup and restore). To begin with "
+            f"nothing instead, drop all of {database.name} and run 'worker migrate'"
+        )
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    """Whether the table is there, also when the account may not even see it."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(f"SELECT 1 FROM {table} LIMIT 0")  # noqa: S608 - a name from STEPS
+        except pymysql.Error as error:
+            return bool(error.args[0] != ER.NO_SUCH_TABLE)
+    return True
+
+
+def _version(connection: Connection) -> int:
+    """Return the number of the last step done."""
+    with connection.cursor() as cursor:
         cursor.execute("SELECT COALESCE(MAX(version), 0) FROM schema_version")
         row = cursor.fetchone()
     return int(row[0]) if row else 0

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pymysql
 
 from turnwise.audit import MARGIN, advance
-from turnwise.database import Connection, Database, DuplicateKey, translate
+from turnwise.database import Connection, Database, is_duplicate_key, translate
 from turnwise.errors import Transient
 from turnwise.message import Request
 
@@ -113,15 +113,18 @@ class Store:
     def _write(self, connection: Connection, requests: Sequence[Request]) -> list[Outcome]:
         try:
             self._insert(connection, requests)
-        except DuplicateKey:
-            pass
+        except pymysql.err.IntegrityError as error:
+            if not is_duplicate_key(error):
+                raise
         else:
             return [Outcome.SERVED] * len(requests)
         # The statement was undone as a whole. Some of it was stored before, or comes twice.
         for _ in range(_RACES):
             try:
                 return self._write_what_is_new(connection, requests)
-            except DuplicateKey:
+            except pymysql.err.IntegrityError as error:
+                if not is_duplicate_key(error):
+                    raise
                 connection.rollback()
         raise Transient(f"other workers keep storing the same requests in {self.database}")
 

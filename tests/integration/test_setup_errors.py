@@ -1,0 +1,64 @@
+"""What is set up wrongly: each command says what, and what to do, with the documented code."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+
+import pytest
+
+from lab.process import free_port
+from tests.pipeline import Pipeline, run
+from turnwise.errors import ExitCode
+
+
+def test_a_secret_in_a_file_without_an_end() -> None:
+    for name in ("AMQP_URL", "MYSQL_URL"):
+        urls = {"AMQP_URL": "amqp://h/", "MYSQL_URL": "mysql://u@h/db", name: ""}
+        result = run("worker", "run", **urls, **{f"{name}_FILE": "/dev/zero"})
+        assert result.returncode == ExitCode.USAGE
+        assert f"{name}_FILE=/dev/zero has more than 64 KiB" in result.stderr
+
+
+def test_a_dead_letter_queue_that_is_missing(pipeline: Pipeline) -> None:
+    for words in (("list",), ("replay", "--all"), ("drop", "--all")):
+        result = pipeline.run("worker", "dead", *words, code=ExitCode.CONFIG)
+        assert "has no queue 'requests.dead'" in result.stderr
+        assert "--queue" in result.stderr
+
+
+def test_probes_on_an_ipv6_address(pipeline: Pipeline) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    port = free_port()
+    worker = pipeline.worker("worker-1", "--http", f"[::1]:{port}")
+    with urllib.request.urlopen(f"http://[::1]:{port}/healthz", timeout=5) as response:
+        assert response.status == 200
+    taken = pipeline.run("worker", "run", "--http", f"[::1]:{port}", code=ExitCode.CONFIG)
+    assert f"cannot serve HTTP on [::1]:{port}" in taken.stderr
+    assert worker.alive()
+
+
+def test_a_table_that_was_dropped_is_not_quietly_made_anew(pipeline: Pipeline) -> None:
+    pipeline.run("worker", "migrate")
+    pipeline.servers.database.query("DROP TABLE requests", name=pipeline.name)
+    for command in ("migrate", "run"):
+        said = pipeline.run("worker", command, code=ExitCode.CONFIG).stderr
+        assert "requests: gone from database" in said
+        assert "backup" in said
+        assert "migrate" in said
+    tables = pipeline.servers.database.query("SHOW TABLES", name=pipeline.name)
+    assert ("requests",) not in tables
+
+
+def test_a_table_of_ones_own_rules_ends_the_worker_with_their_number(pipeline: Pipeline) -> None:
+    """A CHECK that refuses a row refuses it each time: no reason to try for ever."""
+    pipeline.run("worker", "migrate")
+    pipeline.servers.database.query(
+        "ALTER TABLE requests ADD CONSTRAINT short CHECK (CHAR_LENGTH(message) < 5)",
+        name=pipeline.name,
+    )
+    pipeline.send("fine", "too long")
+    result = pipeline.run("worker", "run", code=ExitCode.CONFIG)
+    assert "short" in result.stderr
+    assert [row.message for row in pipeline.rows()] == ["fine"]
