@@ -8,8 +8,8 @@ import time
 from producer.outbox import Outbox
 from producer.pace import Pace
 from turnwise.errors import InvalidRequest
+from turnwise.limits import MAX_MESSAGE_BYTES
 from turnwise.loop import Loop
-from turnwise.message import MAX_MESSAGE_BYTES
 
 _CHUNK = 64 * 1024
 

@@ -13,7 +13,8 @@ from pika import BasicProperties
 
 from tests.malformed import MALFORMED, VALID
 from turnwise.errors import InvalidRequest
-from turnwise.message import MAX_BODY_BYTES, MAX_COUNTER, MAX_MESSAGE_BYTES, Request
+from turnwise.limits import MAX_MESSAGE_BYTES
+from turnwise.message import MAX_BODY_BYTES, MAX_COUNTER, Request
 
 requests = st.builds(
     Request,

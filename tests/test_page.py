@@ -12,7 +12,8 @@ from lab.process import free_port
 from tests import browser as browsers
 from tests.browser import Browser
 from tests.pipeline import Pipeline, alternation
-from turnwise.message import MAX_MESSAGE_BYTES, Request
+from turnwise.limits import MAX_MESSAGE_BYTES
+from turnwise.message import Request
 
 ROWS = "#stream tbody tr[data-key]"
 TURNS = "[...document.querySelectorAll('#turns .cells span')].map(e => e.dataset.replica)"

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from tests.pipeline import Pipeline
-from turnwise.message import MAX_MESSAGE_BYTES
+from turnwise.limits import MAX_MESSAGE_BYTES
 
 
 @pytest.fixture(scope="module")

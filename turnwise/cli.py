@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from turnwise.errors import ExitCode, TurnwiseError
+from turnwise.errors import ExitCode, InvalidRequest, TurnwiseError
+from turnwise.limits import check_queue
 
 # Neither pika nor PyMySQL is imported here: --help must be quick.
 
@@ -187,8 +188,10 @@ def queue_option(command: F) -> F:
     """Add ``--queue``."""
 
     def check(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", value, re.ASCII):
-            raise click.BadParameter("must be 1 to 200 characters of A-Z a-z 0-9 . _ -")
+        try:
+            check_queue(value)
+        except InvalidRequest as error:
+            raise click.BadParameter(error.problem) from None
         return value
 
     return option(

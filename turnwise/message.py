@@ -12,6 +12,7 @@ from pika import BasicProperties
 from pika.delivery_mode import DeliveryMode
 
 from turnwise.errors import InvalidRequest
+from turnwise.limits import check_message
 
 CONTENT_TYPE = "application/json"
 TYPE = "request"
@@ -19,7 +20,6 @@ APP_ID = "turnwise"
 
 MAX_CLIENT_LENGTH = 64
 MAX_COUNTER = 2**63 - 1
-MAX_MESSAGE_BYTES = 16 * 1024
 MAX_BODY_BYTES = 100 * 1024
 """JSON may write one byte of a message as six (``\\u0001``): 96 KiB, and some for the rest."""
 
@@ -58,16 +58,7 @@ class Request:
             raise InvalidRequest("counter", "must be an integer")
         if not 1 <= self.counter <= MAX_COUNTER:
             raise InvalidRequest("counter", f"must be between 1 and {MAX_COUNTER}")
-        if not isinstance(self.message, str):
-            raise InvalidRequest("message", "must be a string")
-        try:
-            size = len(self.message.encode())
-        except UnicodeEncodeError:
-            raise InvalidRequest("message", "holds a lone surrogate") from None
-        if size > MAX_MESSAGE_BYTES:
-            raise InvalidRequest(
-                "message", f"has {size} bytes, more than the {MAX_MESSAGE_BYTES} allowed"
-            )
+        check_message(self.message)
         if self.sent_at.tzinfo != UTC or self.sent_at < _EPOCH:
             raise InvalidRequest("sent_at", "must be a UTC time since 1970")
 

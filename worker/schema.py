@@ -90,6 +90,62 @@ STEPS = (
         KEY due (due_at)
     ) ENGINE = InnoDB COMMENT 'requests that a handler did not serve, at most once each'
     """,
+    # The constraints hold for applications in any language: an INSERT that could never be sent
+    # fails in the application's own transaction.
+    """
+    CREATE TABLE IF NOT EXISTS outbox (
+        id         BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY
+                   COMMENT 'in the order of the INSERTs, which is not that of the COMMITs',
+        queue      VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        message    TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+        CONSTRAINT outbox_queue CHECK
+            (CHAR_LENGTH(queue) BETWEEN 1 AND 200 AND queue NOT REGEXP '[^A-Za-z0-9._-]'),
+        CONSTRAINT outbox_message CHECK (OCTET_LENGTH(message) <= 16384)
+    ) ENGINE = InnoDB COMMENT 'requests of committed transactions, until RabbitMQ has them'
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS outbox_relay (
+        only_row   TINYINT NOT NULL PRIMARY KEY CHECK (only_row = 1),
+        epoch      BIGINT NOT NULL
+                   COMMENT 'grows with each take-over; every write of a relay checks it',
+        beat       BIGINT NOT NULL
+                   COMMENT 'grows while the relay of this epoch is at work',
+        holder     VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NULL
+                   COMMENT 'the relay at work; NULL: it has stopped, another may begin',
+        renewed_at DATETIME(6) NOT NULL
+                   COMMENT 'UTC, for people: nothing is decided by it',
+        numbered   BIGINT NOT NULL
+                   COMMENT 'the highest id in the outbox that has a number, or had one',
+        swept      BIGINT NOT NULL
+                   COMMENT 'hardly anything waits with an id up to this one'
+    ) ENGINE = InnoDB COMMENT 'one row: which relay is at work'
+    """,
+    """
+    INSERT INTO outbox_relay VALUES (1, 0, 0, NULL, UTC_TIMESTAMP(6), 0, 0)
+    ON DUPLICATE KEY UPDATE only_row = only_row
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS outbox_clients (
+        queue  VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+        client VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL UNIQUE
+               COMMENT 'as whom the relay sends to this queue',
+        last   BIGINT NOT NULL
+               COMMENT 'the last number given out'
+    ) ENGINE = InnoDB COMMENT 'the numbers of what came through the outbox, per queue'
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS outbox_batches (
+        client VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        first  BIGINT NOT NULL
+               COMMENT 'the number of the first request of the batch; the others follow it',
+        size   INT NOT NULL,
+        queue  VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        ids    MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+               COMMENT 'the rows of the outbox, in the order of their numbers: 4-6,9',
+        PRIMARY KEY (client, first)
+    ) ENGINE = InnoDB COMMENT 'which rows have which numbers, until they are confirmed'
+    """,
 )
 
 VERSION = len(STEPS)
