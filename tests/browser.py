@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
+from lab import tools
 from lab.process import wait_until
+from lab.servers import DEFAULT_FOLDER
+from tests.requirements import or_skip
 
 TIMEOUT = 60.0
 
@@ -80,18 +80,14 @@ class Browser:
 
 
 def start(profile: Path) -> Iterator[Browser]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        message = "no browser: install chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    chromium = or_skip(lambda: tools.chromium(DEFAULT_FOLDER / "tools"))
     options = Options()
-    options.binary_location = chromium
+    options.binary_location = str(chromium.browser)
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver_of_it = Chrome(options=options, service=Service(driver))
+    service = Service(str(chromium.driver), env=chromium.environment)
+    driver_of_it = Chrome(options=options, service=service)
     try:
         yield Browser(driver_of_it)
     finally:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from lab import tools
+from lab.servers import DEFAULT_FOLDER
 from producer import metrics as of_producer
 from producer.outbox import Outbox
+from tests.requirements import or_skip
 from worker import metrics as of_worker
 from worker.vitals import Vitals
 
@@ -31,11 +30,7 @@ RABBITMQ = {
 
 
 def promtool(*arguments: str | Path) -> None:
-    program = shutil.which("promtool")
-    if not program:
-        if os.environ.get("CI"):
-            pytest.fail("no promtool")
-        pytest.skip("no promtool: it is in Debian's package prometheus")
+    program = or_skip(lambda: tools.promtool(DEFAULT_FOLDER / "tools"))
     result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
