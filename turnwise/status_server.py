@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import socket
-import socketserver
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from typing import Self
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from turnwise.errors import ExitCode, TurnwiseError
+from turnwise.http_server import HttpServer
 from turnwise.loop import Loop
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from wsgiref.types import StartResponse, WSGIEnvironment
+THREADS = 2
+"""That answer; each answer is made from memory."""
+
+CONNECTIONS = 100
+"""Open at the same time; beyond that, the one idle for the longest time gives way."""
 
 Page = Callable[[], tuple[HTTPStatus, str, bytes]]
 """Returns the status, the content type and the body."""
@@ -40,11 +41,8 @@ class StatusServer:
         self._pages = pages
         self._closing = False
         try:
-            self._server = make_server(
-                *address,
-                self._answer,
-                server_class=_IPv6Server if ":" in address[0] else _Server,
-                handler_class=_Handler,
+            self._server = HttpServer(
+                self._answer, address, threads=THREADS, connections=CONNECTIONS, max_body=1024
             )
         except OSError as error:
             host, port = address
@@ -62,13 +60,12 @@ class StatusServer:
         self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None
     ) -> None:
         self._closing = True
-        self._server.shutdown()
+        self._server.stop()
         self._thread.join()
-        self._server.server_close()
 
     def _serve(self) -> None:
         try:
-            self._server.serve_forever(poll_interval=0.5)
+            self._server.run()
         finally:
             if not self._closing:
                 self._loop.add_callback(_raise_died)
@@ -92,28 +89,6 @@ class StatusServer:
             ],
         )
         return [body] if environ["REQUEST_METHOD"] == "GET" else []
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # The base class would look its own name up in the DNS, which may take long.
-        socketserver.TCPServer.server_bind(self)
-        host, port = self.server_address[:2]
-        self.server_name, self.server_port = str(host), port
-        self.setup_environ()
-
-
-class _IPv6Server(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = 10.0
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Probes come every few seconds; nobody wants a line for each."""
 
 
 def _raise_died() -> None:

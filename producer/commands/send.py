@@ -19,7 +19,6 @@ from turnwise import cli
 from turnwise.errors import ExitCode
 from turnwise.node import Node
 from turnwise.options import amqp_option
-from turnwise.status_server import StatusServer
 from turnwise.topology import Topology
 
 
@@ -98,7 +97,8 @@ def command(
         outbox = stack.enter_context(Outbox(path, client))
         if http:
             metrics = cli.import_extra("producer.metrics", "metrics")
-            stack.enter_context(StatusServer(loop, http, metrics.pages(outbox)))
+            server = cli.import_extra("turnwise.status_server", "metrics")
+            stack.enter_context(server.StatusServer(loop, http, metrics.pages(outbox)))
         report = Report(loop, outbox, as_json=as_json)
         source: Source
         if message is None:

@@ -14,7 +14,6 @@ from turnwise.database import Database
 from turnwise.loop import Loop
 from turnwise.node import Node
 from turnwise.options import amqp_option, mysql_option
-from turnwise.status_server import StatusServer
 from turnwise.topology import Topology
 from worker.replica import Replica
 from worker.store import Store
@@ -70,5 +69,6 @@ def command(
         replica = Replica(loop, nodes, Topology(queue), Store(database, name), name, prefetch)
         if http:
             metrics = cli.import_extra("worker.metrics", "metrics")
-            stack.enter_context(StatusServer(loop, http, metrics.pages(replica.vitals)))
+            server = cli.import_extra("turnwise.status_server", "metrics")
+            stack.enter_context(server.StatusServer(loop, http, metrics.pages(replica.vitals)))
         replica.run()
