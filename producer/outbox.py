@@ -8,47 +8,33 @@ client, and no number of the old one is ever used again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import re
-import secrets
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from producer import outbox_file
 from turnwise.errors import OutboxError
-from turnwise.message import MAX_CLIENT_LENGTH, Request
+from turnwise.message import Request
 
-_APPLICATION_ID = 0x7475726E  # "turn": tells this file from other SQLite files
-_SCHEMA_VERSION = 1
-_SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for another
-_SUFFIX_LENGTH = 6
-
-_SCHEMA = f"""
-CREATE TABLE client (
-    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    base TEXT NOT NULL,
-    name TEXT NOT NULL,
-    accepted INTEGER NOT NULL
-);
-CREATE TABLE requests (
-    counter INTEGER PRIMARY KEY,
-    message TEXT NOT NULL,
-    sent_at TEXT NOT NULL
-);
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_SCHEMA_VERSION};
-"""
+LIMIT = 1024**3
+"""Bytes of the file, by default: some six million short requests."""
 
 _ACCEPT = "INSERT INTO requests (counter, message, sent_at) VALUES (?, ?, ?)"
 _NUMBER = "UPDATE client SET accepted = ?"
-_STATUS = "SELECT name, accepted, (SELECT COUNT(*) FROM requests) FROM client"
-_WAITING = "SELECT COUNT(*) FROM requests"
+_CLIENT = "SELECT base, name, accepted, confirmed FROM client"
+_STATUS = "SELECT name, accepted, confirmed FROM client"
+_STATUS_OF_VERSION_1 = (
+    "SELECT name, accepted, accepted - (SELECT COUNT(*) FROM requests) FROM client"
+)
 _NEXT = "SELECT counter, message, sent_at FROM requests WHERE counter > ? ORDER BY counter LIMIT ?"
 _FORGET = "DELETE FROM requests WHERE counter BETWEEN ? AND ?"
+_CONFIRM = "UPDATE client SET confirmed = confirmed + ?"
+
+_LOOK = 10_000
+"""Requests removed until it is looked whether the file can be made smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +47,34 @@ class Status:
     waiting: int
 
 
+class OutboxFull(OutboxError):
+    """The outbox has reached its limit: nothing is accepted until something is confirmed."""
+
+
 class Outbox:
     """An open outbox. Every method raises OutboxError when the file cannot be used."""
 
-    def __init__(self, path: Path, base: str | None = None) -> None:
+    def __init__(self, path: Path, base: str | None = None, limit: int = LIMIT) -> None:
         """Open the file, or create it for a client named after ``base``.
 
-        Only one process may have it open: a second one gets an OutboxError that says so.
+        It takes messages until it has ``limit`` bytes. Only one process may have it open: a second
+        one gets an OutboxError that says so.
         """
         self.path = path
+        self.limit = limit
+        self.full = False
+        """Whether the last messages were refused because of the limit."""
+        self._removed = 0
         with self._translating("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
+            self._lock = outbox_file.lock(path)
             try:
                 if not path.exists():
-                    _create(path, base or _default_base())
-                self._db = _connect(path)
-                _check(self._db)
-                kept, self.client, self.accepted = self._db.execute(
-                    "SELECT base, name, accepted FROM client"
-                ).fetchone()
+                    outbox_file.make(path, base or outbox_file.default_base())
+                self._db = outbox_file.connect_alone(path)
+                kept, self.client, self.accepted, confirmed = self._db.execute(_CLIENT).fetchone()
                 _check_owner(path, base, kept, self.client)
-                (self.waiting,) = self._db.execute(_WAITING).fetchone()
+                self.waiting = self.accepted - confirmed
             except BaseException:
                 os.close(self._lock)
                 raise
@@ -95,6 +87,7 @@ class Outbox:
 
     def close(self) -> None:
         """Close the file and let others have it."""
+        outbox_file.shrink(self._db)
         self._db.close()
         os.close(self._lock)
 
@@ -106,7 +99,8 @@ class Outbox:
     def accept(self, messages: Sequence[str]) -> Sequence[Request]:
         """Number messages and keep them, all or none, on stable storage when this returns.
 
-        Raises InvalidRequest for a message out of bounds; then none of them is accepted.
+        Raises InvalidRequest for a message out of bounds, and OutboxFull at the limit; then none of
+        them is accepted.
         """
         now = datetime.now(UTC)
         requests = [
@@ -115,6 +109,8 @@ class Outbox:
         ]
         if not requests:
             return requests
+        with self._translating("read"):
+            self._check_room()
         last = requests[-1].counter
         sent_at = now.isoformat()
         with self._translating("write"), self._db:
@@ -142,73 +138,36 @@ class Outbox:
         with self._translating("write"), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             removed = self._db.executemany(_FORGET, ranges).rowcount
+            self._db.execute(_CONFIRM, (removed,))
         self.waiting -= removed
+        self._removed += removed
+        if self._removed >= _LOOK:
+            self._removed = 0
+            outbox_file.shrink(self._db)
 
-    @contextlib.contextmanager
-    def _translating(self, verb: str) -> Iterator[None]:
-        with _translating(self.path, verb):
-            yield
+    def _check_room(self) -> None:
+        self.full = outbox_file.used(self._db) >= self.limit
+        if self.full:
+            raise OutboxFull(
+                f"the outbox {self.path} is full: {self.waiting:,} requests wait, which take "
+                f"{self.limit / 1024**2:,.0f} MiB (--outbox-limit)"
+            )
+
+    def _translating(self, verb: str) -> contextlib.AbstractContextManager[None]:
+        return outbox_file.translating(self.path, verb)
 
 
 def read_status(path: Path) -> Status:
     """Read the figures of an outbox that another process may have open."""
     if not path.exists():
         raise OutboxError(f"there is no outbox {path}: it is made by the first 'producer send'")
-    with _translating(path, "read"), contextlib.closing(_connect(path)) as db:
-        _check(db)
-        # One statement, one moment: the other process goes on accepting and forgetting.
-        client, accepted, waiting = db.execute(_STATUS).fetchone()
-    return Status(client, accepted, accepted - waiting, waiting)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=10)
-    # FULL in WAL mode: a commit returns when it is on stable storage. Readers are not in the way.
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-def _lock(path: Path) -> int:
-    """Take the outbox for this process alone; return the descriptor that holds it.
-
-    The lock has a file of its own: SQLite's locks on the database would be lost with the first
-    descriptor of it that this process closes.
-    """
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(lock, 20, 0).decode() or "unknown"
-        os.close(lock)
-        raise OutboxError(
-            f"the outbox {path} is in use by another producer (process {owner}): stop that one, "
-            "or give this client an outbox of its own with --outbox"
-        ) from None
-    os.truncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
-
-
-def _create(path: Path, base: str) -> None:
-    """Make an outbox beside, and put it in its place when it is complete."""
-    new = path.with_name(f"{path.name}.new")
-    # Messages are nobody else's business. SQLite gives its other files the mode of this one.
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
-    suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
-    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
-        db.executescript(_SCHEMA)
-        db.execute("INSERT INTO client VALUES (1, ?, ?, 0)", (base, f"{base}-{suffix}"))
-    new.rename(path)
-
-
-def _check(db: sqlite3.Connection) -> None:
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if application != _APPLICATION_ID:
-        raise sqlite3.DatabaseError("it is another program's file")
-    if version != _SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"it has version {version}, not {_SCHEMA_VERSION}")
+    with outbox_file.translating(path, "read"):
+        db, version = outbox_file.connect(path)
+        with contextlib.closing(db):
+            # One statement, one moment: the other process goes on accepting and forgetting.
+            query = _STATUS if version > 1 else _STATUS_OF_VERSION_1
+            client, accepted, confirmed = db.execute(query).fetchone()
+    return Status(client, accepted, confirmed, accepted - confirmed)
 
 
 def _check_owner(path: Path, base: str | None, kept: str, client: str) -> None:
@@ -217,30 +176,3 @@ def _check_owner(path: Path, base: str | None, kept: str, client: str) -> None:
             f"the outbox {path} belongs to client {client!r}, not to {base!r}: leave the name "
             "out, or give each client an outbox of its own"
         )
-
-
-def _default_base() -> str:
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename.partition(".")[0])
-    return host[: MAX_CLIENT_LENGTH - _SUFFIX_LENGTH - 1] or "client"
-
-
-def valid_base(base: str) -> bool:
-    """Whether a client can be named after ``base``: the name with its suffix must be valid."""
-    limit = MAX_CLIENT_LENGTH - _SUFFIX_LENGTH - 1
-    return re.fullmatch(rf"[A-Za-z0-9._-]{{1,{limit}}}", base, re.ASCII) is not None
-
-
-@contextlib.contextmanager
-def _translating(path: Path, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutboxError(f"cannot {verb} the outbox {path}: {error.strerror}") from error
-    except sqlite3.OperationalError as error:
-        # SQLITE_FULL, SQLITE_IOERR, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_BUSY
-        raise OutboxError(f"cannot {verb} the outbox {path}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise OutboxError(
-            f"the file {path} is no outbox, or it is damaged: {error}. Keep it for a rescue and "
-            "use another --outbox"
-        ) from error

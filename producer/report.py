@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -64,13 +65,13 @@ class Report:
     def _say(self, *, force: bool = False) -> None:
         status = self._outbox.status
         blocked = self._broker.blocked if self._broker else None
-        if not force and (status, blocked) == self._said:
+        full = self._outbox.full
+        if not force and (status, blocked, full) == self._said:
             return
-        self._said = (status, blocked)
+        self._said = (status, blocked, full)
         if self._json:
-            fields = {"client": status.client, "accepted": status.accepted}
-            fields |= {"confirmed": status.confirmed, "waiting": status.waiting}
-            self._write({"event": "finished" if force else "progress", **fields})
+            event = "finished" if force else "progress"
+            self._write({"event": event, **dataclasses.asdict(status), "full": full})
             return
         line = (
             f"{status.client}: accepted {status.accepted:,}, confirmed {status.confirmed:,}, "
@@ -80,6 +81,8 @@ class Report:
             line += " (RabbitMQ is away)"
         elif status.waiting and blocked:
             line += f" (RabbitMQ takes nothing now: {blocked})"
+        if full:
+            line += " (the outbox is full and accepts nothing now)"
         if self._live:
             click.echo(f"\r\x1b[K{line}", err=True, nl=False)
         else:

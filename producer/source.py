@@ -5,25 +5,32 @@ from __future__ import annotations
 import os
 import time
 
-from producer.outbox import Outbox
+from producer.outbox import Outbox, OutboxFull
 from producer.pace import Pace
-from turnwise.errors import InvalidRequest
+from turnwise.errors import InvalidRequest, TurnwiseError
 from turnwise.limits import MAX_MESSAGE_BYTES
 from turnwise.loop import Loop
 
 _CHUNK = 64 * 1024
 
+_RETRY = 0.1
+"""Seconds until the next try when the outbox is full."""
+
 
 class Clock:
-    """The same message once per quantum, driven by the loop's timers."""
+    """The same message once per quantum, driven by the loop's timers.
+
+    What is due while the outbox is full is left out, but what has a count is made up for.
+    """
 
     def __init__(self, loop: Loop, outbox: Outbox, message: str, pace: Pace) -> None:
         self.finished = False
-        self.failure: InvalidRequest | None = None
+        self.failure: TurnwiseError | None = None
         self._loop = loop
         self._outbox = outbox
         self._message = message
         self._pace = pace
+        self._due = 0  # and not accepted yet
         loop.call_later(0, self._tick)
 
     def stop(self) -> None:
@@ -33,7 +40,15 @@ class Clock:
     def _tick(self) -> None:
         if self.finished:
             return
-        self._outbox.accept([self._message] * self._pace.due(time.monotonic()))
+        self._due = self._due or self._pace.due(time.monotonic())
+        try:
+            self._outbox.accept([self._message] * self._due)
+        except OutboxFull as full:
+            self.failure = full
+            self._loop.call_later(_RETRY, self._tick)
+            return
+        self.failure = None
+        self._due = 0
         self.finished = self._pace.finished
         self._loop.call_later(self._pace.wait(time.monotonic()), self._tick)
 
@@ -41,43 +56,79 @@ class Clock:
 class Lines:
     """One request a line, read as they come; the end of the last line may be missing.
 
-    A line that cannot be a request ends the reading. Those before it are accepted.
+    A line that cannot be a request ends the reading. Those before it are accepted. While the outbox
+    is full nothing is read: who writes the lines waits.
     """
 
     def __init__(self, loop: Loop, outbox: Outbox, fd: int) -> None:
         self.finished = False
-        self.failure: InvalidRequest | None = None
+        self.failure: TurnwiseError | None = None
         self._loop = loop
         self._outbox = outbox
         self._fd = fd
+        self._reading = False
         self._rest = b""
         self._line = 0
-        loop.add_handler(fd, self._read, Loop.READ)
+        self._messages: list[str] = []  # read, and not accepted yet
+        self._last = False  # whether nothing is to be read after them
+        self._invalid: InvalidRequest | None = None  # the line after them
+        self._resume()
 
     def stop(self) -> None:
         """Read no more. What was read of an unfinished line is not accepted."""
-        if not self.finished:
-            self.finished = True
+        self._pause()
+        self.finished = True
+
+    def _resume(self) -> None:
+        if not self._reading:
+            self._loop.add_handler(self._fd, self._read, Loop.READ)
+        self._reading = True
+
+    def _pause(self) -> None:
+        if self._reading:
             self._loop.remove_handler(self._fd)
+        self._reading = False
 
     def _read(self, _fd: int, _events: int) -> None:
-        chunk = os.read(self._fd, _CHUNK)
+        try:
+            chunk = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._invalid = InvalidRequest("standard input", f"cannot be read: {error.strerror}")
+            chunk = b""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         # No line is longer than a message may be: what is kept of one stays small.
         if self._rest and (not chunk or len(self._rest) > MAX_MESSAGE_BYTES + 1):
             lines.append(self._rest)
             self._rest = b""
-        messages = []
+        self._last = not chunk
         for line in lines:
             self._line += 1
             try:
-                messages.append(self._decode(line.removesuffix(b"\r")))
+                self._messages.append(self._decode(line.removesuffix(b"\r")))
             except InvalidRequest as error:
-                self.failure = error
+                self._last = True
+                self._invalid = error
                 break
-        self._outbox.accept(messages)
-        if not chunk or self.failure:
+        self._accept()
+
+    def _accept(self) -> None:
+        if self.finished:
+            return
+        try:
+            self._outbox.accept(self._messages)
+        except OutboxFull as full:
+            self.failure = full
+            self._pause()
+            self._loop.call_later(_RETRY, self._accept)
+            return
+        self._messages = []
+        self.failure = self._invalid
+        if self._last:
             self.stop()
+        else:
+            self._resume()
 
     def _decode(self, line: bytes) -> str:
         if len(line) > MAX_MESSAGE_BYTES:

@@ -176,7 +176,7 @@ def test_the_producer_speaks_json(pipeline: Pipeline) -> None:
     lines = [json.loads(line) for line in output.stdout.splitlines()]
     assert lines[-1] == {
         "event": "finished", "client": pipeline.client(),
-        "accepted": 2, "confirmed": 2, "waiting": 0,
+        "accepted": 2, "confirmed": 2, "waiting": 0, "full": False,
     }  # fmt: skip
     assert output.stderr == ""
 

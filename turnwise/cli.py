@@ -140,6 +140,33 @@ class Duration(click.ParamType[float]):
         return float(match[1]) * self._units[match[2]]
 
 
+class Size(click.ParamType[int]):
+    """A number of bytes: ``64M``, ``1G``; a unit is 1,024 of the one before it."""
+
+    name = "size"
+    _units = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}  # noqa: RUF012
+
+    def __init__(self, minimum: int) -> None:
+        self._minimum = minimum
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int:
+        """Return bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,9})([KMGT]?)", str(value).strip().upper())
+        if not match:
+            self.fail(f"{value!r} is no size; write 64M or 1G", param, ctx)
+        size = int(match[1]) * self._units[match[2]]
+        if size < self._minimum:
+            self.fail(f"{value!r} is less than {self._minimum // 1024**2}M", param, ctx)
+        return size
+
+
 class Address(click.ParamType[tuple[str, int]]):
     """Where to listen: ``PORT`` or ``HOST:PORT``; without a host, on loopback."""
 

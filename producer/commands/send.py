@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from producer.commands.shared import interruptible_loop, outbox_option
-from producer.outbox import Outbox, valid_base
+from producer.outbox import LIMIT, Outbox
+from producer.outbox_file import valid_base
 from producer.pace import Pace
 from producer.report import Report
 from producer.sender import Sender
@@ -55,6 +56,16 @@ def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | Non
     "[default: host name]",
 )
 @outbox_option
+@cli.option(
+    "--outbox-limit",
+    "limit",
+    envvar="PRODUCER_OUTBOX_LIMIT",
+    type=cli.Size(minimum=1024**2),
+    default=LIMIT,
+    show_default="1G",
+    metavar="SIZE",
+    help="The outbox takes no more while it holds this much; sending goes on when there is room.",
+)
 @cli.http_option("PRODUCER_HTTP")
 @cli.queue_option
 @cli.json_option
@@ -68,6 +79,7 @@ def command(
     stdin: bool,
     client: str | None,
     path: Path,
+    limit: int,
     http: tuple[str, int] | None,
     queue: str,
     as_json: bool,
@@ -81,6 +93,8 @@ def command(
     seq 1000000 | producer send --stdin
 
     Ctrl-C publishes what it can within five seconds and says what still waits.
+
+    While the outbox is full, --stdin reads nothing, and quanta are left out: see --outbox-limit.
     """
     if stdin == (message is not None):
         raise click.UsageError("give either MESSAGE or --stdin")
@@ -94,7 +108,7 @@ def command(
 
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(interruptible_loop())
-        outbox = stack.enter_context(Outbox(path, client))
+        outbox = stack.enter_context(Outbox(path, client, limit))
         if http:
             metrics = cli.import_extra("producer.metrics", "metrics")
             server = cli.import_extra("turnwise.status_server", "metrics")

@@ -1,0 +1,182 @@
+"""The outbox's file: made, recognised, locked, brought up to date, kept small."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from turnwise.errors import OutboxError
+from turnwise.message import MAX_CLIENT_LENGTH
+
+_APPLICATION_ID = 0x7475726E  # "turn": tells this file from other SQLite files
+VERSION = 2
+"""The schema's. Version 1 did not count what was confirmed."""
+
+_SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for another
+_SUFFIX_LENGTH = 6
+
+_SCHEMA = f"""
+CREATE TABLE client (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    base TEXT NOT NULL,
+    name TEXT NOT NULL,
+    accepted INTEGER NOT NULL,
+    confirmed INTEGER NOT NULL
+);
+CREATE TABLE requests (
+    counter INTEGER PRIMARY KEY,
+    message TEXT NOT NULL,
+    sent_at TEXT NOT NULL
+);
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+_UPGRADE = """
+BEGIN IMMEDIATE;
+ALTER TABLE client ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0;
+UPDATE client SET confirmed = accepted - (SELECT COUNT(*) FROM requests);
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+_WAL_BYTES = 4 * 1024 * 1024
+_LARGE = 16 * 1024 * 1024
+_LITTLE = 4 * 1024 * 1024
+"""Bytes. A larger file that holds no more than this is made small: that copies what it holds."""
+
+
+def make(path: Path, base: str) -> None:
+    """Make an outbox beside, and put it in its place when it is complete."""
+    new = path.with_name(f"{path.name}.new")
+    # What a removed outbox, or a half-made one, left beside it would be taken for this one's.
+    for name in (path.name, new.name):
+        for ending in ("-wal", "-shm", "-journal"):
+            path.with_name(name + ending).unlink(missing_ok=True)
+    # Messages are nobody else's business. SQLite gives its other files the mode of this one.
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+    suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.executescript(_SCHEMA)
+        db.execute("INSERT INTO client VALUES (1, ?, ?, 0, 0)", (base, f"{base}-{suffix}"))
+    new.rename(path)
+
+
+def recognise(path: Path) -> None:
+    """Raise sqlite3.DatabaseError if it is no outbox. The file is not changed, and none is made."""
+    # Immutable: SQLite takes no lock, and makes none of the files that another program's database
+    # may need. What it reads here has been in the file since it was made.
+    with contextlib.closing(sqlite3.connect(_uri(path, "immutable=1"), uri=True)) as db:
+        if _pragma(db, "application_id") != _APPLICATION_ID:
+            raise sqlite3.DatabaseError("it is another program's file")
+
+
+def connect(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Connect to an outbox that is there; return the connection and the schema's version.
+
+    Raises sqlite3.DatabaseError if it is none, or a newer release's.
+    """
+    recognise(path)
+    db = sqlite3.connect(_uri(path, "mode=rw"), uri=True, isolation_level=None, timeout=10)
+    version = _pragma(db, "user_version")
+    if not 1 <= version <= VERSION:
+        db.close()
+        raise sqlite3.DatabaseError(f"it has version {version}; this release knows {VERSION}")
+    return db, version
+
+
+def connect_alone(path: Path) -> sqlite3.Connection:
+    """Connect to write, for the process that holds the lock."""
+    db, version = connect(path)
+    # FULL in WAL mode: a commit returns when it is on stable storage. Readers are not in the way.
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+    db.execute("PRAGMA temp_store = MEMORY")  # a container may have no folder for it
+    if version < VERSION:
+        db.executescript(_UPGRADE)
+    return db
+
+
+def used(db: sqlite3.Connection) -> int:
+    """Return the bytes of the file that hold something."""
+    return _pragma(db, "page_size") * (_pragma(db, "page_count") - _pragma(db, "freelist_count"))
+
+
+def shrink(db: sqlite3.Connection) -> None:
+    """Give back the space of what was removed, if that is much and little is left.
+
+    By itself SQLite keeps it, to use it again.
+    """
+    # The outbox is as good without it.
+    with contextlib.suppress(sqlite3.Error):
+        size = _pragma(db, "page_size") * _pragma(db, "page_count")
+        if size < _LARGE or used(db) > _LITTLE:
+            return
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def lock(path: Path) -> int:
+    """Take the outbox for this process alone; return the descriptor that holds it.
+
+    The lock has a file of its own: SQLite's locks on the database would be lost with the first
+    descriptor of it that this process closes.
+    """
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 20, 0).decode() or "unknown"
+        os.close(descriptor)
+        raise OutboxError(
+            f"the outbox {path} is in use by another producer (process {owner}): stop that one, "
+            "or give this client an outbox of its own with --outbox"
+        ) from None
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def default_base() -> str:
+    """Return what a client is named after by default: the host."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename.partition(".")[0])
+    return host[: MAX_CLIENT_LENGTH - _SUFFIX_LENGTH - 1] or "client"
+
+
+def valid_base(base: str) -> bool:
+    """Whether a client can be named after ``base``: the name with its suffix must be valid."""
+    limit = MAX_CLIENT_LENGTH - _SUFFIX_LENGTH - 1
+    return re.fullmatch(rf"[A-Za-z0-9._-]{{1,{limit}}}", base, re.ASCII) is not None
+
+
+@contextlib.contextmanager
+def translating(path: Path, verb: str) -> Iterator[None]:
+    """Raise what ends the use of the file as OutboxError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutboxError(f"cannot {verb} the outbox {path}: {error.strerror}") from error
+    except sqlite3.OperationalError as error:
+        # SQLITE_FULL, SQLITE_IOERR, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_BUSY
+        raise OutboxError(f"cannot {verb} the outbox {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise OutboxError(
+            f"the file {path} is no outbox, or it is damaged: {error}. Keep it for a rescue and "
+            "use another --outbox"
+        ) from error
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    (value,) = db.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
+def _uri(path: Path, how: str) -> str:
+    return f"{path.absolute().as_uri()}?{how}"
