@@ -1,30 +1,30 @@
-"""Requests -> rows. Each write is one atomic statement; writing the same again changes nothing."""
+"""Requests -> rows. Each write is atomic; writing the same again changes nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import pymysql
 
 from turnwise.audit import MARGIN, advance
-from turnwise.database import Connection, Database, is_duplicate_key, translate
+from turnwise.database import Connection, Database, is_duplicate_key, translate, translating
 from turnwise.errors import Transient
 from turnwise.message import Request
 
 _INSERT = "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by) VALUES "
+_OR_COUNT = " ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"
 # Per client, since neither server is sure to use the key for a list of (client, counter) pairs.
-_KNOWN = "SELECT counter, message, sent_at FROM requests WHERE client = %s AND counter IN %s"
-_REPEAT = "UPDATE requests SET deliveries = deliveries + 1 WHERE client = %s AND counter = %s"
+_CLAIMED = "SELECT counter, message, deliveries FROM requests WHERE client = %s AND counter IN %s"
+_CORRECT = "UPDATE requests SET deliveries = deliveries + %s WHERE client = %s AND counter = %s"
+# A plain read must see what was committed before it, not what the transaction saw first.
+_FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-_RACES = 10
-"""How often another worker may store a request between our look and our write, in one write."""
 
 _COUNT_AFTER = 2 * MARGIN
 """How many more of a client's counters are worth counting."""
@@ -39,13 +39,12 @@ class Outcome(enum.Enum):
     SERVED = "served"
     """It is a new row."""
     REPEATED = "repeated"
-    """The very same request was there already."""
+    """It was there already, with the same message."""
     CONFLICT = "conflict"
-    """Another request of the same identity is there; it is left as it is."""
+    """Another message is there under its identity, and is left as it is."""
 
 
 Identity = tuple[str, int]
-Content = tuple[str, datetime]
 
 
 class Store:
@@ -66,7 +65,10 @@ class Store:
     def open(self) -> Connection:
         """Return the connection, making it if there is none."""
         if self._connection is None:
-            self._connection = self.database.connect(f"worker {self._name}")
+            connection = self.database.connect(f"worker {self._name}")
+            with translating(self.database):
+                connection.query(_FRESH_READS)
+            self._connection = connection
         return self._connection
 
     def close(self) -> None:
@@ -111,87 +113,98 @@ class Store:
             raise
 
     def _write(self, connection: Connection, requests: Sequence[Request]) -> list[Outcome]:
+        # One statement is one round trip, and is stored as a whole or not at all.
         try:
-            self._insert(connection, requests)
+            connection.query(_insert(connection, requests, self._name))
         except pymysql.err.IntegrityError as error:
             if not is_duplicate_key(error):
                 raise
         else:
             return [Outcome.SERVED] * len(requests)
-        # The statement was undone as a whole. Some of it was stored before, or comes twice.
-        for _ in range(_RACES):
-            try:
-                return self._write_what_is_new(connection, requests)
-            except pymysql.err.IntegrityError as error:
-                if not is_duplicate_key(error):
-                    raise
-                connection.rollback()
-        raise Transient(f"other workers keep storing the same requests in {self.database}")
-
-    def _insert(self, connection: Connection, requests: Sequence[Request]) -> None:
-        # One statement, whatever its length: it is stored as a whole or not at all. executemany()
-        # would send a row at a time, or cut where it likes. No cursor: there is nothing to fetch.
-        escape = connection.escape
-        served_by = escape(self._name)
-        rows = [
-            f"({escape(r.client)},{r.counter:d},{escape(r.message)},"
-            f"'{r.sent_at.replace(tzinfo=None)}',UTC_TIMESTAMP(6),{served_by})"
-            for r in requests
-        ]
-        connection.query(_INSERT + ",".join(rows))
-
-    def _write_what_is_new(
-        self, connection: Connection, requests: Sequence[Request]
-    ) -> list[Outcome]:
         connection.begin()
-        stored = self._stored(connection, requests)
-        outcomes, new, repeated = compare(requests, stored)
-        if new:
-            self._insert(connection, new)
-        if repeated:
-            with connection.cursor() as cursor:
-                cursor.executemany(_REPEAT, repeated)
+        outcomes = claim(connection, requests, self._name)
         connection.commit()
         return outcomes
 
-    def _stored(
-        self, connection: Connection, requests: Iterable[Request]
-    ) -> dict[Identity, Content]:
-        counters: dict[str, set[int]] = {}
-        for request in requests:
-            counters.setdefault(request.client, set()).add(request.counter)
-        stored: dict[Identity, Content] = {}
-        with connection.cursor() as cursor:
-            for client, wanted in counters.items():
-                cursor.execute(_KNOWN, (client, tuple(wanted)))
-                for counter, message, sent_at in cursor.fetchall():
-                    stored[client, counter] = (message, sent_at)
-        return stored
+
+def claim(connection: Connection, requests: Sequence[Request], name: str) -> list[Outcome]:
+    """Insert what is new, as ``name``, in the transaction that is open; say what each request is.
+
+    A row that another transaction is about to insert is waited for. What is returned as SERVED is
+    this transaction's alone until it ends; nothing is committed here. The connection must read what
+    is committed (READ COMMITTED), as Store.open() sets it. They must fit into one statement: up to
+    400 KiB of messages.
+
+    Raises pymysql.Error; after a deadlock or a lock wait the transaction must be rolled back.
+    """
+    firsts: dict[Identity, Request] = {}
+    for request in requests:
+        firsts.setdefault((request.client, request.counter), request)
+    # Everybody takes the locks in one order.
+    unique = [firsts[identity] for identity in sorted(firsts)]
+    stored: dict[Identity, str] = {}
+    # Counts 1 for each new row, and 2 for each that was there.
+    if connection.query(_insert(connection, unique, name) + _OR_COUNT) > len(unique):
+        stored = _stored(connection, unique)
+    outcomes, repeats = compare(requests, stored)
+    corrections = [
+        (repeats[identity] - (identity in stored), *identity)
+        for identity in sorted(firsts)
+        if repeats[identity] != (identity in stored)
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_CORRECT, corrections)
+    return outcomes
+
+
+def _insert(connection: Connection, requests: Iterable[Request], name: str) -> str:
+    # executemany() would send a row at a time, or cut where it likes.
+    escape = connection.escape
+    served_by = escape(name)
+    rows = [
+        f"({escape(r.client)},{r.counter:d},{escape(r.message)},"
+        f"'{r.sent_at.replace(tzinfo=None)}',UTC_TIMESTAMP(6),{served_by})"
+        for r in requests
+    ]
+    return _INSERT + ",".join(rows)
+
+
+def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity, str]:
+    """Return the messages of those that were stored before they were claimed."""
+    counters: dict[str, list[int]] = {}
+    for request in claimed:
+        counters.setdefault(request.client, []).append(request.counter)
+    stored: dict[Identity, str] = {}
+    with connection.cursor() as cursor:
+        for client, wanted in counters.items():
+            cursor.execute(_CLAIMED, (client, wanted))
+            for counter, message, deliveries in cursor.fetchall():
+                # A row that was there is counted up by now, and is locked until we commit.
+                if deliveries > 1:
+                    stored[client, counter] = message
+    return stored
 
 
 def compare(
-    requests: Sequence[Request], stored: dict[Identity, Content]
-) -> tuple[list[Outcome], list[Request], list[Identity]]:
+    requests: Iterable[Request], stored: Mapping[Identity, str]
+) -> tuple[list[Outcome], Counter[Identity]]:
     """Tell new requests from repeats and conflicts, among each other too. Pure.
 
-    Returns the outcome of each request, the requests to insert, and the identities that were
-    brought once more (each as often as it was).
+    ``stored`` holds the messages that were there before. Returns the outcome of each request, and
+    how often each identity was repeated. ``sent_at`` does not matter: whoever tries again without
+    having kept it sends the same request.
     """
     seen = dict(stored)
     outcomes: list[Outcome] = []
-    new: list[Request] = []
-    repeated: list[Identity] = []
+    repeats: Counter[Identity] = Counter()
     for request in requests:
         identity = (request.client, request.counter)
-        content = (request.message, request.sent_at.replace(tzinfo=None))
-        found = seen.get(identity)
-        if found is None:
-            seen[identity] = content
-            new.append(request)
+        if identity not in seen:
+            seen[identity] = request.message
             outcomes.append(Outcome.SERVED)
-        elif found == content:
-            repeated.append(identity)
+        elif seen[identity] == request.message:
+            repeats[identity] += 1
             outcomes.append(Outcome.REPEATED)
         else:
             outcomes.append(Outcome.CONFLICT)
-    return outcomes, new, repeated
+    return outcomes, repeats
