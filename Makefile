@@ -9,7 +9,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-versio
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo image lock release-check secrets test test-containers test-mutants test-newest trial \
+.PHONY: help demo image lock release-check secrets test test-containers test-mutants test-newest test-unit trial \
 	check format clean
 
 help: ## list the targets
@@ -33,6 +33,9 @@ lock: $(READY) ## take the newest releases into the image: docker/*requirements.
 
 test: $(READY) ## run all tests on private servers
 	@$(VENV)/bin/pytest
+
+test-unit: $(READY) ## run the tests that need no server
+	@$(VENV)/bin/pytest tests/unit
 
 test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker containers
 	@$(VENV)/bin/pytest --containers
