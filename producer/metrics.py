@@ -1,4 +1,4 @@
-"""``producer send --http``: /healthz and /metrics."""
+"""``producer send --http``: /metrics."""
 
 from __future__ import annotations
 
@@ -44,10 +44,7 @@ def pages(outbox: Outbox) -> dict[str, Page]:
     registry = CollectorRegistry()
     registry.register(_Outbox(outbox))
 
-    def healthz() -> tuple[HTTPStatus, str, bytes]:
-        return HTTPStatus.OK, "application/json", b'{"alive": true}'
-
     def metrics() -> tuple[HTTPStatus, str, bytes]:
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
 
-    return {"/healthz": healthz, "/metrics": metrics}
+    return {"/metrics": metrics}

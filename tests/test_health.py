@@ -7,12 +7,9 @@ import socket
 import urllib.error
 import urllib.request
 
-import pytest
-
 from lab.process import free_port
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
-from worker.vitals import ALIVE_WITHIN, Vitals
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -80,18 +77,3 @@ def test_a_port_that_is_taken_is_told(pipeline: Pipeline) -> None:
         port = taken.getsockname()[1]
         result = pipeline.run("worker", "run", "--http", str(port), code=ExitCode.CONFIG)
     assert f"cannot serve HTTP on 127.0.0.1:{port}" in result.stderr
-
-
-def test_a_worker_whose_loop_hangs_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    vitals = Vitals()
-
-    def alive_after(seconds: float) -> bool:
-        now[0] += seconds
-        return vitals.alive
-
-    assert alive_after(ALIVE_WITHIN - 1)
-    assert not alive_after(2)
-    vitals.turned()
-    assert alive_after(0)

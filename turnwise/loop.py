@@ -24,6 +24,13 @@ from turnwise.errors import Stopped
 
 Handler = Callable[[int, int], None]
 
+LONGEST_TURN = 1.0
+"""Seconds. However long something is waited for, the loop turns so often, and is seen to."""
+
+ALIVE_WITHIN = 60.0
+"""Seconds without a turn after which a loop counts as hung. What blocks it on purpose, a call to a
+hung database, ends within database.TIMEOUT."""
+
 
 class Timer:
     """A callback to be made once, at ``deadline`` (seconds on the monotonic clock)."""
@@ -50,6 +57,7 @@ class Loop(AbstractSelectorIOLoop):
 
     def __init__(self) -> None:
         self.stopping = False
+        self._turned = time.monotonic()
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -64,13 +72,16 @@ class Loop(AbstractSelectorIOLoop):
     # -- what a process asks of it
 
     def turn(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds for something to do, and do all that is due."""
+        """Wait at most ``timeout`` seconds, or LONGEST_TURN, and do all that is due."""
         while self._before_wait:
             self._before_wait.popleft()()
+        self._turned = time.monotonic()
         if self._callbacks:
             timeout = 0
         elif self._timers:
-            timeout = min(timeout, max(0, self._timers[0][0] - time.monotonic()))
+            timeout = min(timeout, LONGEST_TURN, max(0, self._timers[0][0] - self._turned))
+        else:
+            timeout = min(timeout, LONGEST_TURN)
         # poll() counts in milliseconds: round up, or the last one would be spent spinning.
         for fd, events in self._poll.poll(-(-timeout * 1000 // 1)):
             # An earlier handler of this turn may have removed this one.
@@ -80,6 +91,11 @@ class Loop(AbstractSelectorIOLoop):
             self._callbacks.popleft()()
         if self._timers:
             self._run_timers()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last turn began. Read by other threads too."""
+        return time.monotonic() - self._turned
 
     def before_wait(self, callback: Callable[[], object]) -> None:
         """Call back once, at the begin of the next turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -11,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from turnwise.errors import ExitCode, TurnwiseError
 from turnwise.http_server import HttpServer
-from turnwise.loop import Loop
+from turnwise.loop import ALIVE_WITHIN, Loop
 
 THREADS = 2
 """That answer; each answer is made from memory."""
@@ -30,7 +31,10 @@ class StatusServerError(TurnwiseError):
 
 
 class StatusServer:
-    """Serves pages by their path on ``address``, as long as the context lasts.
+    """Serves /healthz and other pages by their path on ``address``, as long as the context lasts.
+
+    /healthz is 200 as long as the loop turns. It says nothing of the servers that the process works
+    with: to restart it would not bring them back.
 
     Should its thread die, the loop raises StatusServerError: a process that nobody can look into
     is better started anew.
@@ -38,7 +42,7 @@ class StatusServer:
 
     def __init__(self, loop: Loop, address: tuple[str, int], pages: Mapping[str, Page]) -> None:
         self._loop = loop
-        self._pages = pages
+        self._pages = {"/healthz": self._healthz, **pages}
         self._closing = False
         try:
             self._server = HttpServer(
@@ -69,6 +73,13 @@ class StatusServer:
         finally:
             if not self._closing:
                 self._loop.add_callback(_raise_died)
+
+    def _healthz(self) -> tuple[HTTPStatus, str, bytes]:
+        silence = self._loop.silence
+        alive = silence < ALIVE_WITHIN
+        body = json.dumps({"alive": alive, "seconds_since_turn": round(silence, 3)}).encode()
+        status = HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, "application/json", body
 
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         page = self._pages.get(environ["PATH_INFO"])

@@ -69,7 +69,6 @@ class Consumer:
     def serve(self, progress: Callable[[], None]) -> None:
         """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop."""
         while not self._loop.stopping:
-            self._vitals.turned()
             # Reads what has arrived, serves the heartbeats.
             self._loop.turn(0 if self._arrived else 1)
             self._channel.check()

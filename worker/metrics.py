@@ -1,4 +1,4 @@
-"""``worker run --http``: /healthz, /readyz and /metrics."""
+"""``worker run --http``: /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -79,21 +79,12 @@ def pages(vitals: Vitals) -> dict[str, Page]:
 
     vitals.on_batch = observe
 
-    def healthz() -> tuple[HTTPStatus, str, bytes]:
-        return _state(vitals.alive, {"alive": vitals.alive})
-
     def readyz() -> tuple[HTTPStatus, str, bytes]:
-        return _state(
-            vitals.ready,
-            {"ready": vitals.ready, "consuming": vitals.consuming, "storing": vitals.storing},
-        )
+        status = HTTPStatus.OK if vitals.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        fields = {"ready": vitals.ready, "consuming": vitals.consuming, "storing": vitals.storing}
+        return status, "application/json", json.dumps(fields).encode()
 
     def metrics() -> tuple[HTTPStatus, str, bytes]:
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
 
-    return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
-
-
-def _state(good: bool, fields: dict[str, bool]) -> tuple[HTTPStatus, str, bytes]:
-    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-    return status, "application/json", json.dumps(fields).encode()
+    return {"/readyz": readyz, "/metrics": metrics}

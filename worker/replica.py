@@ -101,7 +101,6 @@ class Replica:
 
     def _hold(self, channel: Channel, seconds: float) -> None:
         """Keep in hand what cannot be stored now, as long as its channel lives."""
-        self.vitals.turned()
         channel.broker.sleep(seconds)
         channel.check()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,6 @@ from dataclasses import dataclass
 from turnwise.errors import InvalidRequest
 from worker.settle import CONFLICT, INVALID
 from worker.store import Outcome
-
-ALIVE_WITHIN = 60.0
-"""Seconds. A turn of the loop takes a second, or as long as writing to a hung database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +36,11 @@ class Vitals:
         self.lost: Counter[str] = Counter({"broker": 0, "database": 0})
         """How often a connection to a server was lost, or could not be made."""
         self.on_batch: Callable[[Batch], None] | None = None
-        self._turned = time.monotonic()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the loop turns. Says nothing about the servers: their absence is no death."""
-        return time.monotonic() - self._turned < ALIVE_WITHIN
 
     @property
     def ready(self) -> bool:
         """Whether it consumes and is able to store."""
         return self.consuming and self.storing
-
-    def turned(self) -> None:
-        """Note a turn of the loop."""
-        self._turned = time.monotonic()
 
     def count(self, results: Sequence[Outcome | InvalidRequest]) -> None:
         """Count what became of a batch."""

@@ -94,10 +94,9 @@ def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None
 
 def test_a_workers_probes_ask_for_pages_that_it_has(overlay: Overlay) -> None:
     worker = overlay.pod("worker").container
-    served = pages(Vitals())
     assert worker["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert worker["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert {"/healthz", "/readyz"} <= served.keys()
+    assert "/readyz" in pages(Vitals())  # /healthz is the status server's own
     [address] = [each["value"] for each in worker["env"] if each["name"] == "WORKER_HTTP"]
     assert address == f"0.0.0.0:{overlay.pod('worker').ports['http']}"
 
