@@ -9,7 +9,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-versio
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo image lock release-check secrets test test-containers test-mutants test-newest test-unit trial \
+.PHONY: help demo docs image lock release-check secrets test test-containers test-mutants test-newest test-unit trial \
 	check format clean
 
 help: ## list the targets
@@ -52,6 +52,12 @@ test-containers: $(READY) ## build the image, run all of docker/compose.yaml, an
 release-check: $(READY) ## build the packages, install them where nothing else is, build the image
 	@$(VENV)/bin/pytest tests/release
 	@if docker info >/dev/null 2>&1; then $(MAKE) image; else echo "no Docker here: no image built"; fi
+
+docs: $(READY) ## build the documentation into .lab/site; a broken link is an error
+	@$(VENV)/bin/python -c 'import mkdocs_click, mkdocstrings, material' 2>/dev/null \
+		|| $(VENV)/bin/pip install --quiet --disable-pip-version-check --editable 'lab[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo "see .lab/site/index.html"
 
 check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check
