@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from producer import outbox_file
+from producer.client_name import default_base
 from turnwise.errors import OutboxError
 from turnwise.message import Request
 
@@ -70,7 +71,7 @@ class Outbox:
             self._lock = outbox_file.lock(path)
             try:
                 if not path.exists():
-                    outbox_file.make(path, base or outbox_file.default_base())
+                    outbox_file.make(path, base or default_base())
                 self._db = outbox_file.connect_alone(path)
                 kept, self.client, self.accepted, confirmed = self._db.execute(_CLIENT).fetchone()
                 _check_owner(path, base, kept, self.client)

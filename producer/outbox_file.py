@@ -5,21 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from producer.client_name import unique_name
 from turnwise.errors import OutboxError
-from turnwise.message import MAX_CLIENT_LENGTH
 
 _APPLICATION_ID = 0x7475726E  # "turn": tells this file from other SQLite files
 VERSION = 2
 """The schema's. Version 1 did not count what was confirmed."""
-
-_SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for another
-_SUFFIX_LENGTH = 6
 
 _SCHEMA = f"""
 CREATE TABLE client (
@@ -61,10 +56,9 @@ def make(path: Path, base: str) -> None:
             path.with_name(name + ending).unlink(missing_ok=True)
     # Messages are nobody else's business. SQLite gives its other files the mode of this one.
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
-    suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
         db.executescript(_SCHEMA)
-        db.execute("INSERT INTO client VALUES (1, ?, ?, 0, 0)", (base, f"{base}-{suffix}"))
+        db.execute("INSERT INTO client VALUES (1, ?, ?, 0, 0)", (base, unique_name(base)))
     new.rename(path)
 
 
@@ -142,18 +136,6 @@ def lock(path: Path) -> int:
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
-
-
-def default_base() -> str:
-    """Return what a client is named after by default: the host."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename.partition(".")[0])
-    return host[: MAX_CLIENT_LENGTH - _SUFFIX_LENGTH - 1] or "client"
-
-
-def valid_base(base: str) -> bool:
-    """Whether a client can be named after ``base``: the name with its suffix must be valid."""
-    limit = MAX_CLIENT_LENGTH - _SUFFIX_LENGTH - 1
-    return re.fullmatch(rf"[A-Za-z0-9._-]{{1,{limit}}}", base, re.ASCII) is not None
 
 
 @contextlib.contextmanager

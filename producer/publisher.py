@@ -72,20 +72,38 @@ class Publisher:
         Raises Transient when the broker did not take something, or is lost.
         """
         while not until():
-            published = self._fill()
+            published = self.publish()
             # With room in the window and more to publish, only look whether a confirm is there.
             self._broker.turn(0 if published and len(self._window) < WINDOW else 1)
-            self._channel.check()
-            if self._forget():
+            if self.settle():
                 progress()
-            self._check_confirms()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are published and not confirmed."""
+        return len(self._window)
+
+    def settle(self) -> bool:
+        """Have the backlog forget what was confirmed since the last call; whether there was any.
+
+        Raises Transient when the broker did not take something, or has closed the channel.
+        """
+        self._channel.check()
+        settled = self._forget()
+        self._check_confirms()
+        return settled
+
+    def close(self) -> None:
+        """Close the channel. What is in flight stays in the backlog."""
+        self._channel.close()
 
     def drain(self) -> None:
         """Wait for the confirms that are under way, for a while, and forget what they cover."""
         self._broker.wait(lambda: not self._window, DRAIN_TIMEOUT)
         self._forget()
 
-    def _fill(self) -> int:
+    def publish(self) -> int:
+        """Publish as much as the window has room for; return how many requests."""
         room = WINDOW - len(self._window)
         if self._broker.blocked or room < WINDOW // 4:
             return 0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from producer.client_name import check_base
 from producer.commands.shared import interruptible_loop, outbox_option
 from producer.outbox import LIMIT, Outbox
-from producer.outbox_file import valid_base
 from producer.pace import Pace
 from producer.report import Report
 from producer.sender import Sender
@@ -21,13 +21,6 @@ from turnwise.errors import ExitCode
 from turnwise.node import Node
 from turnwise.options import amqp_option
 from turnwise.topology import Topology
-
-
-def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-
-    if value is not None and not valid_base(value):
-        raise click.BadParameter("must be 1 to 57 characters of A-Z a-z 0-9 . _ -")
-    return value
 
 
 @click.command("send", cls=cli.Command)
@@ -50,7 +43,7 @@ def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @cli.option(
     "--client",
     envvar="PRODUCER_CLIENT",
-    callback=_check_client,
+    callback=check_base,
     metavar="NAME",
     help="What to name the client after, when the outbox is made; a suffix makes it unique.  "
     "[default: host name]",

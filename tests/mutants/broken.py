@@ -63,7 +63,7 @@ def forgotten_on_reconnect() -> None:
             backlog.forget([(1, published)])
         begin(self, broker, topology, backlog)
 
-    fill = Publisher._fill
+    fill = Publisher.publish
 
     def filling(self: Publisher) -> int:
         nonlocal published
@@ -72,12 +72,12 @@ def forgotten_on_reconnect() -> None:
         return count
 
     Publisher.__init__ = beginning  # type: ignore[method-assign]
-    Publisher._fill = filling  # type: ignore[method-assign]
+    Publisher.publish = filling  # type: ignore[method-assign]
 
 
 def not_mandatory() -> None:
     """Take the confirm of a request that went to no queue for its arrival."""
-    fill = Publisher._fill
+    fill = Publisher.publish
 
     def filling(self: Publisher) -> int:
         raw = self._channel.raw
@@ -90,7 +90,7 @@ def not_mandatory() -> None:
             vars(raw)["basic_publish"] = optional
         return fill(self)
 
-    Publisher._fill = filling  # type: ignore[method-assign]
+    Publisher.publish = filling  # type: ignore[method-assign]
 
 
 def default_delivery_limit() -> None:
