@@ -28,7 +28,7 @@ image: ## build the image, labelled with version and commit
 
 lock: $(READY) ## take the newest releases into the image: docker/*requirements.txt
 	@$(VENV)/bin/pip install --quiet uv
-	@$(LOCK) --extra metrics --extra page pyproject.toml --output-file docker/requirements.txt
+	@$(LOCK) --extra http --extra metrics --extra page pyproject.toml --output-file docker/requirements.txt
 	@echo "$(BUILD_BACKEND)" | $(LOCK) - --output-file docker/build-requirements.txt
 
 test: $(READY) ## run all tests on private servers

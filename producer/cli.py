@@ -8,6 +8,7 @@ from turnwise import __version__, cli
 
 COMMANDS = {
     "send": "Send numbered requests, one per quantum or line.",
+    "serve": "Take requests by HTTP; answer when RabbitMQ has confirmed them.",
     "flush": "Publish what waits in the outbox, then exit.",
     "status": "Report what is accepted, confirmed and waiting.",
 }

@@ -8,7 +8,11 @@ from importlib import metadata
 from turnwise import __version__
 
 DEPENDENCIES = ("click", "pika", "PyMySQL", "tenacity")
-EXTRAS = {"metrics": ("prometheus-client",), "page": ("Flask", "waitress")}
+EXTRAS = {
+    "http": ("httptools", "prometheus-client", "uvicorn", "uvloop"),
+    "metrics": ("prometheus-client",),
+    "page": ("Flask", "waitress"),
+}
 
 
 def main() -> None:

@@ -1,0 +1,241 @@
+"""The door's ASGI application: which condition is answered how (the table in docs/http.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from producer.door.answers import Answer, Problem, confirmed, page
+from producer.door.figures import Figures
+from producer.door.pending import Pending
+from turnwise.errors import InvalidRequest
+from turnwise.limits import MAX_MESSAGE_BYTES
+from turnwise.loop import ALIVE_WITHIN, Loop
+from turnwise.message import Request
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_COUNTER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+class Application:
+    """Takes PUT /requests/CLIENT/COUNTER, and answers probes.
+
+    A PUT takes at most ``timeout`` seconds from its head to its answer. Without a ``token`` only
+    ``hosts`` are answered to: another site's script could otherwise reach a door on loopback by a
+    name that it makes resolve to it (DNS rebinding).
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        pending: Pending,
+        figures: Figures,
+        *,
+        token: str | None,
+        hosts: Collection[str],
+        timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._pending = pending
+        self._figures = figures
+        self._credentials = None if token is None else token.encode()
+        self._hosts = hosts
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        begun = time.monotonic()
+        path: list[str] = scope["path"].split("/")
+        door = path[1:2] == ["requests"]
+        try:
+            answer = await self._take(scope, path, receive) if door else self._look(scope)
+        except Problem as problem:
+            answer = problem.answer()
+        except _Gone:
+            return
+        except Exception:
+            log.exception("door.failed")
+            answer = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log of the door").answer()
+        if door:
+            self._figures.answered(answer.status, time.monotonic() - begun)
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        )
+        await send({"type": "http.response.body", "body": answer.body})
+
+    # -- requests
+
+    async def _take(self, scope: Scope, path: list[str], receive: Receive) -> Answer:
+        try:
+            client, counter = self._check(scope, path)
+            self._pending.check()
+        except Problem as problem:
+            # A client that waits for leave to send the body may now send another request or the
+            # body, and nobody could tell which.
+            problem.close = problem.close or _header(scope, b"expect") is not None
+            raise
+        request: Request | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                message = await _read(receive)
+                request = _request(client, counter, message)
+                reason = await asyncio.shield(self._pending.submit(request))
+        except TimeoutError:
+            if request is None:
+                raise Problem(
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    f"the message did not come within {self._timeout:g} s",
+                    close=True,
+                ) from None
+            reason = f"RabbitMQ has not confirmed it within {self._timeout:g} s"
+        if reason is not None:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{reason}; it may be recorded or not: send the same again",
+            )
+        return confirmed(request)
+
+    def _check(self, scope: Scope, path: list[str]) -> tuple[str, int]:
+        """Return client and counter. Raises Problem for whatever the head is wrong about."""
+        if self._credentials is not None:
+            self._authorize(scope)
+        else:
+            self._check_host(scope)
+        if len(path) != 4:  # noqa: PLR2004 - "", requests, CLIENT, COUNTER
+            raise Problem(HTTPStatus.NOT_FOUND, "requests are PUT to /requests/CLIENT/COUNTER")
+        if scope["method"] != "PUT":
+            raise Problem(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "this door only takes requests, by PUT; it keeps nothing that could be read. "
+                "Whether a request is served, the page tells: /api/requests/CLIENT/COUNTER there",
+                allow="PUT",
+            )
+        _, _, client, counter = path
+        if not _COUNTER.fullmatch(counter):
+            raise Problem(
+                HTTPStatus.BAD_REQUEST, "counter: must be a number from 1 to 2^63 - 1, in digits"
+            )
+        try:
+            Request(client, int(counter), "", _LONG_AGO)
+        except InvalidRequest as error:
+            raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
+        length = _header(scope, b"content-length")
+        if length is not None and int(length) > MAX_MESSAGE_BYTES:
+            raise _too_large()
+        return client, int(counter)
+
+    def _authorize(self, scope: Scope) -> None:
+        kind, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
+        if kind.lower() != b"bearer":
+            raise Problem(HTTPStatus.UNAUTHORIZED, "send the token: 'Authorization: Bearer TOKEN'")
+        # In a time that tells nothing of how much is right.
+        if not hmac.compare_digest(given.strip(), self._credentials or b""):
+            raise Problem(HTTPStatus.UNAUTHORIZED, "the token is wrong")
+
+    def _check_host(self, scope: Scope) -> None:
+        host = (_header(scope, b"host") or b"").decode("latin-1")
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            name = None
+        if name not in self._hosts:
+            raise Problem(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"without a --token this door answers to {', '.join(sorted(self._hosts))} only",
+            )
+
+    # -- probes
+
+    def _look(self, scope: Scope) -> Answer:
+        look = {
+            "/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics,
+        }.get(scope["path"])  # fmt: skip
+        if look is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "requests are PUT to /requests/CLIENT/COUNTER")
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "it can only be read", allow="GET, HEAD")
+        return look()
+
+    def _healthz(self) -> Answer:
+        # This thread is alive, since it answers; the one that speaks AMQP is if its loop turns.
+        # RabbitMQ's absence is no death.
+        silence = self._loop.silence
+        alive = silence < ALIVE_WITHIN
+        return _state({"alive": alive, "seconds_since_turn": round(silence, 3)}, good=alive)
+
+    def _readyz(self) -> Answer:
+        reason = self._pending.refusal
+        fields: dict[str, object] = {"ready": reason is None}
+        if reason is not None:
+            fields["reason"] = reason
+        return _state(fields, good=reason is None)
+
+    def _metrics(self) -> Answer:
+        return page(HTTPStatus.OK, CONTENT_TYPE_LATEST, self._figures.exposition())
+
+
+class _Gone(Exception):
+    """The client went away before it had sent all of its request."""
+
+
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+async def _read(receive: Receive) -> bytes:
+    """Return the body. In chunks its size shows as it comes, without having been announced."""
+    body = b""
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise _Gone
+        body += event["body"]
+        more = event["more_body"]
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise _too_large()
+    return body
+
+
+def _request(client: str, counter: int, message: bytes) -> Request:
+    try:
+        text = message.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, f"message: is not UTF-8 at byte {error.start}"
+        ) from None
+    return Request(client, counter, text, datetime.now(UTC))
+
+
+def _too_large() -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"message: has more than the {MAX_MESSAGE_BYTES} bytes allowed",
+    )
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    for each, value in scope["headers"]:
+        if each == name:
+            return bytes(value)
+    return None
+
+
+def _state(fields: dict[str, object], *, good: bool) -> Answer:
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return page(status, "application/json", json.dumps(fields).encode())

@@ -1,0 +1,222 @@
+"""The thread that speaks HTTP: uvicorn, and the limits that it leaves to others.
+
+uvicorn reads a head of any size for any time, and keeps a connection that says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from producer.door.answers import Problem
+from producer.door.application import Application
+from turnwise.errors import ExitCode, TurnwiseError
+
+HEAD_TIMEOUT = 10.0
+"""Seconds from the opening of a connection to the end of the first head on it."""
+
+IDLE_TIMEOUT = 75.0
+"""Seconds from an answer to the end of the next head. Longer than a load balancer keeps a
+connection, 60 as a rule: else it would send a request into one that is just being closed."""
+
+MAX_HEAD = 16 * 1024
+"""Bytes of a head, give or take what one read brings."""
+
+MAX_DISCARDED = 1024 * 1024
+"""Bytes of a body that are read and thrown away after an early answer. To close at once would keep
+the answer from a client that is still sending."""
+
+MAX_CONNECTIONS = 10_000
+"""Open at the same time; fewer where the process may not open as many files."""
+
+_SWEEP = 1.0
+_OTHER_FILES = 50
+
+log = logging.getLogger(__name__)
+
+
+class ListenError(TurnwiseError):
+    """The door cannot listen, or has stopped listening by itself."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class Listener:
+    """Serves the application on ``address`` in a thread of its own, from start() on.
+
+    ``ended()`` is called in that thread when it ends, whatever the reason.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        address: tuple[str, int],
+        timeout: float,
+        ended: Callable[[], None],
+    ) -> None:
+        self._socket = _listen(address)
+        self._ended = ended
+        self.answers = False
+        """Whether it goes on; once it does not, all is answered that was under way."""
+        most = _raise_files(MAX_CONNECTIONS + _OTHER_FILES) - _OTHER_FILES
+        protocol = type("_Protocol", (_Protocol,), {"timeout": timeout, "most": most})
+        config = uvicorn.Config(
+            application,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=math.ceil(IDLE_TIMEOUT),
+            timeout_graceful_shutdown=math.ceil(timeout) + 1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self.answers = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no more; end when all that is under way is answered. Returns at once."""
+        self._server.should_exit = True
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve())
+        except Exception:
+            log.exception("door.died")
+        finally:
+            self.answers = False
+            self._ended()
+
+    async def _serve(self) -> None:
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        """Close the connections that are in one state for too long."""
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now = time.monotonic()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, _Protocol) and connection.deadline < now:
+                    connection.transport.abort()
+
+
+class _Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    timeout: float
+    most: int
+    """The most connections at the same time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head = 0
+        self._in_head = True
+        self._discarded = 0
+        self.deadline = time.monotonic() + HEAD_TIMEOUT
+        if len(self.connections) > self.most:
+            detail = f"{self.most} connections are open already; try again"
+            self._refuse(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, close=True))
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head += len(data)
+            if self._head - len(data) > MAX_HEAD:
+                detail = f"the head of the request has more than {MAX_HEAD} bytes"
+                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self._refuse(Problem(status, detail, close=True))
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._discarded = 0
+        # The application takes no longer than its timeout: this is for clients that do not read.
+        self.deadline = time.monotonic() + 2 * self.timeout + HEAD_TIMEOUT
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > MAX_DISCARDED:
+                self.transport.abort()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head = 0
+        self._in_head = True
+
+    def on_response_complete(self) -> None:
+        self.deadline = time.monotonic() + IDLE_TIMEOUT
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._refuse(Problem(HTTPStatus.BAD_REQUEST, f"this is no HTTP: {msg}", close=True))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what has not come as far as the application, and close."""
+        status, headers, body = problem.answer()
+        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
+        self.transport.write(b"".join([*lines, body]))
+        self.transport.close()
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=1024)
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --http"
+        ) from error
+
+
+def _raise_files(wanted: int) -> int:
+    """Raise how many files the process may open, as far as that goes; return how many it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -1,0 +1,364 @@
+"""``producer serve``: what it answers on each condition that a client brings about."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.door import Door, exchange, open_door, read_answer
+from tests.pipeline import Pipeline
+from turnwise.errors import ExitCode
+from turnwise.limits import MAX_MESSAGE_BYTES
+from turnwise.message import MAX_COUNTER
+
+PATH = "/requests/alice/1"
+TOKEN = "a-token-of-the-test"
+
+
+@pytest.fixture
+def door(pipeline: Pipeline) -> Door:
+    return open_door(pipeline)
+
+
+def test_what_is_put_is_recorded(pipeline: Pipeline, door: Door) -> None:
+    messages = {1: "hello", 2: "", 3: "ünïcödé 😀\r\n\0", 4: "x" * MAX_MESSAGE_BYTES}
+    for counter, message in messages.items():
+        answer = door.put("alice", counter, message)
+        assert answer.status == 201
+        assert answer.headers["location"] == f"/requests/alice/{counter}"
+        assert answer.body == b""
+    assert door.put("bob", MAX_COUNTER).status == 201
+    pipeline.worker("worker-1")
+    rows = pipeline.wait_served(5)
+    assert {(row.client, row.counter): row.message for row in rows} == {
+        **{("alice", counter): message for counter, message in messages.items()},
+        ("bob", MAX_COUNTER): "hello",
+    }
+    assert all(row.sent_at <= row.served_at for row in rows)
+
+
+def test_a_message_may_come_in_chunks(pipeline: Pipeline, door: Door) -> None:
+    assert door.ask("PUT", PATH, iter([b"hel", b"lo"])).status == 201
+    pipeline.worker("worker-1")
+    [row] = pipeline.wait_served(1)
+    assert row.message == "hello"
+
+
+WRONG: list[tuple[str, str, bytes | None, int, str]] = [
+    ("PUT", "/requests/al%20ice/1", b"", 400, "client: must be 1 to 64 characters"),
+    ("PUT", "/requests/%C3%BC/1", b"", 400, "client: must be"),
+    ("PUT", f"/requests/{'x' * 65}/1", b"", 400, "client: must be"),
+    ("PUT", "/requests//1", b"", 400, "client: must be"),
+    ("PUT", "/requests/alice/0", b"", 400, "counter: must be a number"),
+    ("PUT", "/requests/alice/-1", b"", 400, "counter: must be a number"),
+    ("PUT", "/requests/alice/01", b"", 400, "counter: must be a number"),
+    ("PUT", "/requests/alice/one", b"", 400, "counter: must be a number"),
+    ("PUT", "/requests/alice/%D9%A1", b"", 400, "counter: must be a number"),
+    ("PUT", f"/requests/alice/{MAX_COUNTER + 1}", b"", 400, "counter: must be between"),
+    ("PUT", "/requests/alice/1", b"caf\xe9", 400, "message: is not UTF-8 at byte 3"),
+    ("PUT", "/requests/alice/1", b"\xed\xa0\x80", 400, "message: is not UTF-8 at byte 0"),
+    ("PUT", "/requests/alice/1", b"x" * (MAX_MESSAGE_BYTES + 1), 413, "16384 bytes allowed"),
+    ("PUT", "/requests/alice", b"", 404, "/requests/CLIENT/COUNTER"),
+    ("PUT", "/requests/alice/1/", b"", 404, "/requests/CLIENT/COUNTER"),
+    ("PUT", "/requests/ali%2Fce/1", b"", 404, "/requests/CLIENT/COUNTER"),
+    ("PUT", "/", b"", 404, "/requests/CLIENT/COUNTER"),
+    ("GET", "/requests/alice/1", None, 405, "keeps nothing that could be read"),
+    ("POST", "/requests/alice/1", b"hello", 405, "by PUT"),
+    ("DELETE", "/requests/alice/1", None, 405, "by PUT"),
+    ("OPTIONS", "/requests/alice/1", None, 405, "by PUT"),
+    ("PUT", "/healthz", b"", 405, "only be read"),
+]
+
+
+def test_a_request_that_is_wrong_is_told_so(pipeline: Pipeline, door: Door) -> None:
+    for method, path, body, status, detail in WRONG:
+        answer = door.ask(method, path, body)
+        assert answer.status == status, (method, path)
+        assert detail in answer.detail
+        allowed = {405: "GET, HEAD" if path == "/healthz" else "PUT"}.get(status)
+        assert answer.headers.get("allow") == allowed
+        assert "retry-after" not in answer.headers, "it would be wrong again"
+    assert pipeline.ready() == 0
+
+
+def test_a_message_too_large_is_refused_before_it_is_read(door: Door) -> None:
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Content-Length: 1000000000"))
+        assert read_answer(client).status == 413
+    # One that asks for leave to send it is not given it.
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Content-Length: 20000", "Expect: 100-continue"))
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Content-Length: 5", "Expect: 100-continue"))
+        assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"hello")
+        assert read_answer(client).status == 201
+
+
+def test_a_message_too_large_in_chunks_is_refused_as_soon_as_that_shows(door: Door) -> None:
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Transfer-Encoding: chunked"))
+        chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+        client.sendall(5 * chunk)
+        assert read_answer(client).status == 413
+
+
+def test_a_client_that_sends_on_after_a_refusal_still_gets_the_answer(door: Door) -> None:
+    connection = door.connection()
+    answer = exchange(connection, "PUT", PATH, b"x" * 500_000)
+    assert answer.status == 413
+    # What came after the answer was thrown away: the connection can be used again.
+    assert exchange(connection, "PUT", PATH, b"hello").status == 201
+    connection.close()
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Content-Length: 1000000000"))
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            client.sendall(bytes(100_000_000))
+
+
+def test_a_head_without_end_is_refused(door: Door) -> None:
+    with door.socket() as client:
+        client.sendall(f"PUT {PATH} HTTP/1.1\r\nHost: localhost\r\n".encode())
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012
+            for number in range(10_000):
+                client.sendall(f"X-{number}: {'x' * 1000}\r\n".encode())
+                time.sleep(0.001)
+    assert door.metric("turnwise_door_connections") == 1
+
+
+NO_HTTP = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"nonsense\r\n\r\n",
+    b"PUT /requests/alice/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+    b"PUT /requests/alice/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+    b"PUT / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+]
+
+
+def test_what_is_no_http_is_told_so(pipeline: Pipeline, door: Door) -> None:
+    for data in NO_HTTP:
+        with door.socket() as client:
+            client.sendall(data)
+            answer = read_answer(client)
+            assert answer.status == 400
+            assert "no HTTP" in answer.detail
+            assert client.recv(1) == b""
+    assert pipeline.ready() == 0
+    assert "Traceback" not in door.process.log.read_text()
+
+
+def test_only_who_has_the_token_may_put(pipeline: Pipeline) -> None:
+    door = open_door(pipeline, token=TOKEN)
+    assert door.put("alice", 1).status == 201
+    for given in (f"bearer {TOKEN} ", f"BEARER  {TOKEN}"):
+        assert door.ask("PUT", PATH, b"hello", Authorization=given).status == 201
+    for given, detail in (
+        ("", "Authorization: Bearer TOKEN"),
+        (f"Basic {TOKEN}", "Authorization: Bearer TOKEN"),
+        ("Bearer", "wrong"),
+        (f"Bearer {TOKEN}x", "wrong"),
+        (f"Bearer {TOKEN[:-1]}", "wrong"),
+        ("Bearer \xfc", "wrong"),
+    ):
+        for path in (PATH, "/requests/alice", "/requests/alice/0"):
+            answer = door.ask("PUT", path, b"hello", Authorization=given)
+            assert answer.status == 401
+            assert detail in answer.detail
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert TOKEN.encode() not in answer.body
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert door.ask("GET", path, Authorization="").status == 200
+    assert TOKEN not in door.process.log.read_text()
+
+
+def test_the_token_may_be_in_a_file(pipeline: Pipeline) -> None:
+    file = pipeline.folder / "token"
+    file.write_text(f"{TOKEN}\n")
+    door = open_door(pipeline, PRODUCER_TOKEN_FILE=str(file))
+    assert door.put("alice", 1).status == 401
+    assert door.ask("PUT", PATH, b"hello", Authorization=f"Bearer {TOKEN}").status == 201
+
+
+def test_without_a_token_it_answers_on_loopback_and_to_its_own_name_only(
+    pipeline: Pipeline, door: Door
+) -> None:
+    answer = door.ask("PUT", PATH, b"hello", Host="rebound.example.com")
+    assert answer.status == 421
+    assert "localhost" in answer.detail
+    for host in ("localhost", f"LOCALHOST:{door.port}", f"127.0.0.1:{door.port}", "[::1]:1"):
+        assert door.ask("PUT", PATH, b"hello", Host=host).status == 201
+    said = pipeline.run("producer", "serve", "--http", "0.0.0.0:0", code=ExitCode.USAGE)
+    assert "PRODUCER_TOKEN" in said.stderr
+
+
+def test_a_port_in_use_is_named(pipeline: Pipeline, door: Door) -> None:
+    said = pipeline.run("producer", "serve", "--http", str(door.port), code=ExitCode.CONFIG)
+    assert f"127.0.0.1:{door.port}" in said.stderr
+    assert "--http" in said.stderr
+
+
+def test_connections_are_kept_and_requests_may_be_pipelined(pipeline: Pipeline, door: Door) -> None:
+    with door.socket() as client:
+        client.sendall(
+            b"".join(
+                door.head(f"/requests/alice/{counter}", "Content-Length: 5") + b"hello"
+                for counter in (1, 2, 3)
+            )
+        )
+        for counter in (1, 2, 3):
+            assert read_answer(client).headers["location"] == f"/requests/alice/{counter}"
+    connection = door.connection()
+    for counter in range(4, 20):
+        assert exchange(connection, "PUT", f"/requests/alice/{counter}", b"x").status == 201
+        assert connection.sock is not None
+    connection.close()
+    assert pipeline.ready() == 19
+
+
+def test_a_repeat_changes_nothing(pipeline: Pipeline, door: Door) -> None:
+    for _ in range(3):
+        assert door.put("alice", 1).status == 201
+    pipeline.worker("worker-1")
+    [row] = pipeline.wait_served(1)
+    pipeline.wait_all_settled()
+    assert pipeline.served() == 1
+    assert row.message == "hello"
+    assert pipeline.messages("requests.dead") == 0
+
+
+def test_one_confirm_answers_a_request_and_its_repeat_but_not_another_message(
+    pipeline: Pipeline,
+) -> None:
+    proxy, url = pipeline.broker_proxy()
+    door = open_door(pipeline, AMQP_URL=url)
+    proxy.hold(proxy.down)
+    statuses: list[int] = []
+
+    def put() -> None:
+        statuses.append(door.put("alice", 1).status)
+
+    tries = [threading.Thread(target=put) for _ in range(5)]
+    for each in tries:
+        each.start()
+    pipeline.wait(lambda: door.metric("turnwise_door_connections") == 6, "five clients and me")
+    pipeline.wait(lambda: door.metric("turnwise_door_under_way") == 1, "one request")
+    answer = door.put("alice", 1, "goodbye")
+    assert answer.status == 409
+    assert "another message" in answer.detail
+    assert statuses == [], "nothing is confirmed yet"
+    proxy.release(proxy.down)
+    for each in tries:
+        each.join()
+    assert statuses == [201] * 5
+    assert pipeline.ready() == 1
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(pipeline: Pipeline, door: Door) -> None:
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Content-Length: 10") + b"hello")
+        pipeline.wait(lambda: door.metric("turnwise_door_connections") == 2, "a client and me")
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
+    pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "only me")
+    assert pipeline.ready() == 0, "half a message is none"
+    # One that is complete counts, whoever waits for the answer.
+    with door.socket() as client:
+        client.sendall(door.head(PATH, "Content-Length: 5") + b"hello")
+    pipeline.wait(lambda: pipeline.ready() == 1, "the request")
+    pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "only me")
+    assert door.metric("turnwise_door_under_way") == 0
+
+
+def test_a_message_that_does_not_come_is_not_waited_for(pipeline: Pipeline) -> None:
+    door = open_door(pipeline, "--timeout", "1s")
+    with door.socket() as client:
+        begun = time.monotonic()
+        client.sendall(door.head(PATH, "Content-Length: 10") + b"hello")
+        answer = read_answer(client)
+        assert answer.status == 408
+        assert "1 s" in answer.detail
+        assert 1 <= time.monotonic() - begun < 5
+        assert client.recv(1) == b""
+    assert pipeline.ready() == 0
+
+
+def test_what_it_does_is_counted(door: Door) -> None:
+    for counter in (1, 2, 3):
+        door.put("alice", counter)
+    door.put("alice", 0)
+    assert door.metric('turnwise_door_answers_total{status="201"}') == 3
+    assert door.metric('turnwise_door_answers_total{status="400"}') == 1
+    assert door.metric("turnwise_door_confirm_seconds_count") == 3
+    assert door.metric("turnwise_door_ready") == 1
+    head = door.ask("HEAD", "/metrics")
+    assert (head.status, head.body) == (200, b"")
+
+
+def _dribble(clients: list[socket.socket], data: bytes) -> int:
+    """Send a little on each; return how many are still there."""
+    there = 0
+    for client in clients:
+        try:
+            client.sendall(data)
+        except OSError:
+            continue
+        there += 1
+    return there
+
+
+def _resident(door: Door) -> float:
+    pages = int(Path(f"/proc/{door.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.fixture
+def slow_clients() -> Iterator[list[socket.socket]]:
+    clients: list[socket.socket] = []
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def test_a_thousand_slow_clients_cost_little_and_keep_nobody_waiting(
+    pipeline: Pipeline, door: Door, slow_clients: list[socket.socket]
+) -> None:
+    assert door.put("alice", 1).status == 201
+    before = _resident(door)
+    for number in range(1000):
+        client = door.socket()
+        slow_clients.append(client)
+        if number % 2:
+            client.sendall(f"PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".encode())
+        else:
+            client.sendall(door.head(f"/requests/slow/{number + 1}", "Content-Length: 16000"))
+    pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1001, "all of them and me")
+    first = _resident(door)
+    assert first - before < 40, "MiB for a thousand"
+    counter = 1
+    for _ in range(20):
+        assert _dribble(slow_clients, b"x" * 50) == 1000
+        counter += 1
+        begun = time.monotonic()
+        assert door.put("alice", counter).status == 201
+        assert time.monotonic() - begun < 2
+    assert _resident(door) - first < 8, "MiB: what they dribble is bounded"
+    # Heads have ten seconds, messages --timeout, which are ten as well.
+    pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "none but me")
+    assert door.metric('turnwise_door_answers_total{status="408"}') == 500
+    assert pipeline.ready() == counter
+
+
+def test_it_ends_by_sigterm_with_nothing_to_do(door: Door) -> None:
+    connection = door.connection()
+    assert exchange(connection, "PUT", PATH, b"hello").status == 201
+    door.process.signal(signal.SIGTERM)
+    assert door.process.wait(10) == ExitCode.OK
+    connection.close()
