@@ -14,7 +14,7 @@ from turnwise.deliveries import Deliveries, Delivery, encode_ack, encode_reject
 CHANNEL = 1
 FRAME_MAX = 50
 
-Message = tuple[str, int, BasicProperties, bytes]
+Message = tuple[str, int, bool, BasicProperties, bytes]
 
 properties = st.builds(
     BasicProperties,
@@ -23,12 +23,16 @@ properties = st.builds(
     message_id=st.none() | st.text(max_size=20),
     timestamp=st.none() | st.integers(0, 2**40),
 )
-messages = st.tuples(st.text(max_size=60), st.integers(1, 2**64 - 1), properties, st.binary())
+messages = st.tuples(
+    st.text(max_size=60), st.integers(1, 2**64 - 1), st.booleans(), properties, st.binary()
+)
 
 
-def frames(tag: str, number: int, about: BasicProperties, body: bytes) -> Iterator[bytes]:
+def frames(
+    tag: str, number: int, redelivered: bool, about: BasicProperties, body: bytes
+) -> Iterator[bytes]:
     """A delivery as pika writes its frames."""
-    method = spec.Basic.Deliver(tag, number, False, "requests", "requests")
+    method = spec.Basic.Deliver(tag, number, redelivered, "requests", "requests")
     yield frame.Method(CHANNEL, method).marshal()
     yield frame.Header(CHANNEL, len(body), about).marshal()
     for begin in range(0, len(body), FRAME_MAX):
@@ -41,7 +45,11 @@ def others() -> st.SearchStrategy[bytes]:
     return st.sampled_from(
         [frame.Heartbeat().marshal()]
         + [frame.Method(channel, each).marshal() for each in methods for channel in (1, 2)]
-        + [b"".join(frames("c", 1, BasicProperties(), b"other")).replace(b"\0\1", b"\0\2", 1)]
+        + [
+            b"".join(frames("c", 1, False, BasicProperties(), b"other")).replace(
+                b"\0\1", b"\0\2", 1
+            )
+        ]
     )
 
 
@@ -65,12 +73,17 @@ def test_all_comes_in_order_wherever_the_stream_is_cut(
             expected += split(each)
         else:
             stream += b"".join(frames(*each))
-            _, number, about, body = each
-            expected.append((number, b"".join(about.encode()), body))
+            _, number, redelivered, about, body = each
+            expected.append((number, b"".join(about.encode()), body, redelivered))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     got = read(pieces)
-    assert [each[:3] if isinstance(each, Delivery) else each for each in got] == expected
+    assert [
+        (each.tag, each.properties, each.body, each.redelivered)
+        if isinstance(each, Delivery)
+        else each
+        for each in got
+    ] == expected
 
 
 def split(stream: bytes) -> Iterator[bytes]:
@@ -82,13 +95,13 @@ def split(stream: bytes) -> Iterator[bytes]:
 
 
 def test_a_broken_frame_is_left_to_pika() -> None:
-    [method, *_] = frames("c", 1, BasicProperties(), b"")
+    [method, *_] = frames("c", 1, False, BasicProperties(), b"")
     broken = method[:-1] + b"\0"
     assert read([broken]) == [broken]
 
 
 def test_more_body_than_was_told_ends_the_connection() -> None:
-    method, _, body = frames("c", 1, BasicProperties(), b"four")
+    method, _, body = frames("c", 1, False, BasicProperties(), b"four")
     short = frame.Header(CHANNEL, 3, BasicProperties()).marshal()
     with pytest.raises(ValueError, match="1 more bytes"):
         read([method, short, body])

@@ -1,3 +1,22 @@
-"""What every process agrees on: the request, the topology, the connections, the errors."""
+"""What every process agrees on, and what a handler imports: Request, Reject, Retry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from turnwise.handler import Handler, Reject, Retry, Rows, Transaction
+
+if TYPE_CHECKING:
+    from turnwise.message import Request
 
 __version__ = "0.1.0"
+__all__ = ["Handler", "Reject", "Request", "Retry", "Rows", "Transaction", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # It needs pika, which takes longer to import than a --help may take.
+    if name == "Request":
+        from turnwise.message import Request  # noqa: PLC0415
+
+        return Request
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

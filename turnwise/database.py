@@ -48,6 +48,29 @@ _PERMANENT = frozenset(
         3819,  # ER_CHECK_CONSTRAINT_VIOLATED, MySQL's
     }
 )
+# The server gave the transaction up, or the connection, or cannot write now. It has nothing to do
+# with what was asked, and all of it must be done again.
+_INTERRUPTS = frozenset(
+    {
+        ER.LOCK_DEADLOCK,
+        ER.LOCK_WAIT_TIMEOUT,
+        ER.LOCK_TABLE_FULL,
+        ER.CHECKREAD,  # MariaDB: a row was changed since the transaction's snapshot
+        ER.DISK_FULL,
+        ER.SERVER_SHUTDOWN,
+        ER.OPTION_PREVENTS_STATEMENT,  # read-only, as are the next two
+        1792,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+        1836,  # ER_READ_ONLY_MODE
+        1047,  # ER_UNKNOWN_COM_ERROR: a Galera node that lost its cluster
+        1927,  # MariaDB's ER_CONNECTION_KILLED
+        3100,  # ER_RUN_HOOK_ERROR: Group Replication cannot certify now
+        3101,  # ER_TRANSACTION_ROLLBACK_DURING_COMMIT: Group Replication found a conflict
+        4031,  # ER_CLIENT_INTERACTION_TIMEOUT: the server closed an idle connection
+        CR.CR_SERVER_GONE_ERROR,
+        CR.CR_SERVER_LOST,
+        CR.CR_SERVER_LOST_EXTENDED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +88,13 @@ class Database:
     def __str__(self) -> str:
         return f"database {self.name!r} at {self.host}:{self.port}"
 
-    def connect(self, program: str) -> Connection:
+    def connect(
+        self, program: str, *, read_timeout: float = TIMEOUT, autocommit: bool = True
+    ) -> Connection:
         """Connect, with autocommit, strict SQL, UTC and timeouts everywhere.
 
-        ``program`` is what ``performance_schema`` shows as ``program_name``.
+        ``program`` is what ``performance_schema`` shows as ``program_name``. A statement may take
+        ``read_timeout`` seconds.
         """
         with translating(self):
             connection: Connection = pymysql.connect(
@@ -80,9 +106,9 @@ class Database:
                 database=self.name,
                 charset="utf8mb4",
                 collation="utf8mb4_bin",
-                autocommit=True,
+                autocommit=autocommit,
                 connect_timeout=TIMEOUT,
-                read_timeout=TIMEOUT,
+                read_timeout=read_timeout,
                 write_timeout=TIMEOUT,
                 program_name=program,
                 # Anything that does not fit is an error, never cut to size.
@@ -188,3 +214,8 @@ def translate(error: pymysql.err.Error, database: Database) -> Transient | Perma
     # Everything else is worth another try: 1213 and 1205 (locks), 1040 (too many connections),
     # 1290, 1792 and 1836 (read-only), 1053 (shutting down), 1021 and 1114 (disk full), 2006, 2013.
     return Transient(f"{database} answers {code}: {text}", code=code)
+
+
+def interrupts(error: pymysql.err.Error) -> bool:
+    """Whether a transaction ended for a reason that is not its own: a lock, a lost connection."""
+    return bool(error.args) and error.args[0] in _INTERRUPTS

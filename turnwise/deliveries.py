@@ -16,6 +16,7 @@ from typing import NamedTuple
 from pika import spec
 
 _HEADER = Struct(">BHL").unpack_from  # kind, channel, size of the payload
+_TAG = Struct(">Q?").unpack_from  # delivery tag, redelivered
 _LONG_LONG = Struct(">Q").unpack_from
 _SETTLE = Struct(">BHLLQ?B").pack  # kind, channel, size, method, tag, a bit, end of frame
 _SETTLE_SIZE = 13
@@ -29,6 +30,8 @@ class Delivery(NamedTuple):
     properties: bytes
     body: bytes
     arrived: float
+    redelivered: bool = False
+    """Whether the broker gave it to somebody before, who did not settle it."""
 
 
 class Deliveries:
@@ -49,6 +52,7 @@ class Deliveries:
         self._pass_on = pass_on
         self._rest = b""  # of a frame whose end has not come yet
         self._tag = 0  # of the delivery whose end has not come yet; 0 if there is none
+        self._redelivered = False
         self._properties = b""
         self._size = 0
         self._body: list[bytes] = []
@@ -72,7 +76,8 @@ class Deliveries:
                 self._pass_on(data[begin : stop + 1])
             elif kind == spec.FRAME_METHOD and data.startswith(_DELIVER, payload):
                 # After the consumer tag, which has its length in front.
-                [self._tag] = _LONG_LONG(data, payload + 5 + data[payload + 4])
+                tag = payload + 5 + data[payload + 4]
+                self._tag, self._redelivered = _TAG(data, tag)
             elif kind == spec.FRAME_HEADER and self._tag:
                 # After the class and the weight, 2 bytes each.
                 [self._size] = _LONG_LONG(data, payload + 4)
@@ -92,7 +97,8 @@ class Deliveries:
     def _finish(self, arrived: float) -> None:
         if self._size < 0:
             raise ValueError(f"{-self._size} more bytes of a body than its header told")
-        self._take(Delivery(self._tag, self._properties, b"".join(self._body), arrived))
+        body = b"".join(self._body)
+        self._take(Delivery(self._tag, self._properties, body, arrived, self._redelivered))
         self._body.clear()
         self._tag = 0
 

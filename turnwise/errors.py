@@ -15,6 +15,8 @@ class ExitCode(enum.IntEnum):
     """An unknown option or a bad value (click's own code)."""
     UNAVAILABLE = 69
     """A server that is needed at once cannot be reached."""
+    STUCK = 70
+    """A handler did not return, though its time was over; a supervisor starts the worker anew."""
     STORAGE = 74
     """The outbox cannot be written or read: not accepted."""
     WAITING = 75
@@ -61,6 +63,10 @@ class Refused(Permanent):
     """The server refused the login or the permission."""
 
     exit_code = ExitCode.REFUSED
+
+
+class NotAllowed(TurnwiseError):
+    """A handler did what it may not."""
 
 
 class Stopped(TurnwiseError):

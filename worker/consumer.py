@@ -29,6 +29,8 @@ _ROW_BYTES = 64
 FINISH_TIMEOUT = 5.0
 """Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
 
+Store = Callable[[Sequence[Delivery], Sequence[Request | InvalidRequest]], list[Outcome]]
+
 
 class Consumer:
     """Takes turns on one channel, as ``name``, until the loop is asked to stop.
@@ -36,10 +38,13 @@ class Consumer:
     ``prefetch`` 1 is the strict turn: one request in hand. With more, the same code takes what has
     arrived, up to that many, in one statement, one commit and one ack. It never waits for more.
 
-    ``store(requests)`` keeps trying until they are committed, or raises when there is no point.
-    Whatever ends the channel ends the consumer with Transient; what was in hand is forgotten then,
-    since its tags are dead, and the broker gives it to somebody again. ``between_turns()`` is
-    called when everything is settled and told.
+    ``store(batch, decoded)`` returns the outcomes of the requests among what was decoded, once they
+    are committed: of the first ones only if there is no time for more. It raises when there is no
+    point in trying. Whatever ends the channel ends the consumer with Transient; what was in hand is
+    forgotten then, since its tags are dead, and the broker gives it to somebody again.
+    ``between_turns()`` is called when everything is settled and told, and returns the seconds after
+    which it wants to be called again if nothing arrives. ``finish_within`` seconds after a stop
+    nothing more is begun.
     """
 
     def __init__(
@@ -48,9 +53,10 @@ class Consumer:
         queue: str,
         name: str,
         prefetch: int,
-        store: Callable[[Sequence[Request]], list[Outcome]],
-        between_turns: Callable[[], None],
+        store: Store,
+        between_turns: Callable[[], float],
         vitals: Vitals,
+        finish_within: float = FINISH_TIMEOUT,
     ) -> None:
         self._channel = channel
         self._loop = channel.broker.loop
@@ -59,6 +65,7 @@ class Consumer:
         self._store = store
         self._between_turns = between_turns
         self._vitals = vitals
+        self._finish_within = finish_within
         self._arrived: deque[Delivery] = deque()
         self._unsettled: list[tuple[int, Verdict]] = []
         channel.raw.add_on_cancel_callback(self._on_cancel)
@@ -68,14 +75,15 @@ class Consumer:
 
     def serve(self, progress: Callable[[], None]) -> None:
         """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop."""
+        idle = 0.0
         while not self._loop.stopping:
             # Reads what has arrived, serves the heartbeats.
-            self._loop.turn(0 if self._arrived else 1)
+            self._loop.turn(0 if self._arrived else idle)
             self._channel.check()
             if self._arrived and not self._loop.stopping:
                 self._serve_batch()
                 progress()
-                self._between_turns()
+            idle = self._between_turns()
         self._finish()
 
     def _finish(self) -> None:
@@ -86,7 +94,7 @@ class Consumer:
         window, nothing more can arrive.
         """
         event(log, logging.INFO, "worker.stopping", worker=self._name)
-        until = time.monotonic() + FINISH_TIMEOUT
+        until = time.monotonic() + self._finish_within
         # The answer to the first comes behind all deliveries that were on their way.
         self._channel.call(self._channel.raw.basic_qos, prefetch_count=self._prefetch)
         self._serve_arrived(until)
@@ -104,9 +112,15 @@ class Consumer:
         self._vitals.in_hand = len(batch)
         decoded = [_decode(delivery) for delivery in batch]
         begun = time.monotonic()
-        outcomes = iter(self._store([each for each in decoded if isinstance(each, Request)]))
+        outcomes = iter(self._store(batch, decoded))
         committed = time.monotonic()
-        results = [next(outcomes) if isinstance(each, Request) else each for each in decoded]
+        results: list[Outcome | InvalidRequest] = []
+        for each in decoded:
+            result = next(outcomes, None) if isinstance(each, Request) else each
+            if result is None:
+                break  # there was no time for it, nor for what comes after it
+            results.append(result)
+        batch, decoded = batch[: len(results)], decoded[: len(results)]
         verdicts = [decide(result) for result in results]
         self._unsettled += zip((delivery.tag for delivery in batch), verdicts, strict=True)
         # An ack makes room for new deliveries. There shall be none any more once stopped.
@@ -114,7 +128,7 @@ class Consumer:
             self._settle()
         # The broker is at work on the next delivery: now there is time for accounts.
         self._vitals.count(results)
-        if self._vitals.on_batch:
+        if self._vitals.on_batch and batch:
             waited = committed - batch[0].arrived
             self._vitals.on_batch(Batch(len(batch), committed - begun, waited))
         self._tell(batch, decoded, results, verdicts)
@@ -145,7 +159,7 @@ class Consumer:
                 event(log, logging.WARNING, "request.dead_lettered", **about)
             elif result is Outcome.REPEATED:
                 event(log, logging.INFO, "request.repeated", **about)
-            else:
+            elif result is Outcome.SERVED:
                 event(log, logging.DEBUG, "request.served", **about)
 
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel
 from turnwise.database import TIMEOUT
-from turnwise.errors import Permanent, Refused, Stopped, Transient
+from turnwise.deliveries import Delivery
+from turnwise.errors import InvalidRequest, Permanent, Refused, Stopped, Transient
 from turnwise.log import Outage, event
 from turnwise.loop import Loop
 from turnwise.message import Request
@@ -16,6 +17,8 @@ from turnwise.node import Node
 from turnwise.retry import persist
 from turnwise.topology import Topology
 from worker.consumer import FINISH_TIMEOUT, Consumer
+from worker.handler_thread import STOP_TIMEOUT
+from worker.handling import Handling, works_of
 from worker.schema import migrate
 from worker.store import Outcome, Store
 from worker.vitals import Vitals
@@ -27,6 +30,10 @@ T = TypeVar("T")
 SHUTDOWN_BUDGET = FINISH_TIMEOUT + 2 * TIMEOUT + 2 * CLOSE_TIMEOUT
 """Seconds from SIGTERM to the end at worst: the last batch meets a hung database (sent, then
 answered, each within its timeout), then a broker that closes neither channel nor connection."""
+
+HANDLER_ENDING = 2 * STOP_TIMEOUT + 2 * CLOSE_TIMEOUT + 1
+"""Seconds at worst from a stop's end of a handler: until it returns or is given up, until that is
+noted, and until a broker has closed neither channel nor connection. One for the rest."""
 
 
 class Replica:
@@ -40,14 +47,16 @@ class Replica:
         store: Store,
         name: str,
         prefetch: int,
+        handling: Handling | None = None,
     ) -> None:
-        self.vitals = Vitals()
+        self.vitals = handling.vitals if handling else Vitals()
         self._loop = loop
         self._nodes = nodes
         self._topology = topology
         self._store = store
         self._name = name
         self._prefetch = prefetch
+        self._handling = handling
         self._broker_outage = Outage(log, "broker")
         self._database_outage = Outage(log, "database")
 
@@ -60,6 +69,8 @@ class Replica:
             pass
         finally:
             self._store.close()
+            if self._handling:
+                self._handling.close()
         event(log, logging.INFO, "worker.stopped", worker=self._name, served=self.vitals.served)
 
     def _session(self, progress: Callable[[], None]) -> None:
@@ -70,10 +81,23 @@ class Replica:
             self._topology.declare(broker)
             channel = broker.channel()
 
-            def store(requests: Sequence[Request]) -> list[Outcome]:
-                return self._with_database(
-                    lambda: self._store.write(requests), lambda wait: self._hold(channel, wait)
-                )
+            def attempt(work: Callable[[], T]) -> T:
+                return self._with_database(work, lambda wait: self._hold(channel, wait))
+
+            def store(
+                batch: Sequence[Delivery], decoded: Sequence[Request | InvalidRequest]
+            ) -> list[Outcome]:
+                if self._handling is None:
+                    requests = [each for each in decoded if isinstance(each, Request)]
+                    return attempt(lambda: self._store.write(requests))
+                works = works_of(batch, decoded)
+                outcomes = self._handling.serve(works, attempt)
+                self._store.note_served([work.request for work in works])
+                return outcomes
+
+            def between_turns() -> float:
+                self._keep_account()
+                return self._handling.between_turns(attempt) if self._handling else 1.0
 
             consumer = Consumer(
                 channel,
@@ -81,8 +105,9 @@ class Replica:
                 self._name,
                 self._prefetch,
                 store,
-                self._keep_account,
+                between_turns,
                 self.vitals,
+                self._handling.stop_within if self._handling else FINISH_TIMEOUT,
             )
             self._broker_outage.over()
             event(log, logging.INFO, "worker.consuming", worker=self._name)

@@ -33,7 +33,7 @@ CONFLICT = "conflict"
 def decide(result: Outcome | InvalidRequest) -> Verdict:
     """Decide on one delivery. Pure, and complete: there is no third way, and no requeue."""
     match result:
-        case Outcome.SERVED | Outcome.REPEATED:
+        case Outcome.SERVED | Outcome.REPEATED | Outcome.FAILED:
             return ACK
         case Outcome.CONFLICT:
             return Reject(CONFLICT, "another request with this identity is stored")

@@ -21,7 +21,7 @@ _OR_COUNT = " ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"
 _CLAIMED = "SELECT counter, message, deliveries FROM requests WHERE client = %s AND counter IN %s"
 _CORRECT = "UPDATE requests SET deliveries = deliveries + %s WHERE client = %s AND counter = %s"
 # A plain read must see what was committed before it, not what the transaction saw first.
-_FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -42,6 +42,8 @@ class Outcome(enum.Enum):
     """It was there already, with the same message."""
     CONFLICT = "conflict"
     """Another message is there under its identity, and is left as it is."""
+    FAILED = "failed"
+    """The handler did not serve it; that is noted, and when it is due again."""
 
 
 Identity = tuple[str, int]
@@ -67,7 +69,7 @@ class Store:
         if self._connection is None:
             connection = self.database.connect(f"worker {self._name}")
             with translating(self.database):
-                connection.query(_FRESH_READS)
+                connection.query(FRESH_READS)
             self._connection = connection
         return self._connection
 
@@ -86,10 +88,14 @@ class Store:
         if not requests:
             return []
         outcomes = self._using(self._write, requests)
+        self.note_served(requests)
+        return outcomes
+
+    def note_served(self, requests: Sequence[Request]) -> None:
+        """Remember whose accounts may be worth keeping now."""
         for request in requests:
             if request.counter > self._counted.get(request.client, 0) + _COUNT_AFTER:
                 self._to_count.add(request.client)
-        return outcomes
 
     def keep_account(self) -> None:
         """Count a client of whom much was served since, if there is one; see turnwise/audit.py."""
@@ -116,7 +122,7 @@ class Store:
         # One statement is one round trip, and is stored as a whole or not at all.
         try:
             connection.query(_insert(connection, requests, self._name))
-        except pymysql.err.IntegrityError as error:
+        except pymysql.IntegrityError as error:
             if not is_duplicate_key(error):
                 raise
         else:

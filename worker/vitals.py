@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from turnwise.errors import InvalidRequest
+from worker.failures import DIED, FAILED, REJECTED, TIMEOUT
 from worker.settle import CONFLICT, INVALID
 from worker.store import Outcome
 
@@ -23,7 +24,8 @@ class Batch:
 class Vitals:
     """Written by the worker's one thread, read by others.
 
-    ``on_batch`` is told of each batch, if somebody wants to measure.
+    ``on_batch`` is told of each batch, if somebody wants to measure, and ``on_handled`` of the
+    seconds of each call of a handler.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,12 @@ class Vitals:
         self.lost: Counter[str] = Counter({"broker": 0, "database": 0})
         """How often a connection to a server was lost, or could not be made."""
         self.on_batch: Callable[[Batch], None] | None = None
+        self.failed = 0
+        self.attempts: Counter[str] = Counter({FAILED: 0, REJECTED: 0, TIMEOUT: 0, DIED: 0})
+        """How often a handler's attempt ended so. The handler's thread counts them."""
+        self.failures_waiting = 0
+        self.failures_given_up = 0
+        self.on_handled: Callable[[float], None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -49,5 +57,6 @@ class Vitals:
         if served == len(results):
             return
         self.repeated += results.count(Outcome.REPEATED)
+        self.failed += results.count(Outcome.FAILED)
         self.dead_lettered[CONFLICT] += results.count(Outcome.CONFLICT)
         self.dead_lettered[INVALID] += sum(isinstance(each, InvalidRequest) for each in results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -15,13 +16,33 @@ from turnwise.loop import Loop
 from turnwise.node import Node
 from turnwise.options import amqp_option, mysql_option
 from turnwise.topology import Topology
-from worker.replica import Replica
+from worker.handler import Terms
+from worker.handler_loading import load
+from worker.handler_thread import HandlerStuck
+from worker.handling import Handling
+from worker.replica import HANDLER_ENDING, Replica
 from worker.store import Store
 
 
 def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", value, re.ASCII):
         raise click.BadParameter("must be 1 to 255 characters of A-Z a-z 0-9 . _ -")
+    return value
+
+
+LONGEST_TIME_LIMIT = 25 * 60.0
+"""Seconds. RabbitMQ takes a consumer for dead that has not acked for 30 minutes."""
+
+
+def _check_time_limit(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if not 1 <= value <= LONGEST_TIME_LIMIT:
+        raise click.BadParameter("must be between 1s and 25m")
+    return value
+
+
+def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if value <= HANDLER_ENDING:
+        raise click.BadParameter(f"must be more than {HANDLER_ENDING:.0f}s, which ending may take")
     return value
 
 
@@ -43,6 +64,41 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str
     help="How many requests it may have in hand. 1: strict turns. More: drains a backlog faster, "
     "with one commit for all that has arrived.",
 )
+@cli.option(
+    "--handler",
+    envvar="WORKER_HANDLER",
+    metavar="MODULE:FUNCTION",
+    help="Your function serve(request, db), which does its work in the request's own transaction. "
+    "Without it, serving a request means recording it.",
+)
+@cli.option(
+    "--time-limit",
+    envvar="WORKER_TIME_LIMIT",
+    type=cli.Duration(),
+    default="5m",
+    show_default=True,
+    callback=_check_time_limit,
+    help="How long the handler may take for a request: 1s to 25m. RabbitMQ gives a request to "
+    "somebody else after 30m without an ack.",
+)
+@cli.option(
+    "--max-attempts",
+    envvar="WORKER_MAX_ATTEMPTS",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="After so many failed attempts a request is given up; 'worker failed' shows it.",
+)
+@cli.option(
+    "--grace",
+    envvar="WORKER_GRACE",
+    type=cli.Duration(),
+    default="30s",
+    show_default=True,
+    callback=_check_grace,
+    help="How long after SIGTERM the worker will be killed: on Kubernetes, the pod's "
+    f"terminationGracePeriodSeconds. A handler may go on until {HANDLER_ENDING:.0f} s before.",
+)
 @cli.http_option("WORKER_HTTP")
 @cli.queue_option
 @cli.log_options
@@ -51,6 +107,10 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str
 def command(
     name: str,
     prefetch: int,
+    handler: str | None,
+    time_limit: float,
+    max_attempts: int,
+    grace: float,
     http: tuple[str, int] | None,
     queue: str,
     log_level: str,
@@ -63,12 +123,24 @@ def command(
     Waits for servers that are away. A second signal ends it at once, which loses nothing either.
     """
     log.configure(log_level, log_format)
+    serve = load(handler) if handler else None
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(contextlib.closing(Loop()))
         stack.enter_context(loop.signals(signal.SIGINT, signal.SIGTERM))
-        replica = Replica(loop, nodes, Topology(queue), Store(database, name), name, prefetch)
+        handling = None
+        if serve:
+            terms = Terms(time_limit, max_attempts)
+            handling = Handling(loop, database, name, serve, terms, grace - HANDLER_ENDING)
+        replica = Replica(
+            loop, nodes, Topology(queue), Store(database, name), name, prefetch, handling
+        )
         if http:
             metrics = cli.import_extra("worker.metrics", "metrics")
             server = cli.import_extra("turnwise.status_server", "metrics")
             stack.enter_context(server.StatusServer(loop, http, metrics.pages(replica.vitals)))
-        replica.run()
+        try:
+            replica.run()
+        except HandlerStuck as error:
+            # Its thread would keep the interpreter from ending.
+            click.echo(f"run: {error}", err=True)
+            os._exit(error.exit_code)

@@ -1,0 +1,104 @@
+"""The ``db`` of a handler: a door to the one transaction, not a connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pymysql
+from pymysql.constants import SERVER_STATUS
+
+from turnwise.database import Connection, interrupts
+from turnwise.errors import NotAllowed
+from turnwise.statements import objection
+
+_IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+
+Send = Callable[[Any, str, str], None]
+"""Leaves a follow-up request: (cursor, queue, message)."""
+
+
+class Answer:
+    """What a statement answered; see turnwise.handler.Rows."""
+
+    __slots__ = ("_rows", "lastrowid", "rowcount")
+
+    def __init__(self, rows: Iterator[tuple[Any, ...]], rowcount: int, lastrowid: int) -> None:
+        self._rows = rows
+        self.rowcount = rowcount
+        self.lastrowid = lastrowid
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self._rows
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Return the next row; None if there is none left."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all rows that were not fetched yet."""
+        return list(self._rows)
+
+
+class Door:
+    """Lets statements into a transaction that others began and will end.
+
+    ``fault`` is what makes the transaction worthless, if something did: from then on everything
+    raises it again, so that a handler which swallows an error cannot go on. It is an error of the
+    driver's if the server ended the transaction, or the connection, and NotAllowed if the handler
+    did what it may not.
+    """
+
+    __slots__ = ("_connection", "_cursor", "_send", "_thread", "fault")
+
+    def __init__(self, connection: Connection, send: Send) -> None:
+        self.fault: pymysql.Error | NotAllowed | None = None
+        self._connection: Connection | None = connection
+        self._cursor = connection.cursor()
+        self._send = send
+        self._thread = threading.get_ident()
+
+    def execute(self, sql: str, args: Sequence[Any] | Mapping[str, Any] | None = None) -> Answer:
+        """Run one statement; see turnwise.handler.Transaction."""
+        self._check()
+        if not isinstance(sql, str):
+            raise TypeError(f"a statement is a str, not {type(sql).__name__}")
+        if (problem := objection(sql)) is not None:
+            self.fault = NotAllowed(problem)
+            raise self.fault
+        cursor = self._cursor
+        self._run(cursor.execute, sql, args)
+        rows = cursor.fetchall() if cursor.description else ()
+        return Answer(iter(rows), cursor.rowcount, cursor.lastrowid or 0)
+
+    def send(self, queue: str, message: str) -> None:
+        """Leave a follow-up request; see turnwise.handler.Transaction."""
+        self._check()
+        self._run(self._send, self._cursor, queue, message)
+
+    def close(self) -> None:
+        """Let nothing in any more."""
+        self._connection = None
+
+    def _check(self) -> None:
+        if self._connection is None:
+            raise NotAllowed("db is closed: the handler has returned")
+        if threading.get_ident() != self._thread:
+            self.fault = NotAllowed("db belongs to the thread that the handler was called in")
+        if self.fault is not None:
+            raise self.fault
+
+    def _run(self, statement: Callable[..., object], *args: object) -> None:
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - _check() has seen it
+        try:
+            statement(*args)
+        except pymysql.Error as error:
+            if interrupts(error) or not connection.open:
+                self.fault = error
+            raise
+        # Whatever it was: the transaction that was open before is gone, and with it the claim.
+        if not connection.server_status & _IN_TRANSACTION:  # type: ignore[attr-defined]
+            self.fault = NotAllowed("a statement of the handler's ended the transaction")
+            raise self.fault

@@ -1,0 +1,57 @@
+"""Which statements a handler may send. Pure.
+
+What may pass is listed, not what may not: most statements end a transaction on one server or
+another, and the list of those grows with each release. See "Statements That Cause an Implicit
+Commit" in MySQL's and MariaDB's manuals.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+_ALLOWED = frozenset(
+    {
+        "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "VALUES", "TABLE",
+        "SHOW", "EXPLAIN", "DESCRIBE", "DESC", "DO",
+    }
+)  # fmt: skip
+_TRANSACTION = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "XA"})
+_SESSION = frozenset(
+    {
+        "SET", "USE", "LOCK", "UNLOCK", "PREPARE", "EXECUTE", "DEALLOCATE", "HANDLER",
+        "FLUSH", "RESET",
+    }
+)  # fmt: skip
+
+# Spaces, comments and opening parentheses. A comment that begins with /*! or /*M! is none to the
+# server: it runs what is inside.
+_BEFORE = re.compile(r"(?:[\s(]|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*)*", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]+")
+
+
+@functools.lru_cache(maxsize=1024)
+def objection(sql: str) -> str | None:
+    """Say why a handler may not send this statement; None if it may."""
+    begin = _BEFORE.match(sql)
+    assert begin is not None  # noqa: S101 - it matches the empty string
+    found = _WORD.match(sql, begin.end())
+    word = found[0].upper() if found else sql[begin.end() :][:10]
+    if word in _ALLOWED:
+        return None
+    if word in _TRANSACTION:
+        return (
+            f"a handler may not use {word}: the worker commits when the handler returns, "
+            "and rolls back when it raises"
+        )
+    if word == "CALL":
+        return (
+            "a handler may not use CALL: a procedure can commit what was done so far. "
+            "Use a stored function (SELECT name()), which cannot, or send its statements"
+        )
+    if word in _SESSION:
+        return f"a handler may not use {word}: it would outlive the request on this connection"
+    return (
+        f"a handler may not use {word!r}: only queries, INSERT, UPDATE, DELETE and REPLACE are "
+        "sure to stay within the transaction. Change tables beforehand, in a migration of your own"
+    )

@@ -1,0 +1,399 @@
+"""The turn with a handler: claim the key, let the handler work, commit. Runs in its own thread.
+
+A batch shares a commit. It is tried the short way first: one statement claims all keys, then the
+handlers run, then the commit. When one of them fails, all of it is rolled back and done the careful
+way, with a savepoint for each request. When the server ends the transaction, each request gets one
+of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pymysql
+
+from turnwise import outbox
+from turnwise.database import Connection, Database, translate
+from turnwise.door import Door
+from turnwise.errors import Transient
+from turnwise.handler import Handler
+from turnwise.log import event
+from turnwise.message import Request
+from worker import failures
+from worker.failures import Elsewhere, Failure, GivenUp, Noted, failure_of, timeout_of
+from worker.handler_watch import Expired, Watch, Why
+from worker.store import FRESH_READS, Outcome, claim
+from worker.vitals import Vitals
+
+log = logging.getLogger(__name__)
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+LOCKS_HELD = 0.5
+"""Seconds of handlers' work in one transaction, about. Then it is committed, and the rest of a
+batch gets another one: until the commit nobody else can change what it has changed."""
+
+IDLE_MARGIN = 30.0
+"""Seconds beyond the time limit until the server ends a connection that says nothing. A process
+that is frozen, or cut off, in mid-handler would keep its locks for ever otherwise."""
+
+LEASE_MARGIN = 60.0
+"""Seconds beyond the time limit until a request in hand is due for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a handler is given: seconds for one call, and attempts until a request is given up."""
+
+    time_limit: float
+    max_attempts: int
+
+
+@dataclass(slots=True)
+class Work:
+    """One request to be served; ``outcome`` is None until that is committed."""
+
+    request: Request
+    redelivered: bool = False
+    outcome: Outcome | None = None
+    noted: Noted | None = None
+    """Set if its attempt was noted in advance."""
+    failure: Failure | None = None
+    """How its attempt ended, which is to be noted."""
+    put_off: bool = False
+    """Whether its attempt was broken off because the worker stops."""
+    alone: bool = False
+    """Whether it gets a transaction of its own."""
+
+
+class _Failed(Exception):
+    """The attempt of one request has ended, and what it did must be undone."""
+
+
+class Turns:
+    """Serves requests as ``name``, on a connection of its own, in one thread.
+
+    Every method raises Transient when the database cannot do it now. Called again with the same
+    work, it goes on from what was committed: no attempt is made twice, and none is counted twice.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        handler: Handler,
+        terms: Terms,
+        watch: Watch[Work],
+        vitals: Vitals,
+    ) -> None:
+        self._database = database
+        self._name = name
+        self._handler = handler
+        self._terms = terms
+        self._watch = watch
+        self._vitals = vitals
+        self._connection: Connection | None = None
+        self._used = 0.0
+        self._due: Work | None = None
+        self._usual = 0.05
+        """Seconds that the handler usually takes."""
+
+    # -- what the loop asks for
+
+    def serve(self, works: Sequence[Work]) -> None:
+        """Serve these in their order, until all have an outcome or the watch says stop."""
+        try:
+            while pending := [work for work in works if work.outcome is None]:
+                if self._watch.over():
+                    return
+                self._using(self._serve_first, pending)
+        except Transient:
+            for work in works:
+                work.alone = True
+            raise
+
+    def serve_due(self) -> bool:
+        """Serve the failure that is due longest; False if none is."""
+        if self._due is None:
+            begun = self._using(self._begin_due, None)
+            if begun is None:
+                return False
+            if isinstance(begun, GivenUp):
+                return True
+            self._due = Work(begun.request, noted=begun)
+        work = self._due
+        while work.outcome is None:
+            if self._watch.over():
+                break
+            self._using(self._serve_first, [work])
+        self._due = None
+        return True
+
+    def look(self) -> float | None:
+        """Count the failures; return the seconds until the next one is due, None if none is."""
+        return self._using(self._look, None)
+
+    def close(self) -> None:
+        """Throw the connection away."""
+        connection, self._connection = self._connection, None
+        self._watch.uses(None)
+        if connection is not None and connection.open:
+            connection.close()
+
+    def note_stuck(self, work: Work, why: Why) -> None:
+        """Note how an attempt ended whose handler goes on. For another thread, which may fail."""
+        with contextlib.closing(self._database.connect(f"worker {self._name}")) as connection:
+            if why is Why.STOP:
+                failures.put_off(connection, work.request, self._name, work.noted is not None)
+            else:
+                self._fail(work, timeout_of(self._terms.time_limit))
+                if work.failure is not None:
+                    self._note(connection, work, work.failure)
+
+    # -- one transaction each
+
+    def _serve_first(self, connection: Connection, pending: Sequence[Work]) -> None:
+        first = pending[0]
+        if first.put_off:
+            failures.put_off(connection, first.request, self._name, first.noted is not None)
+            connection.commit()
+            first.outcome = Outcome.FAILED
+        elif first.failure is not None:
+            self._note(connection, first, first.failure)
+            connection.commit()
+            first.outcome = Outcome.FAILED
+        elif first.redelivered and first.noted is None:
+            self._begin_redelivered(connection, first)
+        elif first.noted is not None or first.alone:
+            self._serve_together(connection, [first])
+        else:
+            most = max(1, int(LOCKS_HELD / self._usual))
+            together: list[Work] = []
+            for work in pending[:most]:
+                if work.redelivered or work.alone or work.failure or work.put_off:
+                    break
+                together.append(work)
+            self._serve_together(connection, together)
+
+    def _serve_together(self, connection: Connection, works: Sequence[Work]) -> None:
+        """Serve them in one transaction, or note in a work why that failed."""
+        outcomes = self._claim(connection, works)
+        try:
+            for work, outcome in zip(works, outcomes, strict=True):
+                if outcome is Outcome.SERVED:
+                    self._handle(connection, work)
+                if work.noted is not None:
+                    self._end_noted(connection, work, outcome)
+        except _Failed:
+            if connection.open:
+                connection.rollback()
+            if len(works) > 1:
+                self._serve_carefully(connection, works)
+            return
+        connection.commit()
+        for work, outcome in zip(works, outcomes, strict=True):
+            work.outcome = outcome
+
+    def _serve_carefully(self, connection: Connection, works: Sequence[Work]) -> None:
+        """Serve as many as their time allows in one transaction, each behind a savepoint.
+
+        What has failed already is not tried again, only noted.
+        """
+        done: list[tuple[Work, Outcome]] = []
+        begun = time.monotonic()
+        for work in works:
+            connection.query("SAVEPOINT request")
+            outcome = Outcome.FAILED
+            try:
+                if work.failure is None:
+                    [outcome] = self._claim(connection, [work])
+                    if outcome is Outcome.SERVED:
+                        self._handle(connection, work)
+            except _Failed:
+                if not connection.open or work.failure is None:
+                    return
+                connection.query("ROLLBACK TO SAVEPOINT request")
+                outcome = Outcome.FAILED
+            if work.failure is not None:
+                self._note(connection, work, work.failure)
+            done.append((work, outcome))
+            if time.monotonic() - begun > LOCKS_HELD:
+                break
+        connection.commit()
+        for work, outcome in done:
+            work.outcome = outcome
+
+    def _begin_redelivered(self, connection: Connection, work: Work) -> None:
+        lease = self._terms.time_limit + LEASE_MARGIN
+        try:
+            begun = failures.begin_redelivered(connection, work.request, self._name, lease)
+        except pymysql.IntegrityError as error:
+            raise Transient(f"another worker notes the same request: {error}") from error
+        connection.commit()
+        match begun:
+            case None:
+                work.redelivered = False  # it is served: the claim will say so
+            case Noted():
+                work.noted = begun
+            case GivenUp():
+                self._tell_given_up(begun)
+                work.outcome = Outcome.FAILED
+            case Elsewhere(same):
+                work.outcome = Outcome.FAILED if same else Outcome.CONFLICT
+
+    def _begin_due(self, connection: Connection, _: object) -> Noted | GivenUp | None:
+        lease = self._terms.time_limit + LEASE_MARGIN
+        begun = failures.begin_due(connection, self._name, lease)
+        connection.commit()
+        if isinstance(begun, GivenUp):
+            self._tell_given_up(begun)
+        return begun
+
+    def _look(self, connection: Connection, _: object) -> float | None:
+        self._vitals.failures_waiting, self._vitals.failures_given_up = failures.count(connection)
+        seconds = failures.next_due(connection)
+        connection.rollback()
+        return seconds
+
+    # -- parts of a transaction
+
+    def _claim(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
+        """Insert the rows. A request that is known to have failed is not claimed again."""
+        new = [work.request for work in works]
+        known: dict[tuple[str, int], str] = {}
+        if works[0].noted is None:
+            known = failures.known(connection, new)
+        if not known:
+            return claim(connection, new, self._name)
+        new = [each for each in new if (each.client, each.counter) not in known]
+        claimed = iter(claim(connection, new, self._name) if new else ())
+        outcomes = []
+        for work in works:
+            message = known.get((work.request.client, work.request.counter))
+            if message is None:
+                outcomes.append(next(claimed))
+            else:
+                same = message == work.request.message
+                outcomes.append(Outcome.FAILED if same else Outcome.CONFLICT)
+        return outcomes
+
+    def _handle(self, connection: Connection, work: Work) -> None:
+        """Call the handler. Raises _Failed, or the driver's error that ended the transaction."""
+        door = Door(connection, outbox.send)
+        ended: BaseException | None = None
+        self._watch.begin_handling(work)
+        begun = time.monotonic()
+        try:
+            result = self._handler(work.request, door)
+            if result is not None and inspect.isawaitable(result):
+                ended = TypeError("the handler is async: it returned a coroutine, and did nothing")
+        except BaseException as error:  # noqa: BLE001 - SystemExit is an exception like others here
+            ended = error
+        seconds = time.monotonic() - begun
+        door.close()
+        self._usual += (seconds - self._usual) / 8
+        if self._vitals.on_handled:
+            self._vitals.on_handled(seconds)
+        try:
+            self._watch.end_handling()
+        except Expired as expired:
+            if expired.why is Why.STOP:
+                work.put_off = True
+            else:
+                self._fail(work, timeout_of(self._terms.time_limit))
+            raise _Failed from None
+        if isinstance(door.fault, pymysql.Error):
+            raise door.fault
+        if (cause := door.fault or ended) is not None:
+            self._fail(work, failure_of(cause))
+            raise _Failed
+
+    def _fail(self, work: Work, failure: Failure) -> None:
+        """Decide when it is due again, and tell."""
+        attempts = work.noted.attempts if work.noted else 1
+        due_in = failure.due_in
+        if failure.reason != failures.REJECTED:
+            if attempts >= self._terms.max_attempts:
+                due_in = None
+            elif due_in is None:
+                due_in = failures.wait(attempts)
+        work.failure = dataclasses.replace(failure, due_in=due_in)
+        self._vitals.attempts[failure.reason] += 1
+        event(
+            log,
+            logging.WARNING,
+            "request.failed",
+            message_id=work.request.message_id,
+            worker=self._name,
+            reason=failure.reason,
+            error=failure.kind,
+            attempt=attempts,
+            due_in="given up" if due_in is None else round(due_in, 1),
+        )
+
+    def _note(self, connection: Connection, work: Work, failure: Failure) -> None:
+        how = failures.end if work.noted else failures.note
+        how(connection, work.request, self._name, failure)
+
+    def _end_noted(self, connection: Connection, work: Work, outcome: Outcome) -> None:
+        if outcome is Outcome.CONFLICT and not work.redelivered:
+            error = "another request of this identity is served"
+            failure = Failure(failures.FAILED, "Conflict", error)
+            failures.end(connection, work.request, self._name, failure)
+        else:
+            failures.clear(connection, work.request)
+
+    def _tell_given_up(self, given_up: GivenUp) -> None:
+        self._vitals.attempts[failures.DIED] += 1
+        event(
+            log,
+            logging.ERROR,
+            "request.failed",
+            message_id=given_up.request.message_id,
+            worker=self._name,
+            reason=failures.DIED,
+            error=given_up.error,
+            attempt=given_up.attempts,
+            due_in="given up",
+        )
+
+    # -- the connection
+
+    def _open(self) -> Connection:
+        longest = self._terms.time_limit + IDLE_MARGIN
+        now = time.monotonic()
+        idle, self._used = now - self._used, now
+        if self._connection is not None and (not self._connection.open or idle > longest / 2):
+            self.close()  # before the server does
+        if self._connection is None:
+            connection = self._database.connect(
+                f"worker {self._name}", read_timeout=longest, autocommit=False
+            )
+            connection.query(FRESH_READS)
+            connection.query(f"SET SESSION wait_timeout = {longest:.0f}")
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT CONNECTION_ID()")
+                self._watch.uses(connection, cursor.fetchall()[0][0])
+            connection.rollback()
+            self._connection = connection
+        return self._connection
+
+    def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
+        try:
+            connection = self._open()
+            with self._watch.ours():
+                return work(connection, about)
+        except pymysql.Error as error:
+            self.close()
+            raise translate(error, self._database) from error
+        except Transient:
+            self.close()
+            raise

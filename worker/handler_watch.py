@@ -1,0 +1,147 @@
+"""What the handler's thread is at: written there, watched by the loop, which ends it in time."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from turnwise.database import TIMEOUT, Connection
+
+W = TypeVar("W")
+
+OURS_LIMIT = 2 * TIMEOUT
+"""Seconds for what a turn does besides the handler: sent and answered, each within its timeout."""
+
+
+class Why(enum.Enum):
+    """Why the loop ended what the thread was at."""
+
+    LIMIT = "limit"
+    """The handler has had its time."""
+    STOP = "stop"
+    """The worker must end."""
+    HUNG = "hung"
+    """The database does not answer."""
+
+
+class Expired(Exception):
+    """The loop ended the database connection meanwhile."""
+
+    def __init__(self, why: Why) -> None:
+        super().__init__(why.value)
+        self.why = why
+
+
+class _At(enum.Enum):
+    NOTHING = enum.auto()
+    OURS = enum.auto()
+    HANDLER = enum.auto()
+
+
+class Watch(Generic[W]):
+    """Shared by two threads. ``work`` is what the handler was called for last."""
+
+    def __init__(self, time_limit: float) -> None:
+        self.work: W | None = None
+        self.why: Why | None = None
+        """Why the connection was ended, until the thread has taken note of it."""
+        self.stop_at: float | None = None
+        """When the thread must be done (monotonic), once the worker was asked to stop."""
+        self._time_limit = time_limit
+        self._lock = threading.Lock()
+        self._at = _At.NOTHING
+        self._since = 0.0
+        self._connection: Connection | None = None
+        self._number = 0
+
+    # -- the thread's side
+
+    def uses(self, connection: Connection | None, number: int = 0) -> None:
+        """Note the connection that the thread uses, and its number on the server."""
+        with self._lock:
+            self._connection, self._number = connection, number
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """Be at work with the database for the worker itself."""
+        self._enter(_At.OURS)
+        try:
+            yield
+        finally:
+            self._enter(_At.NOTHING)
+
+    def begin_handling(self, work: W) -> None:
+        """Leave the thread to the handler."""
+        self.work = work
+        self._enter(_At.HANDLER)
+
+    def end_handling(self) -> None:
+        """Take it back. Raises Expired if the loop ended the connection meanwhile."""
+        ended = self._enter(_At.OURS)
+        if ended is not None:
+            raise Expired(ended)
+
+    def over(self) -> bool:
+        """Whether the thread shall begin nothing more."""
+        return self.stop_at is not None and time.monotonic() >= self.stop_at
+
+    def _enter(self, at: _At) -> Why | None:
+        with self._lock:
+            ended, self.why = self.why, None
+            self._at, self._since = at, time.monotonic()
+            return ended
+
+    # -- the loop's side
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a handler is at work still though it was ended."""
+        return self._at is _At.HANDLER and self.why is not None
+
+    @property
+    def deadline(self) -> float | None:
+        """When the thread is to be ended (monotonic); None if it is at nothing, or was ended."""
+        if self._at is _At.NOTHING or self.why is not None:
+            return None
+        limit = self._time_limit if self._at is _At.HANDLER else OURS_LIMIT
+        ends = self._since + limit
+        if self.stop_at is not None and self._at is _At.HANDLER:
+            ends = min(ends, self.stop_at)
+        return ends
+
+    def end(self) -> int | None:
+        """End the thread's connection if it is time for that.
+
+        Returns the connection's number on the server, who has to be told: it may be in the middle
+        of a statement, and would notice the client's absence only at its end. 0 if there is none.
+        """
+        with self._lock:
+            now = time.monotonic()
+            deadline = self.deadline
+            if deadline is None or now < deadline:
+                return None
+            if self._at is _At.OURS:
+                self.why = Why.HUNG
+            elif now >= self._since + self._time_limit:
+                self.why = Why.LIMIT
+            else:
+                self.why = Why.STOP
+            connection, number = self._connection, self._number
+        if connection is not None:
+            _shut(connection)
+        return number
+
+
+def _shut(connection: Connection) -> None:
+    """End whatever the other thread waits for on this connection."""
+    # PyMySQL has no public name for it.
+    wire = connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+    if wire is not None:
+        with contextlib.suppress(OSError):
+            # Not the method of a TLS socket, which would meddle with what the thread reads.
+            socket.socket.shutdown(wire, socket.SHUT_RDWR)

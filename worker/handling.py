@@ -1,0 +1,107 @@
+"""Serving with a handler, as a replica sees it: new requests, and failures that are due."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from turnwise.database import Database
+from turnwise.deliveries import Delivery
+from turnwise.errors import InvalidRequest
+from turnwise.handler import Handler
+from turnwise.loop import Loop
+from turnwise.message import Request
+from worker.handler import Terms, Turns, Work
+from worker.handler_thread import Beside
+from worker.handler_watch import Watch
+from worker.store import Outcome
+from worker.vitals import Vitals
+
+T = TypeVar("T")
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the failures, about. A worker knows when its own are due; by looking
+it finds those of others, who may be dead."""
+
+
+class Attempt(Protocol):
+    """Tries something until the database lets it, keeping what is in hand."""
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        """Return what the work returns in the end."""
+
+
+class Handling:
+    """Serves by a handler, beside the loop. ``stop_within``: seconds that it may take after a stop.
+
+    Between two batches it serves failures that are due for as long as the batch before took, and
+    at least one: new requests and old ones get half of the time each, however many there are.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        database: Database,
+        name: str,
+        handler: Handler,
+        terms: Terms,
+        stop_within: float,
+    ) -> None:
+        self.vitals = Vitals()
+        self.stop_within = stop_within
+        self._loop = loop
+        watch: Watch[Work] = Watch(terms.time_limit)
+        turns = Turns(database, name, handler, terms, watch, self.vitals)
+        self._beside = Beside(loop, database, name, turns, watch, stop_within)
+        self._look_at = 0.0
+        """When to look at the failures (monotonic)."""
+        self._share = 0.0
+        """Seconds that are due to failures."""
+
+    def serve(self, works: Sequence[Work], attempt: Attempt) -> list[Outcome]:
+        """Serve a batch; return what became of each, of the first ones if time is up."""
+        begun = time.monotonic()
+        outcomes = attempt(lambda: self._beside.serve(works))
+        now = time.monotonic()
+        self._share += now - begun
+        for work in works:
+            if work.failure is not None and work.failure.due_in is not None:
+                self._look_at = min(self._look_at, now + work.failure.due_in)
+        return outcomes
+
+    def between_turns(self, attempt: Attempt) -> float:
+        """Serve what is due; return the seconds after which to call again at the latest."""
+        wait = self._look_at - time.monotonic()
+        if wait > 0:
+            self._share = 0.0
+            return min(wait, 1.0)
+        while not self._loop.stopping:
+            begun = time.monotonic()
+            if not attempt(self._beside.serve_due):
+                self._plan(attempt(self._beside.look))
+                break
+            self._share -= time.monotonic() - begun
+            if self._share <= 0:
+                break
+        self._share = 0.0
+        return 0.0
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._beside.close()
+
+    def _plan(self, due_in: float | None) -> None:
+        usual = LOOK_EVERY * random.uniform(0.8, 1.2)
+        wait = usual if due_in is None else min(usual, max(0.0, due_in))
+        self._look_at = time.monotonic() + wait
+
+
+def works_of(batch: Sequence[Delivery], decoded: Sequence[Request | InvalidRequest]) -> list[Work]:
+    """Return the requests among what was delivered."""
+    return [
+        Work(each, delivery.redelivered)
+        for delivery, each in zip(batch, decoded, strict=True)
+        if isinstance(each, Request)
+    ]
