@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable, Sequence
 
 from producer.outbox import Outbox
@@ -15,9 +15,6 @@ from turnwise.loop import Loop
 from turnwise.node import Node
 from turnwise.retry import persist
 from turnwise.topology import Topology
-
-FLUSH_TIMEOUT = 5.0
-"""Seconds that a producer that was asked to stop goes on publishing what waits."""
 
 
 class Sender:
@@ -38,16 +35,13 @@ class Sender:
         self._topology = topology
         self._report = report
         self._source = source
-        self._stop_by: float | None = None
 
     def run(self) -> None:
         """Do it. What could not be published stays in the outbox."""
         if self._finished():
             return
-        try:
-            persist(self._session, sleep=self._loop.sleep, on_failure=self._report.failed)
-        except Stopped:
-            self._finished()
+        with contextlib.suppress(Stopped):
+            persist(self._session, sleep=self._sleep, on_failure=self._report.failed)
 
     def _session(self, progress: Callable[[], None]) -> None:
         with Broker.connect(self._loop, self._nodes, f"producer {self._outbox.client}") as broker:
@@ -57,14 +51,16 @@ class Sender:
             publisher.run(self._finished, progress)
             publisher.drain()
 
+    def _sleep(self, seconds: float) -> None:
+        """Wait for RabbitMQ to come back, but not once asked to stop."""
+        self._loop.wait(lambda: self._loop.asked, seconds)
+        if self._loop.asked:
+            raise Stopped
+
     def _finished(self) -> bool:
         if self._loop.stopping:
-            # A last effort: numbers already given out are published, no new ones are.
-            if self._source:
-                self._source.stop()
-            self._stop_by = self._stop_by or time.monotonic() + FLUSH_TIMEOUT
-            if time.monotonic() > self._stop_by:
-                return True
-        elif self._source and not self._source.finished:
+            return True
+        if self._source and not self._source.finished and not self._loop.asked:
             return False
+        # Once asked to stop, a last effort: the source gives no more, and what waits is published.
         return not self._outbox.waiting

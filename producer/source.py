@@ -33,11 +33,9 @@ class Clock:
         self._due = 0  # and not accepted yet
         loop.call_later(0, self._tick)
 
-    def stop(self) -> None:
-        """Accept no more."""
-        self.finished = True
-
     def _tick(self) -> None:
+        if self._loop.asked:
+            self.finished = True
         if self.finished:
             return
         self._due = self._due or self._pace.due(time.monotonic())
@@ -74,8 +72,7 @@ class Lines:
         self._invalid: InvalidRequest | None = None  # the line after them
         self._resume()
 
-    def stop(self) -> None:
-        """Read no more. What was read of an unfinished line is not accepted."""
+    def _finish(self) -> None:
         self._pause()
         self.finished = True
 
@@ -90,6 +87,10 @@ class Lines:
         self._reading = False
 
     def _read(self, _fd: int, _events: int) -> None:
+        if self._loop.asked:
+            # What was read of an unfinished line is not accepted.
+            self._finish()
+            return
         try:
             chunk = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -114,19 +115,20 @@ class Lines:
         self._accept()
 
     def _accept(self) -> None:
-        if self.finished:
-            return
         try:
             self._outbox.accept(self._messages)
         except OutboxFull as full:
             self.failure = full
             self._pause()
-            self._loop.call_later(_RETRY, self._accept)
+            if self._loop.asked:
+                self._finish()
+            else:
+                self._loop.call_later(_RETRY, self._accept)
             return
         self._messages = []
         self.failure = self._invalid
         if self._last:
-            self.stop()
+            self._finish()
         else:
             self._resume()
 

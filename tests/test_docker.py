@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from producer.publisher import DRAIN_TIMEOUT
-from producer.sender import FLUSH_TIMEOUT
-from turnwise.broker import CLOSE_TIMEOUT
+from producer.commands.shared import STOP_GRACE
 from turnwise.topology import Topology
 from worker.replica import SHUTDOWN_BUDGET
 
@@ -57,7 +55,7 @@ def test_the_broker_is_told_of_the_topology_that_the_code_declares() -> None:
     ("name", "budget"),
     [
         ("worker", SHUTDOWN_BUDGET),
-        ("producer", FLUSH_TIMEOUT + DRAIN_TIMEOUT + 2 * CLOSE_TIMEOUT),
+        ("producer", STOP_GRACE),
     ],
 )
 def test_a_container_is_given_the_time_to_finish(name: str, budget: float) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from turnwise.errors import Stopped
 from turnwise.loop import Loop
 
 
@@ -47,3 +49,24 @@ def test_a_socket_is_watched_for_what_it_is_told(loop: Loop) -> None:
         loop.remove_handler(here.fileno())
         loop.turn(0)
         assert len(events) == 1
+
+
+def test_a_grace_ends_every_wait(loop: Loop) -> None:
+    loop.ask_to_stop(grace=0.2)
+    assert loop.asked
+    assert not loop.stopping
+    begun = time.monotonic()
+    assert loop.wait(lambda: True, 10)
+    assert not loop.wait(lambda: False, 10)
+    assert 0.2 <= time.monotonic() - begun < 5
+    with pytest.raises(Stopped):
+        loop.sleep(10)
+    assert time.monotonic() - begun < 5
+
+
+def test_without_a_grace_a_process_may_still_wait(loop: Loop) -> None:
+    loop.ask_to_stop()
+    assert loop.stopping
+    begun = time.monotonic()
+    assert not loop.wait(lambda: False, 0.1)
+    assert time.monotonic() - begun >= 0.1

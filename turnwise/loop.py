@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import select
 import signal
 import socket
@@ -56,7 +57,12 @@ class Loop(AbstractSelectorIOLoop):
     ERROR = select.POLLERR
 
     def __init__(self) -> None:
+        self.asked = False
+        """Whether a signal has asked to stop."""
         self.stopping = False
+        """Whether the grace for that is over too. Sleeping ends then."""
+        self._stop_at = math.inf
+        self._end = math.inf
         self._turned = time.monotonic()
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
@@ -82,6 +88,8 @@ class Loop(AbstractSelectorIOLoop):
             timeout = min(timeout, LONGEST_TURN, max(0, self._timers[0][0] - self._turned))
         else:
             timeout = min(timeout, LONGEST_TURN)
+        if self.asked and not self.stopping:
+            timeout = min(timeout, max(0, self._stop_at - self._turned))
         # poll() counts in milliseconds: round up, or the last one would be spent spinning.
         for fd, events in self._poll.poll(-(-timeout * 1000 // 1)):
             # An earlier handler of this turn may have removed this one.
@@ -91,6 +99,8 @@ class Loop(AbstractSelectorIOLoop):
             self._callbacks.popleft()()
         if self._timers:
             self._run_timers()
+        if self.asked and not self.stopping:
+            self.stopping = time.monotonic() >= self._stop_at
 
     @property
     def silence(self) -> float:
@@ -102,10 +112,13 @@ class Loop(AbstractSelectorIOLoop):
         self._before_wait.append(callback)
 
     def wait(self, condition: Callable[[], object], timeout: float) -> bool:
-        """Turn until the condition holds; False if it does not within ``timeout`` seconds."""
+        """Turn until the condition holds; False if it does not within ``timeout`` seconds.
+
+        Nor does it wait beyond the grace of a process that was asked to stop.
+        """
         deadline = time.monotonic() + timeout
         while not condition():
-            remaining = deadline - time.monotonic()
+            remaining = min(deadline, self._end) - time.monotonic()
             if remaining <= 0:
                 return False
             self.turn(remaining)
@@ -118,13 +131,17 @@ class Loop(AbstractSelectorIOLoop):
             raise Stopped
 
     @contextlib.contextmanager
-    def signals(self, *numbers: signal.Signals) -> Iterator[None]:
-        """Within it, the first of these signals asks to stop and the second one ends at once."""
+    def signals(self, *numbers: signal.Signals, grace: float = 0.0) -> Iterator[None]:
+        """Within it, the first of these signals asks to stop and the second one ends at once.
+
+        A process that still has something to do then has ``grace`` seconds for all of it. Without a
+        grace it bounds by itself what it waits for after it was asked.
+        """
 
         def stop(_number: int, _frame: object) -> None:
             # Nothing but flags here: the code that was interrupted may be in the middle of
             # anything. The byte that Python writes to the wake-up socket ends the wait.
-            self.stopping = True
+            self.ask_to_stop(grace)
             for number in numbers:
                 signal.signal(number, signal.SIG_DFL)
 
@@ -136,6 +153,15 @@ class Loop(AbstractSelectorIOLoop):
             signal.set_wakeup_fd(wakeup)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def ask_to_stop(self, grace: float = 0.0) -> None:
+        """Ask to stop, as a signal does."""
+        self._stop_at = time.monotonic() + grace
+        if grace:
+            self._end = self._stop_at
+        else:
+            self.stopping = True
+        self.asked = True
 
     def close(self) -> None:
         """Give back what the loop itself holds."""

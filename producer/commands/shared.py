@@ -29,9 +29,14 @@ outbox_option = cli.option(
 )
 
 
+STOP_GRACE = 5.0
+"""Seconds in which a producer that was asked to stop publishes what waits, and ends."""
+
+
 @contextlib.contextmanager
 def interruptible_loop() -> Iterator[Loop]:
     """Yield a loop that SIGINT and SIGTERM ask to stop."""
     log.configure("warning", "auto")
-    with contextlib.closing(Loop()) as loop, loop.signals(signal.SIGINT, signal.SIGTERM):
+    stop = (signal.SIGINT, signal.SIGTERM)
+    with contextlib.closing(Loop()) as loop, loop.signals(*stop, grace=STOP_GRACE):
         yield loop

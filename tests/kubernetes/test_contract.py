@@ -8,11 +8,9 @@ import re
 import click
 import pytest
 
-from producer.publisher import DRAIN_TIMEOUT
-from producer.sender import FLUSH_TIMEOUT
+from producer.commands.shared import STOP_GRACE
 from tests.kubernetes.manifests import K8S, ROOT, Overlay, Pod
 from turnwise import cli
-from turnwise.broker import CLOSE_TIMEOUT
 from turnwise.topology import DEFAULT_QUEUE
 from worker.metrics import pages
 from worker.replica import SHUTDOWN_BUDGET
@@ -88,7 +86,7 @@ def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None
         # It would count.
         assert "lifecycle" not in worker.container
     producer = overlays["local"].pod("producer")
-    budget = FLUSH_TIMEOUT + DRAIN_TIMEOUT + 2 * CLOSE_TIMEOUT
+    budget = STOP_GRACE
     assert producer.spec["terminationGracePeriodSeconds"] > budget
 
 
