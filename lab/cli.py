@@ -180,7 +180,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
 )
 @cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)
 @cli.option("--clients", type=click.IntRange(1, 20), default=2, show_default=True)
-@cli.option("--prefetch", type=click.IntRange(1, 65535), default=1, show_default=True)
+@cli.option("--prefetch", type=click.IntRange(1, 1000), default=1, show_default=True)
 @cli.option(
     "--rate", type=click.IntRange(1, 10_000), default=50, show_default=True,
     help="Requests per second of each client.",

@@ -15,9 +15,9 @@ from turnwise.message import Request
 CLIENT = "hostile"
 """Whom they would belong to, if one of them were taken for a request."""
 
-_BLOB = 1024 * 1024
-_BLOBS = 0.002
-"""The share of those of a MiB."""
+_BLOB = 120 * 1024
+_BLOBS = 0.02
+"""The share of those that are larger than a request; RabbitMQ would refuse much larger ones."""
 
 _WRONG_VALUES: dict[str, list[Any]] = {
     "client": ["", "a b", "a/b", "c" * 65, "ü", "a\n", 7, None, [], {}, True],

@@ -41,6 +41,8 @@ collect_statistics_interval = 1000
 # What is left to the rest of the machine.
 vm_memory_high_watermark.absolute = {watermark}
 disk_free_limit.absolute = 100MB
+# What is larger than any request is refused at the door.
+max_message_size = 131072
 """
 
 ADVANCED_CONFIG = """\

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pika import BasicProperties, frame, spec
 
 from turnwise.deliveries import Deliveries, Delivery, encode_ack, encode_reject
+from turnwise.message import MAX_BODY_BYTES, MAX_PROPERTIES_BYTES
 
 CHANNEL = 1
 FRAME_MAX = 50
@@ -112,3 +113,20 @@ def test_settlements_are_what_pika_would_send(channel: int, tag: int) -> None:
     ack, reject = spec.Basic.Ack(tag, True), spec.Basic.Reject(tag, False)
     assert encode_ack(channel, tag) == frame.Method(channel, ack).marshal()
     assert encode_reject(channel, tag) == frame.Method(channel, reject).marshal()
+
+
+def test_nothing_is_gathered_of_what_is_larger_than_a_request() -> None:
+    about = BasicProperties(message_id="client/7")
+    large = b"".join(frames("c", 1, False, about, bytes(MAX_BODY_BYTES + 1)))
+    wordy = BasicProperties(headers={"x": "y" * MAX_PROPERTIES_BYTES})
+    stream = large + b"".join(frames("c", 2, False, wordy, b"body"))
+    stream += b"".join(frames("c", 3, False, about, bytes(MAX_BODY_BYTES)))
+    first, second, third = read([stream])
+    assert isinstance(first, Delivery)
+    assert isinstance(second, Delivery)
+    assert isinstance(third, Delivery)
+    assert (first.tag, first.properties, first.body) == (1, b"", b"")
+    assert "102401 bytes, more than the 102400 allowed" in str(first.problem)
+    assert (second.tag, second.properties, second.body) == (2, b"", b"")
+    assert str(second.problem).startswith("properties: take ")
+    assert (third.tag, len(third.body), third.problem) == (3, MAX_BODY_BYTES, None)

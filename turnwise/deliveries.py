@@ -1,7 +1,7 @@
 """The broker's bytes -> deliveries -> settlements, as bytes. All other frames are pika's.
 
 pika makes five objects of a delivery, with more than a hundred calls, before a consumer sees it.
-A worker needs three things of it, read here with eighteen.
+The worker needs three fields, which take 18 calls to read.
 
 Frames are those of AMQP 0-9-1: 2.3.5 (frames), 4.2.6 (content), and the method Basic.Deliver.
 """
@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 from pika import spec
 
+from turnwise.errors import InvalidRequest
+from turnwise.message import check_sizes
+
 _HEADER = Struct(">BHL").unpack_from  # kind, channel, size of the payload
 _TAG = Struct(">Q?").unpack_from  # delivery tag, redelivered
 _LONG_LONG = Struct(">Q").unpack_from
@@ -24,7 +27,11 @@ _DELIVER = spec.Basic.Deliver.INDEX.to_bytes(4)
 
 
 class Delivery(NamedTuple):
-    """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only."""
+    """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only.
+
+    Of a message that is too large for a request only the problem is kept: its body and properties
+    are empty.
+    """
 
     tag: int
     properties: bytes
@@ -32,6 +39,7 @@ class Delivery(NamedTuple):
     arrived: float
     redelivered: bool = False
     """Whether the broker gave it to somebody before, who did not settle it."""
+    problem: InvalidRequest | None = None
 
 
 class Deliveries:
@@ -54,8 +62,9 @@ class Deliveries:
         self._tag = 0  # of the delivery whose end has not come yet; 0 if there is none
         self._redelivered = False
         self._properties = b""
-        self._size = 0
+        self._size = 0  # of the body that is still to come
         self._body: list[bytes] = []
+        self._problem: InvalidRequest | None = None
 
     def read(self, data: bytes) -> None:
         """Read what has come next, cut anywhere.
@@ -79,26 +88,40 @@ class Deliveries:
                 tag = payload + 5 + data[payload + 4]
                 self._tag, self._redelivered = _TAG(data, tag)
             elif kind == spec.FRAME_HEADER and self._tag:
-                # After the class and the weight, 2 bytes each.
-                [self._size] = _LONG_LONG(data, payload + 4)
-                self._properties = data[payload + 12 : stop]
+                self._begin(data, payload, stop)
                 if self._size == 0:
                     self._finish(arrived)
             elif kind == spec.FRAME_BODY and self._tag:
-                self._body.append(data[payload:stop])
-                self._size -= size
-                if self._size <= 0:
-                    self._finish(arrived)
+                self._gather(data[payload:stop], arrived)
             else:
                 self._pass_on(data[begin : stop + 1])
             begin = stop + 1
         self._rest = data[begin:]
 
+    def _begin(self, data: bytes, payload: int, stop: int) -> None:
+        """Note the size and the properties; gather nothing of what is too large for a request."""
+        # After the class and the weight, 2 bytes each.
+        [self._size] = _LONG_LONG(data, payload + 4)
+        try:
+            check_sizes(self._size, stop - payload - 12)
+        except InvalidRequest as error:
+            self._problem, self._properties = error, b""
+        else:
+            self._problem, self._properties = None, data[payload + 12 : stop]
+
+    def _gather(self, piece: bytes, arrived: float) -> None:
+        if self._problem is None:
+            self._body.append(piece)
+        self._size -= len(piece)
+        if self._size <= 0:
+            self._finish(arrived)
+
     def _finish(self, arrived: float) -> None:
         if self._size < 0:
             raise ValueError(f"{-self._size} more bytes of a body than its header told")
         body = b"".join(self._body)
-        self._take(Delivery(self._tag, self._properties, body, arrived, self._redelivered))
+        about, again = self._properties, self._redelivered
+        self._take(Delivery(self._tag, about, body, arrived, again, self._problem))
         self._body.clear()
         self._tag = 0
 

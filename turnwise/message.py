@@ -22,6 +22,8 @@ MAX_CLIENT_LENGTH = 64
 MAX_COUNTER = 2**63 - 1
 MAX_BODY_BYTES = 100 * 1024
 """JSON may write one byte of a message as six (``\\u0001``): 96 KiB, and some for the rest."""
+MAX_PROPERTIES_BYTES = 16 * 1024
+"""Headers included. What Turnwise sets takes 120 at most; the rest is room for tracing and such."""
 
 _FIELDS = frozenset({"client", "counter", "message", "sent_at"})
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -121,10 +123,8 @@ class Request:
 
         Raises InvalidRequest, and nothing else whatever the bytes are.
         """
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidRequest(
-                "body", f"has {len(body)} bytes, more than the {MAX_BODY_BYTES} allowed"
-            )
+        about = b"".join(properties.encode()) if properties is not None else b""
+        check_sizes(len(body), len(about))
         fields = _fields(body)
         if fields.keys() != _FIELDS:
             if missing := sorted(_FIELDS - fields.keys()):
@@ -140,6 +140,16 @@ class Request:
         if properties is not None:
             _agree(request, properties)
         return request
+
+
+def check_sizes(body: int, properties: int) -> None:
+    """Raise InvalidRequest if a message of these sizes (bytes) is too large for a request."""
+    if body > MAX_BODY_BYTES:
+        raise InvalidRequest("body", f"has {body} bytes, more than the {MAX_BODY_BYTES} allowed")
+    if properties > MAX_PROPERTIES_BYTES:
+        raise InvalidRequest(
+            "properties", f"take {properties} bytes, more than the {MAX_PROPERTIES_BYTES} allowed"
+        )
 
 
 def decode_properties(data: bytes) -> BasicProperties:

@@ -176,6 +176,8 @@ def take_batch(arrived: deque[Delivery], name: str) -> list[Delivery]:
 
 
 def _decode(delivery: Delivery) -> Request | InvalidRequest:
+    if delivery.problem:
+        return delivery.problem
     try:
         return Request.receive(delivery.body, delivery.properties)
     except InvalidRequest as error:

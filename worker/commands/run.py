@@ -23,6 +23,11 @@ from worker.handling import Handling
 from worker.replica import HANDLER_ENDING, Replica
 from worker.store import Store
 
+MAX_PREFETCH = 1000
+"""RabbitMQ counts what it hands out in messages, not in bytes: so many of the largest, 100 MiB, fit
+into the memory that k8s/ gives a worker. (To stop reading the socket instead is no way out: within
+30 s RabbitMQ closes a connection that takes nothing, and counts it against the delivery limit.)"""
+
 
 def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", value, re.ASCII):
@@ -58,11 +63,11 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
 @cli.option(
     "--prefetch",
     envvar="WORKER_PREFETCH",
-    type=click.IntRange(1, 65535),
+    type=click.IntRange(1, MAX_PREFETCH),
     default=1,
     show_default=True,
     help="How many requests it may have in hand. 1: strict turns. More: drains a backlog faster, "
-    "with one commit for all that has arrived.",
+    "with one commit for all that has arrived, and takes up to 100 KiB of memory for each.",
 )
 @cli.option(
     "--handler",
