@@ -30,6 +30,7 @@ class DatabaseServer:
     def __init__(self, runner: Runner, port: int, password: str) -> None:
         self.runner = runner
         self.port = port
+        self.user = USER
         self.password = password
 
     def url(self, name: str = NAME, port: int | None = None) -> str:

@@ -46,7 +46,7 @@ def chromium(folder: Path) -> Chromium:
     installed = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if all(installed):
         return Chromium(Path(str(installed[0])), Path(str(installed[1])), os.environ)
-    root = _unpacked("usr/lib/chromium/chromium", CHROMIUM_PACKAGES, folder / "chromium")
+    root = unpacked("usr/lib/chromium/chromium", CHROMIUM_PACKAGES, folder / "chromium")
     fonts = root.parent / "fonts.conf"  # a relative one would be sought in /etc/fonts
     fonts.write_text(
         _FONTS.format(fonts=root / "usr/share/fonts", cache=root.parent / "font-cache")
@@ -71,11 +71,12 @@ def promtool(folder: Path) -> Path:
     installed = shutil.which("promtool")
     if installed:
         return Path(installed)
-    root = _unpacked("usr/bin/promtool", PROMETHEUS_PACKAGES, folder / "prometheus")
+    root = unpacked("usr/bin/promtool", PROMETHEUS_PACKAGES, folder / "prometheus")
     return root / "usr/bin/promtool"
 
 
-def _unpacked(program: str, packages: Sequence[str], folder: Path) -> Path:
+def unpacked(program: str, packages: Sequence[str], folder: Path) -> Path:
+    """Return the root of packages that bring ``program``, unpacking them into ``folder`` once."""
     folder.mkdir(parents=True, exist_ok=True)
     root = folder.resolve() / "root"
     with (folder / "lock").open("w") as lock:

@@ -82,9 +82,11 @@ def test_ratios_are_those_within_a_round(
         {"a": {"x": 50}, "b": {"y": 20}},
         {"a": {"x": 30}, "b": {"y": 10}},
         {"b": {"y": 1000}},
+        {"a": {"x": 1000}},
     ]
     line = Line("item", "label", ("a", "x"), "s", ("b", "y"), target, stretch, less_is_better)
     told = tell(line, rounds)
+    assert told
     assert (told.figure.median, told.figure.low, told.figure.high) == (30, 10, 50)
     assert told.ratio is not None
     assert (told.ratio.median, told.ratio.low, told.ratio.high) == (2.5, 2, 3)

@@ -26,6 +26,10 @@ class Setting:
         return Stage(self.servers, self.name + suffix)
 
 
+class LeftOut(Exception):
+    """A contender cannot be had on this machine; the bench says so and goes on."""
+
+
 Figures = dict[str, float]
 
 Contender = Callable[[Setting], Figures]

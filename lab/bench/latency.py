@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from lab.bench.contender import Figures, Setting
+from lab.bench import native
+from lab.bench.contender import Figures, LeftOut, Setting
 from lab.bench.serving import WORKERS
 from lab.bench.stage import Stage
 from turnwise.message import Request
@@ -22,11 +23,16 @@ _SEEN = "SELECT 1 FROM requests WHERE client = 'latency' AND counter = %s"
 def latency(setting: Setting) -> Figures:
     """Ask each in turn, many times: all are there at once, and all but one are idle."""
     with contextlib.ExitStack() as stack:
-        stages = {name: stack.enter_context(setting.stage(f"-{name}")) for name in
-                  ("textbook", "strict", "drain")}  # fmt: skip
+        names = ["textbook", "strict", "drain"]
+        with contextlib.suppress(LeftOut):
+            program = native.build()
+            names.append("native")
+        stages = {name: stack.enter_context(setting.stage(f"-{name}")) for name in names}
         stages["textbook"].start_textbook(WORKERS)
         stages["strict"].start_workers(WORKERS, 1)
         stages["drain"].start_workers(WORKERS, 500)
+        if "native" in stages:
+            stages["native"].start_native(WORKERS, program, 1)
         probes = {name: stack.enter_context(_probe(stage)) for name, stage in stages.items()}
         times: dict[str, list[float]] = {name: [] for name in stages}
         for counter in range(1, setting.size(500) + 1):

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.bench import large, latency, page, sending, serving
+from lab.bench import large, latency, native, page, sending, serving
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
@@ -24,6 +24,9 @@ CONTENDERS: dict[str, Contender] = {
     "valid, drain": serving.among_hostile(200, 10_000, share=0),
     "valid among hostile, drain": serving.among_hostile(200, 10_000, share=1),
     "latency": latency.latency,
+    "C, strict": native.serving(1, 5000),
+    "C, drain": native.serving(1000, _DRAINED),
+    "C, publisher": native.publisher,
     "textbook publisher": sending.textbook_publisher,
     "producer": sending.producer,
     "start": sending.start,
@@ -83,6 +86,16 @@ LINES = (
          ("drain 200", "broker_cores")),
     Line("workers", "- by the database", ("drain 200, 4 workers", "database_cores"), "cores",
          ("drain 200", "database_cores")),
+    Line("native", "strict, to the same in C", ("strict", "rows_per_s"), "rows/s",
+         ("C, strict", "rows_per_s")),
+    Line("native", "worker CPU per 1,000 requests, strict", ("strict", "cpu_per_1000"), "s",
+         ("C, strict", "cpu_per_1000"), less_is_better=True),
+    Line("native", "drain, prefetch 1000, to the same in C", ("drain 1000", "rows_per_s"), "rows/s",
+         ("C, drain", "rows_per_s")),
+    Line("native", "producer, quantum 0, to C that keeps nothing",
+         ("producer", "requests_per_s"), "requests/s", ("C, publisher", "requests_per_s")),
+    Line("native", "publish to commit when idle, to C", ("latency", "strict_ms"), "ms",
+         ("latency", "native_ms"), less_is_better=True),
     Line("malformed", "valid ones among as many hostile ones, to alone, strict",
          ("valid among hostile, strict", "rows_per_s"), "rows/s",
          ("valid, strict", "rows_per_s"), 0.5),
@@ -151,9 +164,15 @@ class Told:
         return "" if line.target is None else "missed"
 
 
-def tell(line: Line, rounds: Sequence[Mapping[str, Figures]]) -> Told:
-    """Make a line of the figures of all rounds: those of each contender by its name. Pure."""
-    measured = [each for each in rounds if line.figure[0] in each]
+def tell(line: Line, rounds: Sequence[Mapping[str, Figures]]) -> Told | None:
+    """Make a line of the figures of all rounds: those of each contender by its name. Pure.
+
+    None if no round has all that it needs, since a contender was left out.
+    """
+    needed = [line.figure, line.against or line.figure]
+    measured = [each for each in rounds if all(name in each.get(who, {}) for who, name in needed)]
+    if not measured:
+        return None
     figures = [each[line.figure[0]][line.figure[1]] for each in measured]
     if line.against is None:
         return Told(line, _spread(figures), None)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from lab.bench.contender import Figures, Setting
+from lab.bench.contender import Figures, LeftOut, Setting
 from lab.bench.lines import CONTENDERS, LINES, ONCE, Line, Told, contenders, tell
 from lab.servers import Servers
 
@@ -43,12 +43,16 @@ def bench(
                 continue
             begun = time.monotonic()
             setting = Setting(servers, f"bench-{number}-{list(CONTENDERS).index(name)}", scale)
-            measured[name] = CONTENDERS[name](setting)
+            try:
+                measured[name] = CONTENDERS[name](setting)
+            except LeftOut as reason:
+                progress(f"round {number} of {rounds}, {name}: left out: {reason}")
+                continue
             figures = ", ".join(f"{key} {value:,.4g}" for key, value in measured[name].items())
             seconds = time.monotonic() - begun
             progress(f"round {number} of {rounds}, {seconds:3.0f} s, {name}: {figures}")
         result.rounds.append(measured)
-    result.told.extend(tell(line, result.rounds) for line in lines)
+    result.told.extend(each for line in lines if (each := tell(line, result.rounds)))
     return result
 
 

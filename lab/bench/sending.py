@@ -16,17 +16,21 @@ _STARTS = 10
 def textbook_publisher(setting: Setting) -> Figures:
     """Publish, wait for the confirm, next."""
     count = setting.size(3000)
-    return _send(setting, count, 1, "python", "-m", "lab.bench.textbook_publisher", str(count))
+    return publish(setting, count, 1, "python", "-m", "lab.bench.textbook_publisher", str(count))
 
 
 def producer(setting: Setting) -> Figures:
     """Through the outbox, as fast as it goes."""
     count = setting.size(60_000)
     command = ("producer", "send", "hello", "--count", str(count), "--quantum", "0", "--json")
-    return _send(setting, count, 1000, *command)
+    return publish(setting, count, 1000, *command)
 
 
-def _send(setting: Setting, count: int, most_a_sync: int, *command: str) -> Figures:
+def publish(setting: Setting, count: int, most_a_sync: int, *command: str) -> Figures:
+    """Run a command that publishes so many requests; measure it, and count them.
+
+    The broker has to sync at least once for ``most_a_sync`` requests.
+    """
     with setting.stage() as stage:
         before = Fsyncs.read(setting.servers)
         finished = stage.run(*command)

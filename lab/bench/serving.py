@@ -36,7 +36,7 @@ def textbook(setting: Setting) -> Figures:
     """The consumer of the tutorials."""
     with setting.stage() as stage:
         stage.start_textbook(WORKERS)
-        return _serve(stage, setting.size(4000), WORKERS)
+        return serve_backlog(stage, setting.size(4000), WORKERS)
 
 
 def ours(prefetch: int, count: int, workers: int = WORKERS) -> Contender:
@@ -45,7 +45,7 @@ def ours(prefetch: int, count: int, workers: int = WORKERS) -> Contender:
     def run(setting: Setting) -> Figures:
         with setting.stage() as stage:
             stage.start_workers(workers, prefetch)
-            return _serve(stage, setting.size(count), workers * prefetch)
+            return serve_backlog(stage, setting.size(count), workers * prefetch)
 
     return run
 
@@ -61,7 +61,7 @@ def full_table(prefetch: int, count: int) -> Contender:
                 cursor.execute("FLUSH TABLES requests FOR EXPORT")
                 cursor.execute("UNLOCK TABLES")
             stage.start_workers(WORKERS, prefetch)
-            return _serve(stage, setting.size(count), WORKERS * prefetch)
+            return serve_backlog(stage, setting.size(count), WORKERS * prefetch)
 
     return run
 
@@ -73,7 +73,8 @@ def fill(stage: Stage, count: int) -> None:
         stage.query(_FILL.format(first=first, last=last))
 
 
-def _serve(stage: Stage, count: int, most_a_sync: int) -> Figures:
+def serve_backlog(stage: Stage, count: int, most_a_sync: int) -> Figures:
+    """Fill the queue while the workers are frozen; measure them from their release."""
     stage.freeze()
     client = stage.send(count).client
     return figures(stage.drain({client: count}), count, most_a_sync)

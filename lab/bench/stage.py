@@ -125,6 +125,18 @@ class Stage:
         """Start textbook consumers and wait until they consume."""
         self._start(count, "python", "-m", "lab.bench.textbook_consumer")
 
+    def start_native(self, count: int, program: Path, prefetch: int) -> None:
+        """Start workers in C and wait until they consume."""
+        database = self.servers.database
+        self.environment |= {
+            "DB_HOST": "127.0.0.1",
+            "DB_PORT": str(database.port),
+            "DB_USER": database.user,
+            "DB_PASSWORD": database.password,
+            "DB_NAME": self.name,
+        }
+        self._start(count, str(program), "serve", str(prefetch))
+
     def _start(self, count: int, *command: str) -> None:
         environment = {"LOG_FORMAT": "json", **self.environment}
         for number in range(1, count + 1):
