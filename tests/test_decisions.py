@@ -9,18 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pika import BasicProperties
 
 from producer.pace import BATCH, Pace
 from producer.window import Window
 from turnwise.broker import Channel
 from turnwise.database import parse_url
 from turnwise.errors import InvalidRequest, Permanent, Transient
+from turnwise.letter import CONFLICT, INVALID
 from turnwise.message import Request
 from turnwise.node import parse_urls
 from turnwise.retry import LONGEST_WAIT, persist
-from worker.dead import explain
-from worker.settle import ACK, CONFLICT, INVALID, Reject, decide, settle
+from worker.settle import ACK, Reject, decide, settle
 from worker.store import Outcome, compare
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -92,18 +91,6 @@ def test_new_requests_are_told_from_repeats_and_conflicts(
     found, again = compare(brought, {(r.client, r.counter): r.message for r in stored})
     assert "".join(outcome.name[0] for outcome in found) == outcomes
     assert {counter: count for (_, counter), count in again.items()} == repeats
-
-
-def test_a_dead_letter_is_explained_by_what_can_be_seen() -> None:
-    def properties(reason: str) -> BasicProperties:
-        return BasicProperties(headers={"x-death": [{"reason": reason}]})
-
-    valid = request(1).encode()
-    assert explain(b"x", properties("rejected"))[0] == INVALID
-    assert explain(valid, properties("rejected"))[0] == CONFLICT
-    assert explain(valid, properties("delivery_limit"))[0] == "delivery_limit"
-    assert explain(valid, properties("maxlen"))[0] == "maxlen"
-    assert explain(b"x", BasicProperties())[0] == INVALID
 
 
 # -- the producer's window

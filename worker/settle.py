@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from turnwise.broker import Channel
 from turnwise.errors import InvalidRequest
+from turnwise.letter import CONFLICT, INVALID
 from worker.store import Outcome
 
 
@@ -26,8 +27,6 @@ class Reject:
 Verdict = Ack | Reject
 
 ACK = Ack()
-INVALID = "invalid"
-CONFLICT = "conflict"
 
 
 def decide(result: Outcome | InvalidRequest) -> Verdict:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from turnwise.errors import InvalidRequest
+from turnwise.letter import CONFLICT, INVALID
 from worker.failures import DIED, FAILED, REJECTED, TIMEOUT
-from worker.settle import CONFLICT, INVALID
 from worker.store import Outcome
 
 

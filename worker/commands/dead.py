@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import dataclasses
 import json
 import socket
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
 
 from turnwise import cli, log
-from turnwise.broker import Broker
+from turnwise.dead_letters import DeadLetters, Settled, look
 from turnwise.errors import TurnwiseError
-from turnwise.loop import Loop
+from turnwise.letter import Letter
 from turnwise.node import Node
 from turnwise.options import amqp_option
-from turnwise.topology import Topology
-from worker.dead import DeadLetters, Letter
+from worker.commands.shared import progress
 
 
 class LetterNotFound(TurnwiseError):
@@ -29,7 +27,8 @@ class LetterNotFound(TurnwiseError):
 def command() -> None:
     """Look after the dead letters: messages that are no requests, or contradict a stored one.
 
-    An ID is made of a letter's content, as 'worker dead list' shows it.
+    An ID is made of a letter's content, as 'worker dead list' shows it. To look leaves everything
+    as it was, the order included; only one may look at a time.
     """
 
 
@@ -42,8 +41,8 @@ def command() -> None:
 @amqp_option
 def list_(limit: int, queue: str, as_json: bool, nodes: list[Node]) -> None:
     """List the dead letters, oldest first, each with its reason."""
-    with _dead_letters(nodes, queue) as letters:
-        found = list(itertools.islice(letters, limit))
+    with _look(nodes, queue) as letters:
+        found = letters.list(limit, progress("read"))
     if as_json:
         for letter in found:
             click.echo(json.dumps(_as_json(letter)))
@@ -53,7 +52,7 @@ def list_(limit: int, queue: str, as_json: bool, nodes: list[Node]) -> None:
     for letter in found:
         click.echo(f"{letter.id}  {letter.reason:<14}  {letter.message_id or '-'}")
         click.echo(f"{'':14}{letter.detail}")
-        click.echo(f"{'':14}{len(letter.body):,} bytes: {letter.preview}")
+        click.echo(f"{'':14}{letter.size:,} bytes: {letter.body}")
 
 
 @command.command()
@@ -66,12 +65,16 @@ def replay(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]
 
     Each is removed here once it is confirmed there. One that is still no request comes back.
     """
-    with _dead_letters(nodes, queue) as letters:
-        count = 0
-        for letter in _chosen(letters, ids, everything):
-            letters.replay(letter)
-            count += 1
-    click.echo(f"replayed {count:,}")
+    chosen = _chosen(ids, everything)
+    with _look(nodes, queue) as letters:
+        settled = letters.replay(chosen, progress("read"))
+    click.echo(f"replayed {settled.done:,}")
+    if settled.unreadable:
+        click.echo(
+            f"left {settled.unreadable:,} whose properties cannot be read, and so not sent again",
+            err=True,
+        )
+    _require_all(settled)
 
 
 @command.command()
@@ -81,47 +84,31 @@ def replay(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]
 @amqp_option
 def drop(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]) -> None:
     """Remove dead letters for good."""
-    with _dead_letters(nodes, queue) as letters:
-        count = 0
-        for letter in _chosen(letters, ids, everything):
-            letters.drop(letter)
-            count += 1
-    click.echo(f"dropped {count:,}")
+    chosen = _chosen(ids, everything)
+    with _look(nodes, queue) as letters:
+        settled = letters.drop(chosen, progress("read"))
+    click.echo(f"dropped {settled.done:,}")
+    _require_all(settled)
 
 
-@contextlib.contextmanager
-def _dead_letters(nodes: list[Node], queue: str) -> Iterator[DeadLetters]:
-
+def _look(nodes: list[Node], queue: str) -> AbstractContextManager[DeadLetters]:
     log.configure("warning", "auto")
-    with (
-        contextlib.closing(Loop()) as loop,
-        Broker.connect(loop, nodes, f"worker dead {socket.gethostname()}") as broker,
-        contextlib.closing(DeadLetters(broker, Topology(queue))) as letters,
-    ):
-        yield letters
+    return look(nodes, queue, f"worker dead {socket.gethostname()}")
 
 
-def _chosen(letters: DeadLetters, ids: tuple[str, ...], everything: bool) -> Iterator[Letter]:
+def _chosen(ids: tuple[str, ...], everything: bool) -> frozenset[str] | None:
     if everything == bool(ids):
         raise click.UsageError("name the letters by ID, or say --all")
-    missing = set(ids)
-    for letter in letters:
-        if everything or letter.id in missing:
-            missing.discard(letter.id)
-            yield letter
-        if not (everything or missing):
-            break
-    if missing:
-        raise LetterNotFound(f"no dead letter {', '.join(sorted(missing))}")
+    return None if everything else frozenset(ids)
+
+
+def _require_all(settled: Settled) -> None:
+    if settled.missing:
+        raise LetterNotFound(f"no dead letter {', '.join(sorted(settled.missing))}")
 
 
 def _as_json(letter: Letter) -> dict[str, Any]:
     return {
-        "id": letter.id,
-        "message_id": letter.message_id,
-        "reason": letter.reason,
-        "detail": letter.detail,
+        **dataclasses.asdict(letter),
         "died_at": letter.died_at.isoformat() if letter.died_at else None,
-        "size": len(letter.body),
-        "body": letter.preview,
     }

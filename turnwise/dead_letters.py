@@ -1,0 +1,318 @@
+"""The dead letters of a pipeline: list them, send them back, remove them.
+
+They are read by one consumer at a time, whose window decides what is in hand. A quorum queue puts
+what comes back behind all else that came back before it, and hands these out first. So whoever
+stops reading among them changes their order; a reader here goes on to the first letter that nobody
+had in hand yet, and the order stays, whatever is looked at, however often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pika import frame, spec
+
+from turnwise.broker import CALL_TIMEOUT, Broker
+from turnwise.deliveries import Delivery
+from turnwise.errors import InvalidRequest, Permanent, Transient
+from turnwise.letter import Letter, identify, read, to_replay, was_returned
+from turnwise.loop import Loop
+from turnwise.node import Node
+from turnwise.topology import NOT_FOUND, Topology
+
+WINDOW = 100
+"""Letters in hand at least. They may be large."""
+
+ALL_WINDOW = 500
+"""Letters in hand when each is settled as it comes."""
+
+_MAX_WINDOW = 2**16 - 1
+"""What AMQP can say."""
+
+_GROWTH = 4
+"""How much larger each further window is, for those who keep all that they have read."""
+
+_QUIET = 1.0
+"""Seconds without a letter after which the queue is asked whether there is one."""
+
+_ACK_EVERY = 100
+"""Letters that one ack covers when all are dropped."""
+
+OTHERS_TIMEOUT = 5.0
+"""Seconds to wait for another reader to end."""
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+Progress = Callable[[int, int], None]
+"""Called with how many were read, and how many there are to read."""
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a replay or a drop did. ``done`` letters are gone from here: the broker confirmed it.
+
+    ``missing``: IDs that no letter has. ``unreadable``: letters that cannot be published again,
+    since their properties cannot be read; they stay.
+    """
+
+    done: int
+    missing: frozenset[str]
+    unreadable: int = 0
+
+
+@contextlib.contextmanager
+def look(nodes: Sequence[Node], queue: str, name: str) -> Iterator[DeadLetters]:
+    """Connect as ``name``, for one look at the dead letters of ``queue``."""
+    with (
+        contextlib.closing(Loop()) as loop,
+        Broker.connect(loop, nodes, name) as broker,
+        contextlib.closing(DeadLetters(broker, Topology(queue))) as letters,
+    ):
+        yield letters
+
+
+class DeadLetters:
+    """One look at the dead letters. What is not settled goes back to its place on ``close``.
+
+    ``list``, ``replay`` and ``drop`` each use one object up. They raise Transient when the broker
+    goes away, or when somebody else is reading; its text says what had been done by then.
+    """
+
+    def __init__(self, broker: Broker, topology: Topology) -> None:
+        self._broker = broker
+        self._topology = topology
+        self._channel = broker.channel()
+        self._arrived: deque[Delivery] = deque()
+        self._consumers: list[str] = []
+        self._window = 0  # of all consumers together
+        self._received = 0
+        self._settled = 0
+        self._publishes = 0
+        self._awaited: dict[int, int] = {}  # number of a publish -> delivery tag
+        self._returned = False
+        raw = self._channel.raw
+        raw.add_on_cancel_callback(self._on_cancel)
+        raw.add_on_return_callback(self._on_return)
+
+    def list(self, limit: int, progress: Progress = _silent) -> list[Letter]:
+        """Return the oldest ``limit`` letters, oldest first."""
+
+        def letters() -> Iterator[Letter]:
+            for count, delivery in enumerate(self._read(max(limit, WINDOW), progress), 1):
+                yield read(delivery, self._topology.queue)
+                if count >= limit and not was_returned(delivery):
+                    return
+
+        # They are in order, unless a reader was killed between two of its windows.
+        return heapq.nsmallest(limit, letters(), key=lambda letter: letter.died_at or _BEGINNING)
+
+    def drop(self, ids: Collection[str] | None, progress: Progress = _silent) -> Settled:
+        """Remove letters for good: those with these IDs, or all that are there now (None)."""
+        missing = set(ids or ())
+        try:
+            last = 0
+            for delivery in self._chosen(ids, missing, progress):
+                self._settled += 1
+                last = delivery.tag
+                if ids is not None:
+                    self._channel.raw.basic_ack(last)
+                elif self._settled % _ACK_EVERY == 0:
+                    self._channel.ack(last)
+            if ids is None and last:
+                self._channel.ack(last)
+            self._confirm_acks()
+        except Transient as error:
+            # Whoever has a full window in hand gets nothing more: what came after it proves acks.
+            sure = max(0, self._received - self._window) if ids is None else 0
+            raise self._broken_off(error, "dropped", sure, self._settled - sure) from error
+        return Settled(self._settled, frozenset(missing))
+
+    def replay(self, ids: Collection[str] | None, progress: Progress = _silent) -> Settled:
+        """Publish letters to the queue they came from, and remove each once that is confirmed.
+
+        Those with these IDs, or all that are there now (None).
+        """
+        missing = set(ids or ())
+        unreadable = 0
+        try:
+            self._channel.call(
+                self._channel.raw.confirm_delivery, ack_nack_callback=self._on_confirm
+            )
+            for delivery in self._chosen(ids, missing, progress):
+                try:
+                    self._publish(delivery)
+                except InvalidRequest:
+                    unreadable += 1
+            self._channel.wait(lambda: not self._awaited)
+            self._confirm_acks()
+        except Transient as error:
+            raise self._broken_off(error, "replayed", self._settled, len(self._awaited)) from error
+        return Settled(self._settled, frozenset(missing), unreadable)
+
+    def close(self) -> None:
+        """Give back what is in hand, in order."""
+        self._channel.close()
+
+    # -- reading
+
+    def _chosen(
+        self, ids: Collection[str] | None, missing: set[str], progress: Progress
+    ) -> Iterator[Delivery]:
+        """Yield those that are meant, and take their IDs out of ``missing``."""
+        for delivery in self._read(ALL_WINDOW if ids is None else WINDOW, progress):
+            if ids is None:
+                yield delivery
+            elif (found := identify(delivery)) in ids:
+                missing.discard(found)
+                yield delivery
+            if ids is not None and not missing and not was_returned(delivery):
+                return
+
+    def _read(self, window: int, progress: Progress) -> Iterator[Delivery]:
+        """Yield those that are there now; each stays in hand until it is settled, or ``close``.
+
+        Not more: a letter that is replayed may come back at once.
+        """
+        there = self._alone()
+        for number in range(there):
+            if not self._arrived and not self._wait_for_one(
+                window * _GROWTH ** len(self._consumers)
+            ):
+                return
+            progress(number, there)
+            self._received += 1
+            yield self._arrived.popleft()
+        progress(there, there)
+
+    def _wait_for_one(self, window: int) -> bool:
+        """Wait for a letter; False if somebody has removed the rest."""
+        quiet = 0.0
+        while not self._turn_until(lambda: self._arrived, 0 if self._all_in_hand() else _QUIET):
+            if self._all_in_hand():
+                self._consume(min(window, _MAX_WINDOW))
+            elif self._count().message_count == 0 and not self._arrived:
+                return False
+            elif (quiet := quiet + _QUIET) >= CALL_TIMEOUT:
+                raise Transient(f"{self._broker.node} has handed out no letter for {quiet:.0f} s")
+        return True
+
+    def _all_in_hand(self) -> bool:
+        """Whether the windows are full of letters that will stay in hand."""
+        return self._received - self._settled - len(self._awaited) >= self._window
+
+    def _consume(self, window: int) -> None:
+        """Take up to so many more in hand. They return in the order of the consumers' names."""
+        name = f"letters-{len(self._consumers):06}"
+        raw = self._channel.raw
+        self._channel.call(raw.basic_qos, prefetch_count=window)
+        if self._consumers:
+            self._channel.call(
+                raw.basic_consume,
+                queue=self._topology.dead,
+                consumer_tag=name,
+                on_message_callback=_not_called,
+            )
+        else:
+            self._channel.consume(self._topology.dead, name, self._arrived.append)
+        self._consumers.append(name)
+        self._window += window
+
+    def _alone(self) -> int:
+        """Wait until nobody else reads; return how many letters there are."""
+        deadline = time.monotonic() + OTHERS_TIMEOUT
+        while (found := self._count()).consumer_count:
+            if time.monotonic() > deadline:
+                raise Transient(
+                    f"somebody else is reading {self._topology.dead!r} on {self._broker.node}, "
+                    "and two at a time would mix up the order; try again later"
+                )
+            self._broker.sleep(_QUIET / 4)
+        return int(found.message_count)
+
+    def _count(self) -> Any:
+        try:
+            return self._channel.call(
+                self._channel.raw.queue_declare, queue=self._topology.dead, passive=True
+            )
+        except Transient as error:
+            if error.code != NOT_FOUND:
+                raise
+            raise Permanent(
+                f"{self._broker.node} has no queue {self._topology.dead!r}: check --queue and the "
+                "virtual host; the queue is made when the first worker starts",
+                code=error.code,
+            ) from None
+
+    # -- settling
+
+    def _publish(self, delivery: Delivery) -> None:
+        self._channel.raw.basic_publish(
+            exchange=self._topology.exchange,
+            routing_key=self._topology.queue,
+            body=delivery.body,
+            properties=to_replay(delivery),
+            mandatory=True,
+        )
+        self._publishes += 1
+        self._awaited[self._publishes] = delivery.tag
+
+    def _confirm_acks(self) -> None:
+        """Return when the queue has done what it was told.
+
+        To cancel a consumer is a command to the queue like an ack, and answered when it is done.
+        """
+        for name in self._consumers:
+            self._channel.call(self._channel.raw.basic_cancel, consumer_tag=name)
+
+    def _broken_off(self, error: Transient, what: str, sure: int, unknown: int) -> Transient:
+        return Transient(
+            f"{error}. {what} for certain: {sure:,}; not known: {unknown:,}. The rest is as it "
+            "was; what is not known is harmless to try again",
+            code=error.code,
+        )
+
+    def _turn_until(self, condition: Callable[[], object], timeout: float) -> bool:
+        def checked() -> object:
+            self._channel.check()
+            return condition()
+
+        return self._broker.wait(checked, timeout)
+
+    def _on_confirm(self, method: frame.Method[Any]) -> None:
+        number, taken = method.method.delivery_tag, isinstance(method.method, spec.Basic.Ack)
+        if not taken or self._returned:
+            self._channel.fail(
+                Transient(
+                    f"{self._broker.node} does not take letters back into "
+                    f"{self._topology.queue!r}; they stay dead letters"
+                )
+            )
+            return
+        numbers = [number]
+        if method.method.multiple:
+            numbers = [each for each in self._awaited if each <= number]
+        for each in numbers:
+            self._channel.raw.basic_ack(self._awaited.pop(each))
+            self._settled += 1
+
+    def _on_return(self, *_: object) -> None:
+        # Comes before the ack, which then confirms nothing.
+        self._returned = True
+
+    def _on_cancel(self, _method: object) -> None:
+        self._channel.fail(Transient(f"{self._broker.node} cancelled the consumer"))
+
+
+def _not_called(*_: object) -> None:
+    """Take no delivery: the connection has taken it before pika saw it."""

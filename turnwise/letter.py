@@ -1,0 +1,172 @@
+"""A message of the dead-letter queue: what it says, and why it is there. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pika import BasicProperties
+
+from turnwise.deliveries import Delivery
+from turnwise.errors import InvalidRequest
+from turnwise.message import Request, decode_properties
+from turnwise.topology import DELIVERY_LIMIT
+
+INVALID = "invalid"
+CONFLICT = "conflict"
+
+PREVIEW = 200
+"""Bytes of a body that are shown."""
+
+_WORD = 80
+"""Characters shown of what a message says of itself."""
+
+_BROKERS_HEADERS = (
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-delivery-count",
+    "x-acquired-count",
+)
+
+_DELIVERIES, _ACQUIREMENTS = b"x-delivery-count", b"x-acquired-count"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter, safe to show. ``id`` is made of its content.
+
+    ``died_at`` is the broker's time, to the second; None if the broker did not note it.
+    ``size`` is the body's, in bytes; ``body`` its beginning.
+    """
+
+    id: str
+    message_id: str | None
+    reason: str
+    detail: str
+    died_at: datetime | None
+    size: int
+    body: str
+
+
+def identify(delivery: Delivery) -> str:
+    """Return the ID of a dead letter, made of its body and its ``message_id``."""
+    return _identify(delivery.body, _message_id(_properties(delivery)))
+
+
+def read(delivery: Delivery, queue: str) -> Letter:
+    """Describe what was delivered from the dead letters of ``queue``."""
+    properties = _properties(delivery)
+    if isinstance(properties, InvalidRequest):
+        reason, detail, died_at = INVALID, str(properties), None
+    else:
+        reason, detail = explain(delivery.body, properties, queue)
+        died_at = _time(_death(properties, queue).get("time"))
+    message_id = _message_id(properties)
+    return Letter(
+        id=_identify(delivery.body, message_id),
+        message_id=None if message_id is None else _printable(message_id),
+        reason=reason,
+        detail=detail,
+        died_at=died_at,
+        size=len(delivery.body),
+        body=_preview(delivery.body),
+    )
+
+
+def explain(body: bytes, properties: BasicProperties, queue: str) -> tuple[str, str]:
+    """Say why a message of ``queue`` was dead-lettered: a word, and a sentence. Never raises.
+
+    The broker notes that it was rejected, not why; but a worker rejects for two reasons only, and
+    one of them can be seen again by decoding.
+    """
+    reason = _death(properties, queue).get("reason")
+    if reason == "delivery_limit":
+        return "delivery_limit", (
+            f"delivered more than {DELIVERY_LIMIT} times without an ack: it may end its worker"
+        )
+    if isinstance(reason, str) and reason != "rejected":
+        return _printable(reason), "the broker removed it from its queue"
+    try:
+        Request.decode(body, properties)
+    except InvalidRequest as error:
+        return INVALID, str(error)
+    return CONFLICT, "another request with this identity is stored"
+
+
+def was_returned(delivery: Delivery) -> bool:
+    """Whether somebody had it in hand before and gave it back.
+
+    The broker counts that, and keeps those in front of the others. RabbitMQ 4 counts on from where
+    the message died, usually once. A sender can write such counts too; a look at the letters then
+    takes longer, and nothing else.
+    """
+    if not any(mark in delivery.properties for mark in (_DELIVERIES, _ACQUIREMENTS)):
+        return False
+    properties = _properties(delivery)
+    if isinstance(properties, InvalidRequest):
+        return True
+    headers = properties.headers or {}
+    counts = [headers.get(mark.decode(), 0) for mark in (_DELIVERIES, _ACQUIREMENTS)]
+    inherits = _ACQUIREMENTS.decode() in headers and "x-death" in headers
+    return not all(isinstance(count, int) and count <= inherits for count in counts)
+
+
+def to_replay(delivery: Delivery) -> BasicProperties:
+    """Return the properties to publish it with again.
+
+    Without what the broker noted of its death, and without ``user_id``: the broker takes only the
+    name of whoever publishes there. Raises InvalidRequest if its properties cannot be read.
+    """
+    properties = decode_properties(delivery.properties)
+    properties.user_id = None
+    properties.headers = {
+        name: value
+        for name, value in (properties.headers or {}).items()
+        if not name.startswith(_BROKERS_HEADERS)
+    } or None
+    return properties
+
+
+def _properties(delivery: Delivery) -> BasicProperties | InvalidRequest:
+    try:
+        return decode_properties(delivery.properties)
+    except InvalidRequest as error:
+        return error
+
+
+def _message_id(properties: BasicProperties | InvalidRequest) -> str | None:
+    found = None if isinstance(properties, InvalidRequest) else properties.message_id
+    return None if found is None else str(found)
+
+
+def _identify(body: bytes, message_id: str | None) -> str:
+    return hashlib.sha256(body + (message_id or "").encode(errors="replace")).hexdigest()[:12]
+
+
+def _death(properties: BasicProperties, queue: str) -> dict[str, Any]:
+    """Return what the broker noted when the message left ``queue``.
+
+    A sender can write such notes too, of any type. The broker's own comes before them.
+    """
+    deaths = (properties.headers or {}).get("x-death")
+    notes = [death for death in deaths if isinstance(death, dict)] if type(deaths) is list else []
+    return next((note for note in notes if note.get("queue") == queue), {})
+
+
+def _time(value: object) -> datetime | None:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else None
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_WORD]
+    )
+
+
+def _preview(body: bytes) -> str:
+    text = body[:PREVIEW].decode(errors="backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown + ("..." if len(body) > PREVIEW else "")
