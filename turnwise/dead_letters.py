@@ -121,16 +121,17 @@ class DeadLetters:
         """Remove letters for good: those with these IDs, or all that are there now (None)."""
         missing = set(ids or ())
         try:
-            last = 0
+            unacked = None
             for delivery in self._chosen(ids, missing, progress):
                 self._settled += 1
-                last = delivery.tag
+                unacked = delivery.tag
                 if ids is not None:
-                    self._channel.raw.basic_ack(last)
+                    self._channel.raw.basic_ack(delivery.tag)
                 elif self._settled % _ACK_EVERY == 0:
-                    self._channel.ack(last)
-            if ids is None and last:
-                self._channel.ack(last)
+                    self._channel.ack(delivery.tag)
+                    unacked = None
+            if ids is None and unacked:
+                self._channel.ack(unacked)
             self._confirm_acks()
         except Transient as error:
             # Whoever has a full window in hand gets nothing more: what came after it proves acks.

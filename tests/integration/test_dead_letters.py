@@ -120,9 +120,10 @@ def test_all_are_dropped_or_replayed_in_windows(letters: Pipeline) -> None:
         for number in range(1, count + 1):
             _, _, body = channel.basic_get("requests", auto_ack=True)
             assert body == f"letter {number}".encode()
-    put(letters, 7)
-    assert letters.run("worker", "dead", "drop", "--all").stdout == "dropped 7\n"
-    assert letters.ready(DEAD) == 0
+    for count in (7, 200):
+        put(letters, count)
+        assert letters.run("worker", "dead", "drop", "--all").stdout == f"dropped {count}\n"
+        assert letters.ready(DEAD) == 0
 
 
 @pytest.mark.parametrize("what", ["drop", "replay"])
