@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from lab.errors import LabError
 from lab.servers import DEFAULT_FOLDER, Servers
 from tests.pipeline import Pipeline
+from tests.shop import Shop
 
 # A shared machine is slow at times; that is no failure.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,6 +54,12 @@ def pipeline(servers: Servers, tmp_path: Path) -> Iterator[Pipeline]:
     """A vhost and a schema of the test's own."""
     with Pipeline(servers, f"test-{uuid.uuid4().hex[:12]}", tmp_path) as pipeline:
         yield pipeline
+
+
+@pytest.fixture
+def shop(pipeline: Pipeline) -> Shop:
+    """A pipeline whose workers serve by a handler."""
+    return Shop(pipeline)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -112,7 +112,7 @@ class Turns:
         """Serve these in their order, until all have an outcome or the watch says stop."""
         try:
             while pending := [work for work in works if work.outcome is None]:
-                if self._watch.over():
+                if self._watch.over() and not self._to_be_noted(pending[0]):
                     return
                 self._using(self._serve_first, pending)
         except Transient:
@@ -129,11 +129,7 @@ class Turns:
             if isinstance(begun, GivenUp):
                 return True
             self._due = Work(begun.request, noted=begun)
-        work = self._due
-        while work.outcome is None:
-            if self._watch.over():
-                break
-            self._using(self._serve_first, [work])
+        self.serve([self._due])
         self._due = None
         return True
 
@@ -262,6 +258,12 @@ class Turns:
         seconds = failures.next_due(connection)
         connection.rollback()
         return seconds
+
+    def _to_be_noted(self, work: Work) -> bool:
+        """Whether something is to be noted of it, though no handler is called any more."""
+        if work.noted is not None and work.failure is None:
+            work.put_off = True
+        return work.put_off or work.failure is not None
 
     # -- parts of a transaction
 

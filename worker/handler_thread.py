@@ -13,11 +13,11 @@ from typing import TypeVar
 import pymysql
 
 from turnwise.database import Database
-from turnwise.errors import ExitCode, TurnwiseError
+from turnwise.errors import ExitCode, Stopped, TurnwiseError
 from turnwise.log import event
 from turnwise.loop import Loop
 from worker.handler import Turns, Work
-from worker.handler_watch import Watch
+from worker.handler_watch import STOP_TIMEOUT, Watch, Why
 from worker.store import Outcome
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 RETURN_TIMEOUT = 10.0
 """Seconds that a handler may go on when its database connection was ended."""
-
-STOP_TIMEOUT = 5.0
-"""The same when the worker has to end, and for noting that in the database."""
 
 
 class HandlerStuck(TurnwiseError):
@@ -61,6 +58,8 @@ class Beside:
         self._stop_within = stop_within
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ended_at: float | None = None
+        self._lost = False
+        """Whether the thread is at something that nobody waits for."""
         threading.Thread(target=self._work, name="handler", daemon=True).start()
 
     def serve(self, works: Sequence[Work]) -> list[Outcome]:
@@ -78,7 +77,7 @@ class Beside:
 
     def close(self) -> None:
         """Throw the connection away, unless a handler has it still."""
-        if not self._watch.stuck:
+        if not self._lost:
             self._call(self._turns.close)
 
     # -- the loop's side
@@ -101,6 +100,9 @@ class Beside:
             deadline = self._deadline()
             self._loop.turn(min(1.0, max(0.0, deadline - time.monotonic())))
             self._enforce()
+            if self._watch.stop_at and time.monotonic() > self._watch.stop_at + 2 * STOP_TIMEOUT:
+                self._lost = True
+                raise Stopped
         self._ended_at = None
         if errors:
             raise errors[0]
@@ -124,10 +126,12 @@ class Beside:
             if now >= self._ended_at + self._patience:
                 self._give_up()
             return
-        number = self._watch.end()
-        if number is not None:
+        ended = self._watch.end()
+        if ended is not None:
+            why, number = ended
             self._ended_at = now
-            event(log, logging.WARNING, "handler.ended", worker=self._name, why=self._watch.why)
+            if why is not Why.HUNG:
+                event(log, logging.WARNING, "handler.ended", worker=self._name, why=why.value)
             self._elsewhere(lambda: self._kill(number))
 
     def _kill(self, number: int) -> None:
@@ -140,6 +144,7 @@ class Beside:
 
     def _give_up(self) -> None:
         """Note how the attempt ended, and end everything."""
+        self._lost = True
         patience, work, why = self._patience, self._watch.work, self._watch.why
         if work is not None and why is not None:
             noting = self._elsewhere(lambda: self._turns.note_stuck(work, why))

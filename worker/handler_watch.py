@@ -17,6 +17,9 @@ W = TypeVar("W")
 OURS_LIMIT = 2 * TIMEOUT
 """Seconds for what a turn does besides the handler: sent and answered, each within its timeout."""
 
+STOP_TIMEOUT = 5.0
+"""Seconds, once the worker has to end, for a handler to return and for noting how it went."""
+
 
 class Why(enum.Enum):
     """Why the loop ended what the thread was at."""
@@ -108,17 +111,17 @@ class Watch(Generic[W]):
         """When the thread is to be ended (monotonic); None if it is at nothing, or was ended."""
         if self._at is _At.NOTHING or self.why is not None:
             return None
-        limit = self._time_limit if self._at is _At.HANDLER else OURS_LIMIT
-        ends = self._since + limit
-        if self.stop_at is not None and self._at is _At.HANDLER:
-            ends = min(ends, self.stop_at)
+        handler = self._at is _At.HANDLER
+        ends = self._since + (self._time_limit if handler else OURS_LIMIT)
+        if self.stop_at is not None:
+            ends = min(ends, self.stop_at + (0.0 if handler else STOP_TIMEOUT))
         return ends
 
-    def end(self) -> int | None:
-        """End the thread's connection if it is time for that.
+    def end(self) -> tuple[Why, int] | None:
+        """End the thread's connection if it is time for that; return why, and its number.
 
-        Returns the connection's number on the server, who has to be told: it may be in the middle
-        of a statement, and would notice the client's absence only at its end. 0 if there is none.
+        The server must be told that number: it may be in the middle of a statement, and would
+        notice the client's absence only at its end. 0 if there is no connection.
         """
         with self._lock:
             now = time.monotonic()
@@ -126,15 +129,16 @@ class Watch(Generic[W]):
             if deadline is None or now < deadline:
                 return None
             if self._at is _At.OURS:
-                self.why = Why.HUNG
+                why = Why.HUNG
             elif now >= self._since + self._time_limit:
-                self.why = Why.LIMIT
+                why = Why.LIMIT
             else:
-                self.why = Why.STOP
+                why = Why.STOP
+            self.why = why
             connection, number = self._connection, self._number
         if connection is not None:
             _shut(connection)
-        return number
+        return why, number
 
 
 def _shut(connection: Connection) -> None:

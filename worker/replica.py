@@ -17,7 +17,7 @@ from turnwise.node import Node
 from turnwise.retry import persist
 from turnwise.topology import Topology
 from worker.consumer import FINISH_TIMEOUT, Consumer
-from worker.handler_thread import STOP_TIMEOUT
+from worker.handler_watch import STOP_TIMEOUT
 from worker.handling import Handling, works_of
 from worker.schema import migrate
 from worker.store import Outcome, Store
