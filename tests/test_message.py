@@ -16,6 +16,9 @@ from turnwise.errors import InvalidRequest
 from turnwise.limits import MAX_MESSAGE_BYTES
 from turnwise.message import MAX_BODY_BYTES, MAX_COUNTER, Request
 
+WRITTEN = json.dumps(VALID, separators=(",", ":")).encode()
+assert Request.decode(WRITTEN).encode() == WRITTEN
+
 requests = st.builds(
     Request,
     client=st.text("ABCXYZabcxyz0189._-", min_size=1, max_size=64),
@@ -32,6 +35,74 @@ requests = st.builds(
 @given(requests)
 def test_decoding_gives_back_what_was_encoded(request: Request) -> None:
     assert Request.decode(request.encode(), request.properties()) == request
+
+
+def read_strictly(body: bytes) -> Request | str:
+    try:
+        return Request.decode(body)
+    except InvalidRequest as error:
+        return str(error)
+
+
+def read_as_delivered(body: bytes, properties: bytes) -> Request | str:
+    try:
+        return Request.receive(body, properties)
+    except InvalidRequest as error:
+        return str(error)
+
+
+@given(requests)
+def test_a_delivery_is_read_as_it_was_sent(request: Request) -> None:
+    assert Request.receive(request.encode(), request.encode_properties()) == request
+
+
+@given(requests, st.data())
+def test_the_short_way_to_read_a_delivery_accepts_nothing_that_the_strict_way_refuses(
+    request: Request, data: st.DataObject
+) -> None:
+    body = bytearray(request.encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(body)))
+        cut = data.draw(st.integers(0, 3))
+        body[at : at + cut] = data.draw(
+            st.binary(max_size=3)
+            | st.sampled_from(
+                [
+                    b"\n",
+                    b" ",
+                    b'"',
+                    b"0",
+                    b"-",
+                    b"e1",
+                    b"\\u0041",
+                    b"\\ud800",
+                    b"T24",
+                    b"Z",
+                    b"\x7f",
+                ]
+            )
+        )
+    nothing_set = BasicProperties().encode()
+    properties = b"".join(nothing_set)
+    assert read_as_delivered(bytes(body), properties) == read_strictly(bytes(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(body for _, body, _ in MALFORMED),
+        b'{"x":' + b"[" * 8000,
+        b'{"client":"a",' + WRITTEN[1:],
+        WRITTEN.replace(b'"counter":7', b'"counter":7.0'),
+        WRITTEN.replace(b"Z", b"+00:00"),
+        WRITTEN.replace(b"Z", b"+01:00"),
+        WRITTEN.replace(b"2026", b"1969"),
+    ],
+)
+def test_what_is_malformed_is_refused_the_short_way_too(body: bytes) -> None:
+    said = read_as_delivered(body, b"".join(BasicProperties().encode()))
+    assert isinstance(said, str)
+    assert said == read_strictly(body)
 
 
 @given(st.binary())
