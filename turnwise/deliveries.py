@@ -40,6 +40,8 @@ class Delivery(NamedTuple):
     redelivered: bool = False
     """Whether the broker gave it to somebody before, who did not settle it."""
     problem: InvalidRequest | None = None
+    size: int = 0
+    """Bytes of the body that was sent, gathered or not."""
 
 
 class Deliveries:
@@ -62,7 +64,8 @@ class Deliveries:
         self._tag = 0  # of the delivery whose end has not come yet; 0 if there is none
         self._redelivered = False
         self._properties = b""
-        self._size = 0  # of the body that is still to come
+        self._size = 0  # of the body
+        self._missing = 0  # of it, what is still to come
         self._body: list[bytes] = []
         self._problem: InvalidRequest | None = None
 
@@ -102,6 +105,7 @@ class Deliveries:
         """Note the size and the properties; gather nothing of what is too large for a request."""
         # After the class and the weight, 2 bytes each.
         [self._size] = _LONG_LONG(data, payload + 4)
+        self._missing = self._size
         try:
             check_sizes(self._size, stop - payload - 12)
         except InvalidRequest as error:
@@ -112,16 +116,16 @@ class Deliveries:
     def _gather(self, piece: bytes, arrived: float) -> None:
         if self._problem is None:
             self._body.append(piece)
-        self._size -= len(piece)
-        if self._size <= 0:
+        self._missing -= len(piece)
+        if self._missing <= 0:
             self._finish(arrived)
 
     def _finish(self, arrived: float) -> None:
-        if self._size < 0:
-            raise ValueError(f"{-self._size} more bytes of a body than its header told")
+        if self._missing < 0:
+            raise ValueError(f"{-self._missing} more bytes of a body than its header told")
         body = b"".join(self._body)
         about, again = self._properties, self._redelivered
-        self._take(Delivery(self._tag, about, body, arrived, again, self._problem))
+        self._take(Delivery(self._tag, about, body, arrived, again, self._problem, self._size))
         self._body.clear()
         self._tag = 0
 

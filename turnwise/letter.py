@@ -52,8 +52,11 @@ class Letter:
 
 
 def identify(delivery: Delivery) -> str:
-    """Return the ID of a dead letter, made of its body and its ``message_id``."""
-    return _identify(delivery.body, _message_id(_properties(delivery)))
+    """Return the ID of a dead letter, made of its body and its ``message_id``.
+
+    Those that are too large to be gathered share one ID for each size.
+    """
+    return _identify(delivery, _message_id(_properties(delivery)))
 
 
 def read(delivery: Delivery, queue: str) -> Letter:
@@ -66,12 +69,12 @@ def read(delivery: Delivery, queue: str) -> Letter:
         died_at = _time(_death(properties, queue).get("time"))
     message_id = _message_id(properties)
     return Letter(
-        id=_identify(delivery.body, message_id),
+        id=_identify(delivery, message_id),
         message_id=None if message_id is None else _printable(message_id),
         reason=reason,
         detail=detail,
         died_at=died_at,
-        size=len(delivery.body),
+        size=delivery.size,
         body=_preview(delivery.body),
     )
 
@@ -103,6 +106,8 @@ def was_returned(delivery: Delivery) -> bool:
     the message died, usually once. A sender can write such counts too; a look at the letters then
     takes longer, and nothing else.
     """
+    if delivery.problem:
+        return True  # nobody knows
     if not any(mark in delivery.properties for mark in (_DELIVERIES, _ACQUIREMENTS)):
         return False
     properties = _properties(delivery)
@@ -118,8 +123,11 @@ def to_replay(delivery: Delivery) -> BasicProperties:
     """Return the properties to publish it with again.
 
     Without what the broker noted of its death, and without ``user_id``: the broker takes only the
-    name of whoever publishes there. Raises InvalidRequest if its properties cannot be read.
+    name of whoever publishes there. Raises InvalidRequest if it is too large to be gathered, or its
+    properties cannot be read.
     """
+    if delivery.problem:
+        raise delivery.problem
     properties = decode_properties(delivery.properties)
     properties.user_id = None
     properties.headers = {
@@ -131,6 +139,8 @@ def to_replay(delivery: Delivery) -> BasicProperties:
 
 
 def _properties(delivery: Delivery) -> BasicProperties | InvalidRequest:
+    if delivery.problem:
+        return delivery.problem
     try:
         return decode_properties(delivery.properties)
     except InvalidRequest as error:
@@ -142,8 +152,9 @@ def _message_id(properties: BasicProperties | InvalidRequest) -> str | None:
     return None if found is None else str(found)
 
 
-def _identify(body: bytes, message_id: str | None) -> str:
-    return hashlib.sha256(body + (message_id or "").encode(errors="replace")).hexdigest()[:12]
+def _identify(delivery: Delivery, message_id: str | None) -> str:
+    content = str(delivery.problem).encode() if delivery.problem else delivery.body
+    return hashlib.sha256(content + (message_id or "").encode(errors="replace")).hexdigest()[:12]
 
 
 def _death(properties: BasicProperties, queue: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def death(reason: Any = "rejected", queue: Any = "requests", **more: Any) -> dic
 
 
 def delivery(body: bytes, properties: BasicProperties) -> Delivery:
-    return Delivery(1, b"".join(properties.encode()), body, 0.0)
+    return Delivery(1, b"".join(properties.encode()), body, 0.0, size=len(body))
 
 
 def test_it_is_explained_by_what_can_be_seen() -> None:
@@ -82,8 +82,9 @@ def test_it_is_safe_to_print() -> None:
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_any_bytes_are_a_letter(body: bytes, raw: bytes) -> None:
-    letter = read(Delivery(1, raw, body, 0.0), "requests")
-    assert letter.id == identify(Delivery(1, raw, body, 0.0))
+    brought = Delivery(1, raw, body, 0.0, size=len(body))
+    letter = read(brought, "requests")
+    assert letter.id == identify(brought)
     assert letter.size == len(body)
 
 
@@ -108,6 +109,17 @@ def test_a_replay_is_as_it_was_sent_and_not_in_anothers_name() -> None:
 def test_what_cannot_be_read_is_not_replayed() -> None:
     with pytest.raises(InvalidRequest):
         to_replay(Delivery(1, b"\xff\xff\xff", VALID, 0.0))
+
+
+def test_what_is_too_large_is_shown_without_its_content() -> None:
+    problem = InvalidRequest("body", "has 1000000 bytes")
+    large = Delivery(1, b"", b"", 0.0, problem=problem, size=1_000_000)
+    letter = read(large, "requests")
+    assert (letter.reason, letter.detail, letter.size) == (INVALID, str(problem), 1_000_000)
+    assert letter.id != read(large._replace(problem=InvalidRequest("body", "")), "requests").id
+    assert was_returned(large)
+    with pytest.raises(InvalidRequest):
+        to_replay(large)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def replay(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]
     click.echo(f"replayed {settled.done:,}")
     if settled.unreadable:
         click.echo(
-            f"left {settled.unreadable:,} whose properties cannot be read, and so not sent again",
+            f"left {settled.unreadable:,} that are too large, or whose properties cannot be read",
             err=True,
         )
     _require_all(settled)
