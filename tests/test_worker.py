@@ -20,7 +20,6 @@ from tests.malformed import MALFORMED, VALID
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 from turnwise.topology import Topology
-from worker.replica import SHUTDOWN_BUDGET
 
 
 def test_a_larger_prefetch_commits_what_has_arrived_at_once(pipeline: Pipeline) -> None:
@@ -311,10 +310,6 @@ def test_a_second_signal_ends_a_worker_at_once(pipeline: Pipeline) -> None:
     pipeline.worker("worker-2")
     pipeline.wait_served(1)
     pipeline.assert_exactly_once(client, 1)
-
-
-def test_the_longest_shutdown_fits_the_usual_grace_period() -> None:
-    assert SHUTDOWN_BUDGET < 30
 
 
 @pytest.fixture

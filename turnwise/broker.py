@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +26,8 @@ CALL_TIMEOUT = 30.0
 """Seconds for the answer to one AMQP method."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds for a polite goodbye; a blocked or hung broker does not answer it."""
+"""Seconds for an answer once the process was asked to stop, and for a polite goodbye; a blocked or
+hung broker gives neither."""
 
 _ACCESS_REFUSED = 403
 _NOT_ALLOWED = 530
@@ -189,14 +191,24 @@ class Channel:
         self._connection.send_written()
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Turn until the condition holds. Raises what ends the channel, or Transient in the end."""
+        """Turn until the condition holds. Raises what ends the channel, or Transient in the end.
 
-        def checked() -> object:
+        That is after CALL_TIMEOUT, or CLOSE_TIMEOUT after the process was asked to stop.
+        """
+        loop = self.broker.loop
+        begun = time.monotonic()
+        until = begun + (CLOSE_TIMEOUT if loop.stopping else CALL_TIMEOUT)
+        hurried = loop.stopping
+        while not condition():
             self.check()
-            return condition()
-
-        if not self.broker.loop.wait(checked, CALL_TIMEOUT):
-            raise Transient(f"{self.broker.node} has not answered for {CALL_TIMEOUT:.0f} s")
+            if loop.stopping and not hurried:
+                hurried = True
+                until = min(until, time.monotonic() + CLOSE_TIMEOUT)
+            now = time.monotonic()
+            if now >= until:
+                raise Transient(f"{self.broker.node} has not answered for {now - begun:.0f} s")
+            loop.turn(until - now)
+        self.check()
 
     def fail(self, error: Exception) -> None:
         """End the use of this channel with an error of the caller's."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import pymysql
@@ -23,7 +25,50 @@ heartbeat interval, so that a hung database does not cost the connection to the 
 LOCK_WAIT_TIMEOUT = 5
 """Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
 
-Connection: TypeAlias = "pymysql.Connection[Cursor]"
+if TYPE_CHECKING:
+    _Driver = pymysql.Connection[Cursor]
+else:
+    _Driver = pymysql.Connection
+
+
+class Connection(_Driver):
+    """PyMySQL's connection, with a limit for several steps together.
+
+    PyMySQL limits each read and each write alone: twenty slow answers take twenty times as long.
+    """
+
+    _until: float | None = None
+    _read: float | None = None
+    _write: float | None = None
+
+    def allow(self, seconds: float | None) -> None:
+        """Let all that follows take so many seconds together; None: as its timeouts say."""
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    # What PyMySQL looks at before it reads a packet, and before it writes.
+
+    @property
+    def _read_timeout(self) -> float | None:
+        return self._remaining(self._read)
+
+    @_read_timeout.setter
+    def _read_timeout(self, seconds: float | None) -> None:
+        self._read = seconds
+
+    @property
+    def _write_timeout(self) -> float | None:
+        return self._remaining(self._write)
+
+    @_write_timeout.setter
+    def _write_timeout(self, seconds: float | None) -> None:
+        self._write = seconds
+
+    def _remaining(self, usual: float | None) -> float | None:
+        if self._until is None:
+            return usual
+        # 0 would mean: do not wait at all, with another error.
+        return max(0.001, self._until - time.monotonic())
+
 
 # Wrong login or missing rights: somebody has to act.
 _REFUSED = frozenset(
@@ -93,11 +138,12 @@ class Database:
     ) -> Connection:
         """Connect, with autocommit, strict SQL, UTC and timeouts everywhere.
 
-        ``program`` is what ``performance_schema`` shows as ``program_name``. A statement may take
-        ``read_timeout`` seconds.
+        ``program`` is what ``performance_schema`` shows as ``program_name``. Connecting takes
+        TIMEOUT at most, and then each statement ``read_timeout`` seconds.
         """
         with translating(self):
-            connection: Connection = pymysql.connect(
+            connection = Connection(
+                defer_connect=True,
                 host=self.host,
                 port=self.port,
                 user=self.user,
@@ -118,7 +164,34 @@ class Database:
                 ),
                 **self.options,
             )
+            connection.allow(TIMEOUT)
+            connection.connect(None if "unix_socket" in self.options else self._reach())
+            connection.allow(None)
         return connection
+
+    def _reach(self) -> socket.socket:
+        """Connect to the first address of the host that answers, within half of TIMEOUT.
+
+        PyMySQL would wait as long for each address. The other half is for the login.
+        """
+        until = time.monotonic() + TIMEOUT / 2
+        failure: OSError = OSError(f"no address of {self.host}")
+        try:
+            addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            for left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+                timeout = max(0.1, (until - time.monotonic()) / left)
+                try:
+                    reached = socket.create_connection((str(address[0]), self.port), timeout)
+                except OSError as error:
+                    failure = error
+                else:
+                    reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    reached.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    return reached
+        except OSError as error:
+            failure = error
+        reason = "no answer" if isinstance(failure, TimeoutError) else failure.strerror or failure
+        raise Transient(f"cannot reach {self}: {reason}", code=CR.CR_CONN_HOST_ERROR) from failure
 
 
 def parse_url(text: str) -> Database:

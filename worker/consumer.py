@@ -26,7 +26,7 @@ the timeout."""
 _ROW_BYTES = 64
 """What a row has besides its body and the worker's name: a function call, quotes and commas."""
 
-FINISH_TIMEOUT = 5.0
+FINISH_TIMEOUT = 2.0
 """Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
 
 Store = Callable[[Sequence[Delivery], Sequence[Request | InvalidRequest]], list[Outcome]]
@@ -83,7 +83,8 @@ class Consumer:
             if self._arrived and not self._loop.stopping:
                 self._serve_batch()
                 progress()
-            idle = self._between_turns()
+            if not self._loop.stopping:
+                idle = self._between_turns()
         self._finish()
 
     def _finish(self) -> None:

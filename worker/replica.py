@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SHUTDOWN_BUDGET = FINISH_TIMEOUT + 2 * TIMEOUT + 2 * CLOSE_TIMEOUT
-"""Seconds from SIGTERM to the end at worst: the last batch meets a hung database (sent, then
-answered, each within its timeout), then a broker that closes neither channel nor connection."""
+SHUTDOWN_BUDGET = TIMEOUT + FINISH_TIMEOUT + TIMEOUT + 3 * CLOSE_TIMEOUT + 1
+"""Seconds from SIGTERM to the end at worst: a batch just met a slow database, which stores it in
+the last moment, and then another one, begun in the last moment; then a hung broker does not cancel
+the consumer, nor close the channel, nor the connection. One for the rest. Measured in
+tests/integration/test_shutdown.py."""
 
-HANDLER_ENDING = 2 * STOP_TIMEOUT + 2 * CLOSE_TIMEOUT + 1
+HANDLER_ENDING = 2 * STOP_TIMEOUT + 3 * CLOSE_TIMEOUT + 1
 """Seconds at worst from a stop's end of a handler: until it returns or is given up, until that is
-noted, and until a broker has closed neither channel nor connection. One for the rest."""
+noted, and until a broker has done none of these three. One for the rest."""
 
 
 class Replica:
@@ -79,6 +81,8 @@ class Replica:
         self._with_database(self._prepare, self._loop.sleep)
         with Broker.connect(self._loop, self._nodes, f"worker {self._name}") as broker:
             self._topology.declare(broker)
+            if self._loop.stopping:
+                return
             channel = broker.channel()
 
             def attempt(work: Callable[[], T]) -> T:
@@ -150,6 +154,9 @@ class Replica:
     def _prepare(self) -> None:
         try:
             connection = self._store.open()
+            if self._loop.stopping:
+                raise Stopped
+            connection.allow(TIMEOUT)
             try:
                 migrate(connection, self._store.database)
             except Refused as error:

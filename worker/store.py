@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -11,7 +12,14 @@ from typing import TypeVar
 import pymysql
 
 from turnwise.audit import MARGIN, advance
-from turnwise.database import Connection, Database, is_duplicate_key, translate, translating
+from turnwise.database import (
+    TIMEOUT,
+    Connection,
+    Database,
+    is_duplicate_key,
+    translate,
+    translating,
+)
 from turnwise.errors import Transient
 from turnwise.message import Request
 
@@ -65,12 +73,18 @@ class Store:
         self._to_count: set[str] = set()
 
     def open(self) -> Connection:
-        """Return the connection, making it if there is none."""
+        """Return the connection, making it if there is none.
+
+        From here on TIMEOUT is for all that is done with it, a connect included: so long nobody
+        serves the broker's heartbeats.
+        """
+        begun = time.monotonic()
         if self._connection is None:
             connection = self.database.connect(f"worker {self._name}")
             with translating(self.database):
                 connection.query(FRESH_READS)
             self._connection = connection
+        self._connection.allow(begun + TIMEOUT - time.monotonic())
         return self._connection
 
     def close(self) -> None:
