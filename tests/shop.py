@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from lab.process import Process
@@ -24,7 +25,7 @@ ORDERS = """
                    (request.client, request.counter, os.getpid()))
         db.execute("UPDATE stock SET items = items - %s WHERE sku = 1", (order.get("items", 1),))
         do = order.get("do", "")
-        exec(do)
+        exec(do, {**globals(), "request": request, "db": db})
         db.send("receipts", request.message_id)
 """
 
@@ -62,7 +63,7 @@ class Shop:
     def query(self, statement: str, *values: object) -> list[Any]:
         return self.pipeline.servers.database.query(statement, *values, name=self.pipeline.name)
 
-    def send(self, *orders: dict[str, object]) -> str:
+    def send(self, *orders: Mapping[str, object]) -> str:
         return self.pipeline.send(*(json.dumps(order) for order in orders))
 
     def publish(self, counter: int, **order: object) -> None:

@@ -11,6 +11,7 @@ COMMANDS = {
     "migrate": "Create or upgrade the tables.",
     "audit": "Account for every request of every client.",
     "dead": "Look after the dead letters.",
+    "failed": "Look after the requests that a handler did not serve.",
 }
 
 

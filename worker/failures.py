@@ -39,7 +39,10 @@ _MOST_TRACEBACK = 10_000
 _MOST_FRAMES = 50
 
 _KEY = "WHERE client = %s AND counter = %s"
-_KNOWN = "SELECT client, counter, message FROM failures WHERE client = %s AND counter IN %s"
+_KNOWN = (
+    f"SELECT client, counter, IF(reason = '{DROPPED}', NULL, message) FROM failures"
+    " WHERE client = %s AND counter IN %s"
+)
 _LOOK = f"SELECT attempts, deaths, reason, due_at IS NULL, message FROM failures {_KEY}"
 _IS_SERVED = f"SELECT 1 FROM requests {_KEY}"
 _IN = "DATE_ADD(UTC_TIMESTAMP(6), INTERVAL %s SECOND)"
@@ -57,8 +60,9 @@ _BEGIN = (
     f" due_at = {_IN} {_KEY}"
 )
 _END = (
-    "UPDATE failures SET deaths = deaths - 1, error = %s, traceback = %s, reason = %s,"
-    f" failed_by = %s, due_at = {_IN}, failed_at = UTC_TIMESTAMP(6) {_KEY}"
+    "UPDATE failures SET deaths = GREATEST(deaths - 1, 0), error = %s, traceback = %s,"
+    f" reason = %s, failed_by = %s, due_at = {_IN}, failed_at = UTC_TIMESTAMP(6) {_KEY}"
+    f" AND reason <> '{DROPPED}'"
 )
 _PUT_OFF = (
     " ON DUPLICATE KEY UPDATE attempts = attempts - %s, deaths = deaths - %s, error = %s,"
@@ -159,12 +163,12 @@ def _one_line(text: str) -> str:
     return line if len(line) <= _MOST_ERROR else f"{line[: _MOST_ERROR - 3]}..."
 
 
-def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str, int], str]:
-    """Return the messages of those of these requests that are in the table."""
+def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str, int], str | None]:
+    """Return the messages of those of these requests that are in the table; None for dropped."""
     counters: dict[str, set[int]] = {}
     for request in requests:
         counters.setdefault(request.client, set()).add(request.counter)
-    found: dict[tuple[str, int], str] = {}
+    found: dict[tuple[str, int], str | None] = {}
     for client, wanted in counters.items():
         for row in _all(connection, _KNOWN, client, tuple(wanted)):
             found[row[0], row[1]] = row[2]
@@ -219,7 +223,7 @@ def begin_redelivered(
         return Noted(request, 2)
     [(attempts, deaths, reason, for_good, message)] = found
     if reason != DIED or for_good:
-        return Elsewhere(message == request.message)
+        return Elsewhere(reason == DROPPED or message == request.message)
     return _begin(connection, request, name, lease, attempts, deaths)
 
 

@@ -270,7 +270,7 @@ class Turns:
     def _claim(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
         """Insert the rows. A request that is known to have failed is not claimed again."""
         new = [work.request for work in works]
-        known: dict[tuple[str, int], str] = {}
+        known: dict[tuple[str, int], str | None] = {}
         if works[0].noted is None:
             known = failures.known(connection, new)
         if not known:
@@ -279,11 +279,11 @@ class Turns:
         claimed = iter(claim(connection, new, self._name) if new else ())
         outcomes = []
         for work in works:
-            message = known.get((work.request.client, work.request.counter))
-            if message is None:
+            identity = (work.request.client, work.request.counter)
+            if identity not in known:
                 outcomes.append(next(claimed))
             else:
-                same = message == work.request.message
+                same = known[identity] in {None, work.request.message}
                 outcomes.append(Outcome.FAILED if same else Outcome.CONFLICT)
         return outcomes
 

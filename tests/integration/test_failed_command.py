@@ -1,0 +1,119 @@
+"""``worker failed``: list, show, retry, drop."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.shop import Shop
+from turnwise.errors import ExitCode
+
+
+@pytest.fixture
+def failed(shop: Shop) -> Shop:
+    """Three failures: 1 is rejected, 2 waits, 3 is given up. Nobody is at work."""
+    worker = shop.worker("worker-1", "--max-attempts", "1")
+    shop.query("CREATE TABLE good (n INT) ENGINE = InnoDB")
+    do = "if not db.execute('SELECT * FROM good').rowcount: raise {}"
+    for error in ("Reject('no')", "KeyError('sku')", "Retry(after=3)"):
+        shop.send({"do": do.format(error)})
+    shop.pipeline.wait(lambda: len(shop.failures()) == 3, "three failures")
+    worker.kill()
+    shop.query("UPDATE failures SET due_at = '2100-01-01' WHERE counter = 2")
+    return shop
+
+
+def listed(shop: Shop) -> list[dict[str, Any]]:
+    lines = shop.pipeline.run("worker", "failed", "list", "--json").stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_they_are_listed_and_shown(failed: Shop) -> None:
+    client = failed.pipeline.client()
+    assert [(each["id"], each["state"], each["reason"]) for each in listed(failed)] == [
+        (f"{client}/1", "given up", "rejected"),
+        (f"{client}/2", "waiting", "failed"),
+        (f"{client}/3", "given up", "failed"),
+    ]
+    text = failed.pipeline.run("worker", "failed", "list", "--limit", "2")
+    assert f"{client}/1  given up, attempts 1\n    no\n" in text.stdout
+    assert "KeyError: 'sku'" in text.stdout
+    assert "3 in all" in text.stderr
+    shown = failed.pipeline.run("worker", "failed", "show", f"{client}/2").stdout
+    assert "KeyError: 'sku'" in shown
+    # The user's own frames, and none of ours.
+    assert "orders.py" in shown
+    assert "handler.py" not in shown
+    [one] = [
+        json.loads(failed.pipeline.run("worker", "failed", "show", "--json", f"{client}/3").stdout)
+    ]
+    assert json.loads(one["message"])["do"].endswith("raise Retry(after=3)")
+
+
+def test_what_is_retried_is_served_at_once(failed: Shop) -> None:
+    client = failed.pipeline.client()
+    failed.query("INSERT INTO good VALUES (1)")
+    run = failed.pipeline.run
+    assert run("worker", "failed", "retry", f"{client}/2").stdout == "retrying 1\n"
+    failed.worker("worker-2")
+    failed.pipeline.wait_served(1)
+    assert run("worker", "failed", "retry", "--client", client).stdout == "retrying 2\n"
+    failed.pipeline.wait_served(3)
+    failed.assert_served(1, 2, 3)
+    assert run("worker", "failed", "list").stdout == "no failures\n"
+    assert run("worker", "failed", "retry", "--all").stdout == "retrying 0\n"
+
+
+def test_what_is_dropped_is_accounted_for_and_never_served(failed: Shop) -> None:
+    client = failed.pipeline.client()
+    run = failed.pipeline.run
+    assert run("worker", "failed", "drop", f"{client}/1", f"{client}/2").stdout == "dropped 2\n"
+    assert [each["state"] for each in listed(failed)] == ["dropped", "dropped", "given up"]
+    assert [each["message"] for each in listed(failed)][:2] == ["", ""]
+    failed.query("INSERT INTO good VALUES (1)")
+    # Neither a retry nor a repeat brings it back.
+    assert run("worker", "failed", "retry", "--all").stdout == "retrying 1\n"
+    failed.worker("worker-2")
+    failed.pipeline.wait_served(1)
+    body = json.dumps(
+        {"client": client, "counter": 1, "message": "x", "sent_at": "2026-01-01T00:00:00Z"}
+    )
+    failed.pipeline.publish(body.encode())
+    failed.pipeline.wait_all_settled()
+    failed.assert_served(3)
+    assert failed.pipeline.ready("requests.dead") == 0
+
+
+def test_wrong_use_is_told(failed: Shop) -> None:
+    run = failed.pipeline.run
+    assert "name failures by ID" in run("worker", "failed", "drop", code=ExitCode.USAGE).stderr
+    run("worker", "failed", "retry", "--all", "--client", "x", code=ExitCode.USAGE)
+    assert "CLIENT/COUNTER" in run("worker", "failed", "show", "x", code=ExitCode.USAGE).stderr
+    missing = run("worker", "failed", "drop", "nobody/1", code=ExitCode.FAILED)
+    assert "no failure nobody/1" in missing.stderr
+    run("worker", "failed", "show", "nobody/1", code=ExitCode.FAILED)
+
+
+def test_ten_thousand_due_at_once_drain_beside_new_requests(shop: Shop) -> None:
+    """Neither waits for the end of the other."""
+    shop.query(
+        "INSERT INTO failures SELECT 'old', seq, '{}', UTC_TIMESTAMP(6), 1, 0, 'x', NULL, 'failed',"
+        " UTC_TIMESTAMP(6), 'nobody', UTC_TIMESTAMP(6) FROM seq_1_to_10000"
+    )
+    shop.worker("worker-1", "--prefetch", "20")
+    shop.worker("worker-2", "--prefetch", "20")
+    shop.send(*({} for _ in range(500)))
+    shop.pipeline.wait_served(10_500, timeout=110, interval=0.5)
+    shop.pipeline.wait(lambda: not shop.failures(), "no failure left")
+    shop.assert_served(*range(1, 10_001), *range(1, 501))
+    rows = [row.client for row in shop.pipeline.rows()]
+    firsts = [rows.index("old"), next(n for n, c in enumerate(rows) if c != "old")]
+    lasts = [
+        10_499 - rows[::-1].index("old"),
+        10_499 - next(n for n, c in enumerate(rows[::-1]) if c != "old"),
+    ]
+    assert max(firsts) < 500
+    # The few new ones were not behind the many old ones.
+    assert min(lasts) < 5000
