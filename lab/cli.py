@@ -175,7 +175,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
 @cli.option(
     "--faults",
     default="",
-    help="Names and groups, separated by commas: worker, client, broker, database, network, "
+    help="Names and groups, separated by commas: worker, client, door, broker, database, network, "
     "broker.kill, network.latency.worker-broker ...  [default: all]",
 )
 @cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)

@@ -49,10 +49,20 @@ GOOD = Evidence(
     in_hands=2,
     audit_holds=True,
 )
+# The same from a caller of a door: its fifth was never answered 201.
+CALLED = replace(
+    GOOD,
+    ledger={},
+    accepted={},
+    confirmed={("client", counter): "m" for counter in range(1, 5)},
+    offered={("client", counter): "m" for counter in range(1, 6)},
+)
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert not check(GOOD).counts
+    assert not check(CALLED).counts
+    assert not check(replace(CALLED, rows=CALLED.rows[:-1])).counts
 
 
 @pytest.mark.parametrize(
@@ -77,6 +87,12 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         ("memory", lambda good: replace(good, usages=grown(resident=43))),
         ("leak", lambda good: replace(good, usages=grown(descriptors=23))),
         ("leak", lambda good: replace(good, usages=grown(threads=6))),
+        ("lost", lambda _: replace(CALLED, rows=CALLED.rows[:-2])),
+        ("changed", lambda _: replace(CALLED, rows=[*CALLED.rows[:-1], row(5, message="n")])),
+        ("invented", lambda _: replace(CALLED, rows=[*CALLED.rows, row(6)])),
+        ("repeated", lambda _: replace(CALLED, rows=[*CALLED.rows, row(5)])),
+        ("dead-lettered", lambda _: replace(CALLED, dead=[("client", 5)], rows=CALLED.rows[:-1])),
+        ("answered", lambda _: replace(CALLED, unexpected=["client/5: 500"])),
         ("topology", lambda good: replace(good, queue_arguments={"x-queue-type": "quorum"})),
         ("audit", lambda good: replace(good, audit_holds=False)),
     ],

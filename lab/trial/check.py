@@ -59,6 +59,12 @@ class Evidence:
     """Requests that may have been in hands at once: those of frozen and forgotten workers too, and
     those that a producer had in flight when the broker gave some of them back."""
     audit_holds: bool
+    confirmed: Mapping[Identity, str] = field(default_factory=dict)
+    """The messages that a door answered 201."""
+    offered: Mapping[Identity, str] = field(default_factory=dict)
+    """The messages that were ever put to a door: those that are not confirmed may be stored."""
+    unexpected: Sequence[str] = ()
+    """Answers of a door that nothing explains."""
 
 
 @dataclass(slots=True)
@@ -76,12 +82,13 @@ class Findings:
 
 
 KINDS = {
-    "lost": "accepted, and neither stored, nor waiting, nor dead-lettered",
+    "lost": "accepted or answered 201, and neither stored, nor waiting, nor dead-lettered",
     "repeated": "stored more than once",
     "changed": "stored with another content",
     "invented": "stored, and never accepted",
     "dead-lettered": "valid, and dead-lettered",
     "waiting": "still in the outbox at the end",
+    "answered": "an answer of a door that nothing explains",
     "numbers": "a gap or a reuse in what a client gave out",
     "resumed": "served so far ahead that serving did not resume where it stopped",
     "ended": "a process that ended without being asked to",
@@ -101,6 +108,8 @@ def check(evidence: Evidence) -> Findings:
     for end in evidence.ends:
         if not end.ordered:
             findings.add("ended", f"{end.name} with {end.code}")
+    for answer in evidence.unexpected:
+        findings.add("answered", answer)
     _check_usage(evidence.usages, findings)
     if dict(evidence.queue_arguments) != dict(evidence.expected_arguments):
         findings.add("topology", f"{dict(evidence.queue_arguments)}")
@@ -116,14 +125,19 @@ def _check_rows(evidence: Evidence, findings: Findings) -> None:
         if identity in stored:
             findings.add("repeated", f"{identity}")
         stored[identity] = content
-        if identity not in evidence.ledger:
+        if identity in evidence.offered:
+            # When it was accepted, only the door knows.
+            if evidence.offered[identity] != row.message:
+                findings.add("changed", f"{identity}: {content} for {evidence.offered[identity]}")
+        elif identity not in evidence.ledger:
             findings.add("invented", f"{identity}")
         elif evidence.ledger[identity] != content:
             findings.add("changed", f"{identity}: {content} for {evidence.ledger[identity]}")
     dead = {identity for identity in evidence.dead if identity is not None}
-    for identity in dead & evidence.ledger.keys():
+    for identity in dead & (evidence.ledger.keys() | evidence.offered.keys()):
         findings.add("dead-lettered", f"{identity}")
-    for identity in evidence.ledger.keys() - stored.keys() - dead:
+    promised = evidence.ledger.keys() | evidence.confirmed.keys()
+    for identity in promised - stored.keys() - dead:
         kind = "waiting" if identity in evidence.waiting else "lost"
         findings.add(kind, f"{identity}")
 

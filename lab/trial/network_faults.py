@@ -6,7 +6,7 @@ from lab.proxy import Direction
 from lab.trial.faults import ON, WAIT, Course, fault
 from lab.trial.world import Shape, World
 
-LINKS = ("client-broker", "worker-broker", "worker-database")
+LINKS = ("client-broker", "worker-broker", "worker-database", "door-broker", "caller-door")
 DIRECTIONS = ("up", "down")
 
 LATENCY = 0.2

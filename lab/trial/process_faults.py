@@ -1,4 +1,4 @@
-"""What befalls workers and clients."""
+"""What befalls workers, clients and doors."""
 
 from __future__ import annotations
 
@@ -41,24 +41,47 @@ def _term_worker(world: World, pick: int) -> Course:
 @fault("worker.freeze", 9, 14)
 def _freeze_worker(world: World, pick: int) -> Course:
     """Frozen for longer than the broker waits: it wakes up with dead tags."""
-    worker = world.workers[pick % len(world.workers)]
-    while not worker.process.alive():
+    return (yield from _freeze(world.workers[pick % len(world.workers)]))
+
+
+def _freeze(member: Member) -> Course:
+    while not member.process.alive():
         yield WAIT
-    before = worker.process.identity()
-    worker.frozen_holds += 1
-    worker.process.pause()
+    before = member.process.identity()
+    member.frozen_holds += 1
+    member.process.pause()
     try:
-        while worker.process.identity() == before and worker.state != "T":
+        while member.process.identity() == before and member.state != "T":
             yield WAIT
         yield ON
-        state = worker.state
+        state = member.state
     finally:
-        worker.frozen_holds -= 1
-        if not worker.frozen_holds:
-            worker.process.resume()
-    if worker.process.identity() != before:
-        return f"{worker.name}: {before} was frozen, and ended so"
-    return f"{worker.name}: {before} in state {state} to the end" if state == "T" else None
+        member.frozen_holds -= 1
+        if not member.frozen_holds:
+            member.process.resume()
+    if member.process.identity() != before:
+        return f"{member.name}: {before} was frozen, and ended so"
+    return f"{member.name}: {before} in state {state} to the end" if state == "T" else None
+
+
+@fault("door.kill")
+def _kill_door(world: World, pick: int) -> Course:
+    door = world.doors[pick % len(world.doors)]
+    return (yield from _end(door, signal.SIGKILL, -signal.SIGKILL))
+
+
+@fault("door.term")
+def _term_door(world: World, pick: int) -> Course:
+    door = world.doors[pick % len(world.doors)]
+    # One that has just been started has no handler yet.
+    door.order_end(-signal.SIGTERM)
+    return (yield from _end(door, signal.SIGTERM, ExitCode.OK))
+
+
+@fault("door.freeze", 2, 14)
+def _freeze_door(world: World, pick: int) -> Course:
+    """Frozen with answers owed: its callers turn to the other one."""
+    return (yield from _freeze(world.doors[pick % len(world.doors)]))
 
 
 @fault("client.kill")

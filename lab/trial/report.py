@@ -49,7 +49,9 @@ def text(result: Result) -> str:
             for kind in sorted(happened)
         ),
         "",
-        f"accepted  {result.accepted:,}",
+        f"accepted  {result.accepted:,}, of those {result.confirmed:,} by HTTP",
+        f"by HTTP   {result.doubtful:,} tries not answered 201; after one of them the caller died",
+        f"          {result.given_up:,} times, and {result.given_up_served:,} of those are stored",
         f"stored    {result.served:,}, repeats absorbed {result.repeats_absorbed:,}",
         f"served by {shares}",
         f"farthest ahead of the lowest not yet served: {result.ahead}",

@@ -84,6 +84,14 @@ class Result:
     faults: list[Happened] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
     accepted: int = 0
+    confirmed: int = 0
+    """Of those accepted, answered 201 by a door."""
+    doubtful: int = 0
+    """Tries of a PUT that were not answered 201."""
+    given_up: int = 0
+    """Requests whose caller never learned what became of them."""
+    given_up_served: int = 0
+    """How many of those are stored."""
     served: int = 0
     repeats_absorbed: int = 0
     ahead: int = 0
@@ -131,6 +139,8 @@ class Trial:
     def run(self) -> Result:
         """Do it all."""
         self.world.prepare()
+        for caller in self.world.callers:
+            caller.start()
         self._zero = time.monotonic()
         self.result.begun = time.time()
         self._turn_until(lambda: self.world.served() not in {None, 0}, 60, "the first row")
@@ -199,6 +209,7 @@ class Trial:
         for member in self.world.members:
             member.look(now)
         accepted = sum(client.accepted() for client in self.world.clients)
+        accepted += sum(len(caller.confirmed) for caller in self.world.callers)
         self.result.samples.append(Sample(now, accepted, self.world.served()))
         if not self._feeding and self.world.queued() != 0:
             self._queued_at = now
@@ -218,12 +229,18 @@ class Trial:
         for client in self.world.clients:
             client.end_of_lines()
             client.finish()
+        for caller in self.world.callers:
+            caller.finish()
 
         def drained() -> bool:
             if any(client.unsent() for client in self.world.clients):
                 return False
+            if any(caller.is_alive() for caller in self.world.callers):
+                return False
             latest = self.result.samples[-1]
-            return (latest.served or 0) >= latest.accepted or (
+            # What a caller gave up may be among those that are served, in place of others.
+            given_up = sum(len(c.offered) - len(c.confirmed) for c in self.world.callers)
+            return (latest.served or 0) >= latest.accepted + given_up or (
                 # What is neither there nor on its way is lost.
                 self.now - self._queued_at > QUIET
             )
@@ -245,10 +262,10 @@ class Trial:
         arguments = world.servers.rabbitmq.api("GET", f"queues/{world.name}/{Topology().queue}")[
             "arguments"
         ]
-        for worker in world.workers:
-            worker.down_holds += 1
-            worker.order_end(0)
-            worker.process.signal(signal.SIGTERM)
+        for member in (*world.workers, *world.doors):
+            member.down_holds += 1
+            member.order_end(0)
+            member.process.signal(signal.SIGTERM)
         for member in world.members:
             member.process.wait(40)
             member.tick(self.now)
@@ -258,6 +275,11 @@ class Trial:
             name, accepted = client.ledger()
             ledger |= {(name, counter): content for counter, content in accepted.items()}
             waiting |= {(name, counter) for counter in client.waiting()}
+        confirmed: dict[Identity, str] = {}
+        offered: dict[Identity, str] = {}
+        for caller in world.callers:
+            confirmed |= caller.confirmed
+            offered |= caller.offered
         rows = self._rows()
         evidence = Evidence(
             ledger=ledger,
@@ -271,10 +293,19 @@ class Trial:
             expected_arguments=Topology().queue_arguments,
             in_hands=world.in_hands + (IN_FLIGHT if self._unrouted else 0),
             audit_holds=bool(audit["holds"]),
+            confirmed=confirmed,
+            offered=offered,
+            unexpected=[each for caller in world.callers for each in caller.unexpected],
         )
         result.findings = check(evidence)
         result.rows = rows
-        result.accepted, result.served = len(ledger), len(rows)
+        result.accepted, result.served = len(ledger) + len(confirmed), len(rows)
+        result.confirmed = len(confirmed)
+        result.given_up = len(offered) - len(confirmed)
+        result.given_up_served = sum(
+            (row.client, row.counter) in offered.keys() - confirmed.keys() for row in rows
+        )
+        result.doubtful = sum(caller.doubtful for caller in world.callers)
         result.repeats_absorbed = sum(row.deliveries - 1 for row in rows)
         result.ahead = max((ahead for _, ahead, _ in farthest_ahead(rows)), default=0)
         result.served_by = audit["served_by"]
@@ -328,6 +359,10 @@ def as_json(result: Result) -> str:
             "holds": result.holds,
             "seconds": round(result.seconds, 1),
             "accepted": result.accepted,
+            "confirmed_by_http": result.confirmed,
+            "doubtful_tries": result.doubtful,
+            "given_up": result.given_up,
+            "given_up_served": result.given_up_served,
             "served": result.served,
             "findings": dict(result.findings.counts),
             "cases": dict(result.findings.cases),

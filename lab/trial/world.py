@@ -19,9 +19,11 @@ import pymysql
 from lab.commands import BIN
 from lab.database import DatabaseServer
 from lab.errors import LabError
+from lab.process import free_port
 from lab.proxy import Direction, Proxy
 from lab.rabbitmq import RabbitMQ
 from lab.servers import Servers
+from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
 from turnwise.topology import Topology
 
@@ -30,6 +32,9 @@ HEARTBEAT = 6
 
 BALLAST = 500
 """Rows to change, for a transaction that shall weigh more than a worker's."""
+
+DOORS = 2
+CALLERS = 2
 
 _GREETING_TIMEOUT = 0.3
 
@@ -143,11 +148,16 @@ class World:
             for n in range(1, clients + 1)
         ]
         self.workers = [self._worker(f"worker-{n}", program) for n in range(1, workers + 1)]
+        self.doors = [self._door(f"door-{n}", program) for n in range(1, DOORS + 1)]
+        ports = [door.links["caller"].port for door in self.doors]
+        self.callers = [
+            Caller(f"caller-{n}", lambda: ports, per_second / 2) for n in range(1, CALLERS + 1)
+        ]
 
     @property
     def members(self) -> list[Member]:
         """All processes of the pipeline."""
-        return [*self.workers, *self.clients]
+        return [*self.workers, *self.clients, *self.doors]
 
     def prepare(self) -> None:
         """Make what must be there before the first process starts."""
@@ -203,6 +213,8 @@ class World:
 
     def close(self) -> None:
         """End the processes and the links; what was made on the servers goes too."""
+        for caller in self.callers:
+            caller.abandon()
         for member in self.members:
             member.process.resume()
             member.process.kill()
@@ -286,10 +298,17 @@ class World:
     # -- the links
 
     def link(self, pick: int, of: str) -> tuple[Member, Proxy]:
-        """Choose a link of a kind: client-broker, worker-broker or worker-database."""
+        """Choose a link of a kind: client-broker, worker-database, caller-door ..."""
         who, _, server = of.partition("-")
-        members: Sequence[Member] = self.clients if who == "client" else self.workers
-        member = members[pick % len(members)]
+        if who == "caller":
+            door = self.doors[pick % len(self.doors)]
+            return door, door.links["caller"]
+        members: dict[str, Sequence[Member]] = {
+            "client": self.clients,
+            "worker": self.workers,
+            "door": self.doors,
+        }
+        member = members[who][pick % len(members[who])]
         return member, member.links[server]
 
     def shape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
@@ -342,6 +361,13 @@ class World:
         return Member(
             name, self.folder, command, environment, {"broker": broker, "database": database}
         )
+
+    def _door(self, name: str, program: Program) -> Member:
+        broker, port = self._proxy(self.servers.rabbitmq.port), free_port()
+        command = program(["producer", "serve", "--http", str(port), "--timeout", "3s"])
+        environment = {"AMQP_URL": self._amqp_url(broker), "LOG_FORMAT": "json"}
+        links = {"broker": broker, "caller": self._proxy(port)}
+        return Member(name, self.folder, command, environment, links)
 
     def _amqp_url(self, proxy: Proxy) -> str:
         return f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"

@@ -5,12 +5,14 @@ Each mutant is a mistake that such systems are built with. What checks the pipel
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import producer.cli
 import worker.cli
+from producer.door.pending import Pending
 from producer.outbox import Outbox
 from producer.publisher import Backlog, Publisher
 from turnwise.broker import Broker
@@ -104,6 +106,19 @@ def default_delivery_limit() -> None:
     Topology.queue_arguments = property(without)  # type: ignore[method-assign,assignment]
 
 
+def answered_before_confirm() -> None:
+    """Believe that what was put will be confirmed."""
+    submit = Pending.submit
+
+    def submitting(self: Pending, request: Request) -> asyncio.Future[str | None]:
+        submit(self, request)
+        answered: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        answered.set_result(None)
+        return answered
+
+    Pending.submit = submitting  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     mutate.__name__: mutate
     for mutate in (
@@ -113,6 +128,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         forgotten_on_reconnect,
         not_mandatory,
         default_delivery_limit,
+        answered_before_confirm,
     )
 }
 

@@ -38,6 +38,13 @@ CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
         "lost",
     ),
     "not_mandatory": ([("broker.unroute", 1, 0, 0), ("broker.restart", 4, 0, 0)], "lost"),
+    "answered_before_confirm": (
+        [
+            ("network.black_hole.door-broker.up", 1, 2, 0),
+            ("network.reset.door-broker", 2.5, 0, 0),
+        ],
+        "lost",
+    ),
     "default_delivery_limit": ([("worker.kill", 1, 0, 0)], "topology"),
 }
 
