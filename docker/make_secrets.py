@@ -23,6 +23,7 @@ BROKER_TAGS = {
     "operator": [],
     "dashboard": ["monitoring"],
 }
+TOKENS = ("dashboard-token", "door-token")
 DATABASE_USERS = ("migrate", "worker", "dashboard")
 
 
@@ -48,7 +49,7 @@ def make() -> dict[str, str]:
         ),
         "mysql-root-password": secrets.token_urlsafe(24),
         "admin-password": broker["admin"],
-        "dashboard-token": secrets.token_urlsafe(24),
+        **{token: secrets.token_urlsafe(24) for token in TOKENS},
         "dashboard-management-url": (
             f"http://dashboard:{broker['dashboard']}@rabbitmq:15672/turnwise"
         ),
@@ -67,6 +68,12 @@ def main(folder: Path) -> None:
     """Write the files, all or none."""
     if folder.exists():
         print(f"{folder} is there already")
+        # A token depends on nothing else: an older folder is given those that came later.
+        for token in TOKENS:
+            file = folder / token
+            if not file.exists():
+                _write(file, secrets.token_urlsafe(24))
+                print(f"made {file}")
         return
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -74,11 +81,17 @@ def main(folder: Path) -> None:
     # numbers than yours, and each container is given its own files only.
     part.mkdir(mode=0o700)
     for name, content in make().items():
-        file = part / name
-        file.write_text(content + "\n")
-        file.chmod(0o644)
+        _write(part / name, content)
     part.rename(folder)
-    print(f"made {folder}, with dashboard-token for the page, admin-password for RabbitMQ's")
+    print(
+        f"made {folder}, with dashboard-token for the page, door-token for requests by HTTP, "
+        "admin-password for RabbitMQ's UI"
+    )
+
+
+def _write(file: Path, content: str) -> None:
+    file.write_text(content + "\n")
+    file.chmod(0o644)
 
 
 if __name__ == "__main__":

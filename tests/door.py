@@ -103,10 +103,15 @@ def read_answer(connection: socket.socket, method: str = "PUT") -> Answer:
 
 
 def open_door(
-    pipeline: Pipeline, *options: str, token: str | None = None, ready: bool = True, **more: str
+    pipeline: Pipeline,
+    *options: str,
+    token: str | None = None,
+    ready: bool = True,
+    port: int | None = None,
+    **more: str,
 ) -> Door:
     """Start a door, and wait until it serves and, if ``ready``, may publish."""
-    port = free_port()
+    port = port or free_port()
     if token is not None:
         more["PRODUCER_TOKEN"] = token
     process = pipeline.start(

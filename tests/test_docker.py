@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
+from producer.commands.serve import DEFAULT_TIMEOUT
 from producer.commands.shared import STOP_GRACE
+from producer.door.door import STOP_MARGIN
 from turnwise.topology import Topology
 from worker.replica import SHUTDOWN_BUDGET
 
@@ -56,6 +58,7 @@ def test_the_broker_is_told_of_the_topology_that_the_code_declares() -> None:
     [
         ("worker", SHUTDOWN_BUDGET),
         ("producer", STOP_GRACE),
+        ("door", DEFAULT_TIMEOUT + STOP_MARGIN),
     ],
 )
 def test_a_container_is_given_the_time_to_finish(name: str, budget: float) -> None:
@@ -100,6 +103,11 @@ def test_secrets_differ_and_are_made_once(tmp_path: Path) -> None:
     assert all((other / name).read_text() != content for name, content in before.items())
     assert "there already" in make_secrets(one)
     assert before == {file.name: file.read_text() for file in one.iterdir()}
+    # One that a later release asks for is made beside them.
+    (one / "door-token").unlink()
+    assert "door-token" in make_secrets(one)
+    after = {file.name: file.read_text() for file in one.iterdir()}
+    assert {name for name in before if after[name] != before[name]} == {"door-token"}
 
 
 def test_rabbitmq_is_given_hashes(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from turnwise.node import Node
 from turnwise.options import amqp_option
 from turnwise.topology import Topology
 
+DEFAULT_TIMEOUT = 10.0
+"""Seconds."""
+
 
 def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     if not 0 < value <= 60:  # noqa: PLR2004 - load balancers give up then
@@ -45,8 +48,8 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
     envvar="PRODUCER_TIMEOUT",
     type=cli.Duration(),
     callback=_check_timeout,
-    default="10s",
-    show_default=True,
+    default=DEFAULT_TIMEOUT,
+    show_default="10s",
     help="The most that a PUT takes, from its head to its answer.",
 )
 @cli.option(

@@ -128,4 +128,8 @@ def render_all(folder: Path) -> dict[str, Overlay]:
         capture_output=True,
         check=True,
     )
-    return {name: Overlay(render(copy / name)) for name in OVERLAYS}
+    rendered = {name: Overlay(render(copy / name)) for name in OVERLAYS}
+    # As docs/kubernetes.md tells to take Gateway API.
+    with (copy / "production" / "kustomization.yaml").open("a") as file:
+        file.write("components: [../gateway]\n")
+    return {**rendered, "gateway": Overlay(render(copy / "production"))}

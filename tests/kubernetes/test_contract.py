@@ -8,7 +8,9 @@ import re
 import click
 import pytest
 
+from producer.commands.serve import DEFAULT_TIMEOUT
 from producer.commands.shared import STOP_GRACE
+from producer.door.door import STOP_MARGIN
 from tests.kubernetes.manifests import K8S, ROOT, Overlay, Pod
 from turnwise import cli
 from turnwise.topology import DEFAULT_QUEUE
@@ -85,6 +87,10 @@ def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None
         assert worker.spec["terminationGracePeriodSeconds"] > SHUTDOWN_BUDGET
         # It would count.
         assert "lifecycle" not in worker.container
+        door = overlay.pod("door")
+        pause = door.container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        budget = pause + DEFAULT_TIMEOUT + STOP_MARGIN
+        assert door.spec["terminationGracePeriodSeconds"] > budget
     producer = overlays["local"].pod("producer")
     budget = STOP_GRACE
     assert producer.spec["terminationGracePeriodSeconds"] > budget
@@ -105,6 +111,12 @@ def test_probes_and_services_use_the_port_that_is_listened_on(overlays: dict[str
         each["value"] for each in dashboard.container["env"] if each["name"] == "DASHBOARD_PORT"
     ]
     assert dashboard.ports == {"http": int(port)}
+    for overlay in overlays.values():
+        door = overlay.pod("door")
+        [address] = [
+            each["value"] for each in door.container["env"] if each["name"] == "PRODUCER_HTTP"
+        ]
+        assert address == f"0.0.0.0:{door.ports['http']}"
     producer = overlays["local"].pod("producer")
     assert f"--http=0.0.0.0:{producer.ports['http']}" in producer.container["command"]
 

@@ -112,7 +112,7 @@ def test_autoscaling_avoids_its_traps(production: Overlay) -> None:
 
 
 def test_programs_are_given_the_authority_of_both_servers(production: Overlay) -> None:
-    for name in ("worker", "migrate", "dashboard"):
+    for name in ("worker", "door", "migrate", "dashboard"):
         pod = production.pod(name)
         [mount] = [each for each in pod.container["volumeMounts"] if each["name"] == "ca"]
         assert mount == {"name": "ca", "mountPath": "/run/secrets/ca", "readOnly": True}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kubernetes_validate import utils as schemas
 
-from tests.kubernetes.manifests import K8S, NAME, Overlay, Pod
+from tests.kubernetes.manifests import K8S, NAME, ROOT, Overlay, Pod
 from tests.kubernetes.network import ANYWHERE, arrows, half_open
 from turnwise import __version__
 
@@ -132,10 +132,52 @@ def test_ingresses_lead_to_services(overlay: Overlay) -> None:
         for path in rule["http"]["paths"]
     ]
     assert {(each["name"], each["port"]["name"]) for each in backends} == {
+        ("door", "http"),
         ("dashboard", "http"),
         ("rabbitmq", "management"),
     }
     assert {(each["name"], each["port"]["name"]) for each in backends} <= ports
+
+
+def test_no_ingress_controller_is_named(overlays: dict[str, Overlay]) -> None:
+    for ingress in overlays["local"].of("Ingress"):
+        assert "ingressClassName" not in ingress["spec"], "the cluster's default"
+    for ingress in overlays["production"].of("Ingress"):
+        assert ingress["spec"]["ingressClassName"] == "example", "one to set"
+    for file in [*K8S.rglob("*.yaml"), ROOT / "docs" / "kubernetes.md"]:
+        assert "nginx" not in file.read_text(), file
+
+
+def test_only_requests_lead_to_the_door(overlay: Overlay) -> None:
+    """Not its metrics, nor its probes, which ask for no token."""
+    [rule] = overlay.one("Ingress", "door")["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    assert (path["path"], path["pathType"]) == ("/requests", "Prefix")
+
+
+def test_routes_of_gateway_api_lead_where_the_ingresses_do(overlays: dict[str, Overlay]) -> None:
+    gateway = overlays["gateway"]
+    assert not gateway.of("Ingress")
+    routed = set()
+    for route in gateway.of("HTTPRoute"):
+        assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+        assert route["metadata"]["namespace"] == "turnwise"
+        assert route["spec"]["parentRefs"] == [{"name": "gateway", "namespace": "gateway"}]
+        [host] = route["spec"]["hostnames"]
+        [rule] = route["spec"]["rules"]
+        [match], [backend] = rule["matches"], rule["backendRefs"]
+        assert match["path"]["type"] == "PathPrefix"
+        routed.add((host, match["path"]["value"], backend["name"]))
+        services = [s for s in gateway.of("Service") if s["metadata"]["name"] == backend["name"]]
+        # RabbitMQ's Service is made by its operator.
+        ports = [port["port"] for service in services for port in service["spec"]["ports"]]
+        assert backend["port"] in (ports or [15672])
+    assert routed == {
+        (rule["host"], path["path"], path["backend"]["service"]["name"])
+        for ingress in overlays["production"].of("Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
 
 
 def test_nothing_secret_is_in_the_repository() -> None:
@@ -186,10 +228,15 @@ def _everywhere(pods: list[Pod], end: str, ports: tuple[str, ...]) -> set[tuple[
 def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay]) -> None:
     local, production = overlays["local"], overlays["production"]
     names = ("53", "53/udp")
-    page = ("in ingress-nginx", "dashboard", "8080")
-    management = ("in ingress-nginx", "rabbitmq", "15672")
+    controller = "in turnwise/ingress=true"
+    page = (controller, "dashboard", "8080")
+    management = (controller, "rabbitmq", "15672")
+    door = (controller, "door", "8000")
     assert arrows(local) == {
         ("producer", "rabbitmq", "5672"),
+        ("door", "rabbitmq", "5672"),
+        (ANYWHERE, "door", "8000"),
+        door,
         ("worker", "rabbitmq", "5672"),
         ("worker", "mysql", "3306"),
         ("migrate", "mysql", "3306"),
@@ -202,6 +249,8 @@ def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay
     mysql = "10.20.0.0/24"
     assert arrows(production) == {
         ("worker", "rabbitmq", "5671"),
+        ("door", "rabbitmq", "5671"),
+        door,
         ("worker", mysql, "3306"),
         ("migrate", mysql, "3306"),
         ("dashboard", mysql, "3306"),
@@ -214,6 +263,7 @@ def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay
         ("in rabbitmq-system", "rabbitmq", "15672"),
         ("in keda", "rabbitmq", "15672"),
         ("in monitoring", "worker", "9090"),
+        ("in monitoring", "door", "8000"),
         ("in monitoring", "rabbitmq", "15691"),
         ("in monitoring", "rabbitmq", "15692"),
         ("rabbitmq", "kube-dns in kube-system", "53"),
