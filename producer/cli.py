@@ -10,6 +10,7 @@ COMMANDS = {
     "send": "Send numbered requests, one per quantum or line.",
     "serve": "Take requests by HTTP; answer when RabbitMQ has confirmed them.",
     "flush": "Publish what waits in the outbox, then exit.",
+    "relay": "Publish what applications leave in the table outbox.",
     "status": "Report what is accepted, confirmed and waiting.",
 }
 

@@ -36,16 +36,25 @@ def amqp_option(command: F) -> F:
     )(command)
 
 
-def mysql_option(command: F) -> F:
-    """Add ``--mysql-url``; the command gets ``database``."""
+def _mysql_option(*, required: bool) -> Callable[[F], F]:
     return option(
         "--mysql-url",
         "database",
         cls=SecretOption,
         type=_MysqlUrl(),
         envvar="MYSQL_URL",
-        required=True,
+        required=required,
         metavar="URL",
         help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. MYSQL_URL_FILE names "
         "a file that holds it.",
-    )(command)
+    )
+
+
+def mysql_option(command: F) -> F:
+    """Add ``--mysql-url``; the command gets ``database``."""
+    return _mysql_option(required=True)(command)
+
+
+def optional_mysql_option(command: F) -> F:
+    """Add ``--mysql-url``; the command gets ``database``, or None."""
+    return _mysql_option(required=False)(command)

@@ -1,0 +1,1 @@
+"""The third door: what applications left in the table ``outbox``, numbered and published."""

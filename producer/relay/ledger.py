@@ -1,0 +1,304 @@
+"""The outbox's tables: what waits, which numbers were given out, and which relay is at work.
+
+Every write is one transaction that begins with the row of ``outbox_relay``, and goes on only if
+that row still has the epoch of the writer. The row stays locked until the commit: a relay that was
+taken over can write nothing more, however late it wakes up, and one that takes over finds all
+that was written before it, or nothing of it. No clock is involved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pymysql
+from pymysql.constants import ER
+
+from producer.client_name import unique_name
+from producer.relay.batch import Batch, ranges, read_ids, write_ids
+from producer.relay.line import Row
+from producer.relay.sight import Look
+from turnwise.database import Connection, Database, translate
+from turnwise.errors import Permanent, Transient
+
+T = TypeVar("T")
+
+SILENCE = 5
+"""Seconds after which the server ends a connection that says nothing, its transaction and its locks
+with it: a relay that is frozen or cut off in mid-transaction must not keep the others out."""
+
+# READ COMMITTED: only what is committed is sent, and no gap is locked against applications.
+_ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+_TIMEOUTS = (
+    f"SET SESSION wait_timeout = {SILENCE}, net_read_timeout = {SILENCE},"
+    f" net_write_timeout = {SILENCE}"
+)
+
+_STATE = "SELECT epoch, beat, holder FROM outbox_relay WHERE only_row = 1"
+_LOCK = (
+    "SELECT epoch, beat, holder, numbered, swept FROM outbox_relay WHERE only_row = 1 FOR UPDATE"
+)
+_TAKE = (
+    "UPDATE outbox_relay SET epoch = epoch + 1, beat = 0, holder = %s,"
+    " renewed_at = UTC_TIMESTAMP(6) WHERE only_row = 1"
+)
+_RENEW = (
+    "UPDATE outbox_relay SET beat = beat + 1, renewed_at = UTC_TIMESTAMP(6)"
+    " WHERE only_row = 1 AND epoch = %s"
+)
+_FENCE = (
+    "UPDATE outbox_relay SET beat = beat + 1, renewed_at = UTC_TIMESTAMP(6),"
+    " numbered = GREATEST(numbered, %s), swept = %s WHERE only_row = 1 AND epoch = %s"
+)
+_RELEASE = "UPDATE outbox_relay SET holder = NULL WHERE only_row = 1 AND epoch = %s"
+
+_CLIENTS = "SELECT queue, client, last FROM outbox_clients"
+_NEW_CLIENT = "INSERT INTO outbox_clients (queue, client, last) VALUES (%s, %s, 0)"
+_NUMBERED = "UPDATE outbox_clients SET last = %s WHERE queue = %s AND client = %s AND last = %s"
+
+_BATCHES = "SELECT queue, client, first, ids FROM outbox_batches ORDER BY client, first"
+_ADD_BATCH = (
+    "INSERT INTO outbox_batches (client, first, size, queue, ids) VALUES (%s, %s, %s, %s, %s)"
+)
+_REMOVE_BATCH = "DELETE FROM outbox_batches WHERE client = %s AND first = %s"
+
+_REMOVE_ROWS = "DELETE FROM outbox WHERE id IN %s"
+_REMOVE_RANGE = "DELETE FROM outbox WHERE id BETWEEN %s AND %s"
+_WORTH_A_STATEMENT = 50
+"""Rows without a hole that are removed as a range."""
+
+_ROWS = "SELECT id, queue, message, created_at FROM outbox WHERE "
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Which relay is at work, and how far it has come. No holder: none is."""
+
+    epoch: int
+    beat: int
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a relay finds when it begins: its epoch, and what it is in charge of from now on."""
+
+    epoch: int
+    clients: Mapping[str, tuple[str, int]]
+    """For each queue: the client, and its last number."""
+    batches: Sequence[Batch]
+    """What is numbered and not yet known to be confirmed."""
+    highest: int
+    """The highest id that was ever numbered."""
+    swept: int
+    """Hardly anything waits up to this id."""
+
+
+class LedgerAway(Transient):
+    """The database cannot read or write the ledger now."""
+
+
+class TakenOver(Exception):
+    """Another relay is at work."""
+
+
+class Ledger:
+    """A connection to the database, made when it is needed, for a relay called ``name``.
+
+    Every method raises LedgerAway when the database cannot do it now; the connection is thrown away
+    then, and whether a write was committed is known only by acquiring anew.
+    """
+
+    def __init__(self, database: Database, name: str, base: str) -> None:
+        """``base`` is what new clients are named after."""
+        self.database = database
+        self.name = name
+        self._base = base
+        self._connection: Connection | None = None
+
+    def close(self) -> None:
+        """Throw the connection away."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(pymysql.Error):
+                connection.close()
+
+    def state(self) -> State:
+        """Return which relay is at work."""
+        return self._using(self._state)
+
+    def acquire(self, seen: State) -> Charge | None:
+        """Be the one at work from now on, if all is still as it was ``seen``; None if it is not."""
+        return self._using(lambda connection: self._acquire(connection, seen))
+
+    def renew(self, epoch: int) -> None:
+        """Show that the relay of this epoch is at work. Raises TakenOver if it is not any more."""
+
+        def renew(connection: Connection) -> None:
+            if _execute(connection, _RENEW, epoch) != 1:
+                raise TakenOver
+
+        self._using(renew)
+
+    def release(self, epoch: int) -> None:
+        """Let another relay begin at once."""
+        self._using(lambda connection: _execute(connection, _RELEASE, epoch))
+
+    def read(
+        self, look: Look, limit: int, known: Sequence[int], without: Sequence[str]
+    ) -> list[Row]:
+        """Return committed rows that are neither ``known`` nor for one of the queues ``without``.
+
+        At most ``limit`` of them, the lowest ids first.
+        """
+        condition, values = "id > %s", [look.after]
+        if look.through is not None:
+            condition += " AND id <= %s"
+            values.append(look.through)
+        if known:
+            condition += f" AND id NOT IN ({','.join(map(str, known))})"
+        if without:
+            condition += " AND queue NOT IN %s"
+        arguments = (*values, *((tuple(without),) if without else ()), limit)
+        return self._using(
+            lambda connection: [
+                Row(*row)
+                for row in _fetch(
+                    connection, f"{_ROWS}{condition} ORDER BY id LIMIT %s", *arguments
+                )
+            ]
+        )
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """Return the rows of a batch, in their order; those that somebody removed are missing."""
+        return self._using(
+            lambda connection: [
+                Row(*row) for row in _fetch(connection, f"{_ROWS}id IN %s ORDER BY id", batch.ids)
+            ]
+        )
+
+    def add_client(self, epoch: int, queue: str) -> str:
+        """Name a client for a new queue; no other installation has the same."""
+        client = unique_name(self._base)
+
+        def add(connection: Connection) -> str:
+            with _transaction(connection):
+                if _execute(connection, _RENEW, epoch) != 1:
+                    raise TakenOver
+                _execute(connection, _NEW_CLIENT, queue, client)
+            return client
+
+        return self._using(add)
+
+    def write(
+        self, epoch: int, new: Sequence[Batch], confirmed: Sequence[Batch], highest: int, swept: int
+    ) -> None:
+        """Number ``new`` batches and remove ``confirmed`` ones with their rows, all or nothing.
+
+        Raises TakenOver if another relay is at work; then nothing was written.
+        """
+
+        def write(connection: Connection) -> None:
+            with _transaction(connection):
+                if _execute(connection, _FENCE, highest, swept, epoch) != 1:
+                    raise TakenOver
+                for batch in new:
+                    _number(connection, batch)
+                _remove_rows(connection, confirmed)
+                for batch in confirmed:
+                    _execute(connection, _REMOVE_BATCH, batch.client, batch.first)
+
+        self._using(write)
+
+    def _using(self, work: Callable[[Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self.database.connect(f"producer relay {self.name}")
+                _execute(self._connection, _ISOLATION)
+                _execute(self._connection, _TIMEOUTS)
+            return work(self._connection)
+        except pymysql.Error as error:
+            self.close()
+            raise _away(translate(error, self.database), self.database) from error
+        except Transient as error:
+            self.close()
+            raise _away(error, self.database) from error
+
+    def _state(self, connection: Connection) -> State:
+        rows = _fetch(connection, _STATE)
+        if not rows:
+            raise Permanent(f"the table outbox_relay of {self.database} has lost its row")
+        return State(*rows[0])
+
+    def _acquire(self, connection: Connection, seen: State) -> Charge | None:
+        with _transaction(connection):
+            [(epoch, beat, holder, highest, swept)] = _fetch(connection, _LOCK)
+            if State(epoch, beat, holder) != seen:
+                return None
+            _execute(connection, _TAKE, self.name)
+            clients = {
+                queue: (client, last) for queue, client, last in _fetch(connection, _CLIENTS)
+            }
+            batches = [
+                Batch(queue, client, first, read_ids(ids))
+                for queue, client, first, ids in _fetch(connection, _BATCHES)
+            ]
+        return Charge(epoch + 1, clients, batches, highest, swept)
+
+
+@contextlib.contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+    except TakenOver:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+def _execute(connection: Connection, statement: str, *values: object) -> int:
+    """Return how many rows it changed."""
+    with connection.cursor() as cursor:
+        return cursor.execute(statement, values or None)
+
+
+def _fetch(connection: Connection, statement: str, *values: object) -> Sequence[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return cursor.fetchall()
+
+
+def _number(connection: Connection, batch: Batch) -> None:
+    ids = write_ids(batch.ids)
+    _execute(connection, _ADD_BATCH, batch.client, batch.first, len(batch.ids), batch.queue, ids)
+    changed = _execute(
+        connection, _NUMBERED, batch.last, batch.queue, batch.client, batch.first - 1
+    )
+    if changed != 1:
+        # Somebody changed the table by hand, or restored it. Begin anew with what it says now.
+        raise Transient(f"the numbers of queue {batch.queue!r} are not where this relay left them")
+
+
+def _remove_rows(connection: Connection, batches: Iterable[Batch]) -> None:
+    ids = sorted(itertools.chain.from_iterable(batch.ids for batch in batches))
+    alone: list[int] = []
+    for first, last in ranges(ids):
+        if last - first < _WORTH_A_STATEMENT:
+            alone.extend(range(first, last + 1))
+        else:
+            _execute(connection, _REMOVE_RANGE, first, last)
+    if alone:
+        _execute(connection, _REMOVE_ROWS, tuple(alone))
+
+
+def _away(error: Transient | Permanent, database: Database) -> LedgerAway | Permanent:
+    if error.code == ER.NO_SUCH_TABLE:
+        # As with the worker: somebody is about to run it.
+        return LedgerAway(f"{database} has no table for the outbox; waiting for 'worker migrate'")
+    if error.code == ER.DUP_ENTRY:
+        return LedgerAway(f"{error}: begin anew")
+    return error if isinstance(error, Permanent) else LedgerAway(str(error), code=error.code)

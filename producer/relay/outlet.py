@@ -1,0 +1,91 @@
+"""The way out for one queue's line: a publisher, and patience when the queue takes nothing.
+
+A queue that is missing, full or not ours to publish to keeps its own requests waiting, and nobody
+else's: which queue is meant, any application may say.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from producer.publisher import Publisher
+from producer.relay.line import Line
+from turnwise.broker import Broker
+from turnwise.errors import Permanent, Transient
+from turnwise.log import event
+from turnwise.topology import Topology
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 10.0
+"""Seconds from one try to the next at a queue that takes nothing."""
+
+
+class Outlet:
+    """Publishes one line on a channel of its own. Raises only when the connection ends."""
+
+    def __init__(self, broker: Broker, line: Line) -> None:
+        self.line = line
+        self.trouble: str | None = None
+        """Why the queue takes nothing; None if it does."""
+        self._broker = broker
+        self._publisher: Publisher | None = None
+        self._try_at = 0.0
+        self._wait = FIRST_WAIT
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are published and not confirmed."""
+        return self._publisher.in_flight if self._publisher else 0
+
+    def publish(self) -> int:
+        """Publish what there is room for; return how many requests."""
+        if time.monotonic() < self._try_at:
+            return 0
+        try:
+            if self._publisher is None:
+                topology = Topology(self.line.queue)
+                topology.declare(self._broker)
+                self._publisher = Publisher(self._broker, topology, self.line)
+                if not self.line:
+                    self._recover()
+            return self._publisher.publish()
+        except (Transient, Permanent) as error:
+            self._fail(error)
+            return 0
+
+    def settle(self) -> bool:
+        """Have the line forget what was confirmed; whether there was any."""
+        if self._publisher is None:
+            return False
+        try:
+            settled = self._publisher.settle()
+        except (Transient, Permanent) as error:
+            self._fail(error)
+            return False
+        if settled:
+            self._recover()
+        return settled
+
+    def close(self) -> None:
+        """Stop publishing. What is in flight will be published again, by whoever goes on."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()
+
+    def _fail(self, error: Transient | Permanent) -> None:
+        self._broker.check()
+        if str(error) != self.trouble:
+            event(log, logging.WARNING, "queue.stuck", queue=self.line.queue, error=error)
+        self.trouble = str(error)
+        self._try_at = time.monotonic() + self._wait
+        self._wait = min(2 * self._wait, LONGEST_WAIT)
+        self.close()
+
+    def _recover(self) -> None:
+        if self.trouble:
+            event(log, logging.INFO, "queue.free", queue=self.line.queue)
+        self.trouble = None
+        self._wait = FIRST_WAIT

@@ -1,0 +1,200 @@
+"""A relay at work, from when it takes charge until another does, or it stops."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from producer.relay.batch import Batch
+from producer.relay.ledger import Charge, Ledger
+from producer.relay.line import Line, Numbered, Row, restore
+from producer.relay.outlet import Outlet
+from producer.relay.sight import Look, Sight
+from producer.relay.vitals import Vitals
+from turnwise.broker import Broker
+from turnwise.errors import InvalidRequest, Transient
+from turnwise.limits import check_queue
+from turnwise.log import event
+
+log = logging.getLogger(__name__)
+
+POLL = 0.05
+"""Seconds from one look at the outbox to the next while nothing waits."""
+
+SHARE = 4
+"""A look is followed by a pause of so many times its own length, however slow the database is."""
+
+RENEW = 1.0
+"""Seconds without a write after which the relay shows that it is at work."""
+
+BATCH = 1000
+"""The most requests that are numbered in one commit."""
+
+MOST = 2 * BATCH
+"""The most requests that are numbered and not confirmed: what the next relay sends once more, and
+what this one keeps in memory."""
+
+STALLED = 10.0
+"""Seconds without any confirm, on a connection that is not blocked, after which another relay may
+have more luck: this one may be cut off from RabbitMQ and not know it yet."""
+
+FINISH_TIMEOUT = 5.0
+"""Seconds to wait for confirms when asked to stop."""
+
+
+class Shift:
+    """The work of one epoch. Raises TakenOver when it is over, Transient when a server is lost."""
+
+    def __init__(self, broker: Broker, ledger: Ledger, charge: Charge, vitals: Vitals) -> None:
+        self._broker = broker
+        self._ledger = ledger
+        self._epoch = charge.epoch
+        self._vitals = vitals
+        self._highest = charge.highest
+        self._sight = Sight(charge.highest, charge.swept)
+        self._outlets = {
+            queue: Outlet(broker, Line(queue, client, last))
+            for queue, (client, last) in charge.clients.items()
+        }
+        self._invalid: set[int] = set()
+        self._look_at = 0.0
+        self._renew_at = time.monotonic() + RENEW
+        self._moved = time.monotonic()
+        for batch in charge.batches:
+            self._outlet(batch).line.add(restore(batch, ledger.rows(batch)))
+
+    def run(self, progress: Callable[[], None]) -> None:
+        """Work until the loop is asked to stop; then finish what is numbered, for a while."""
+        stop_at: float | None = None
+        while True:
+            if self._broker.loop.stopping:
+                stop_at = stop_at or time.monotonic() + FINISH_TIMEOUT
+                if time.monotonic() > stop_at or not any(self._working()):
+                    break
+            self._turn(progress, look=stop_at is None)
+        self._write([])
+
+    def close(self) -> None:
+        """Stop publishing."""
+        for outlet in self._outlets.values():
+            outlet.close()
+
+    def _turn(self, progress: Callable[[], None], *, look: bool) -> None:
+        self._keep_books(look=look)
+        published = sum(outlet.publish() for outlet in self._outlets.values())
+        self._broker.turn(0 if published else self._pause(look=look))
+        settled = [outlet.settle() for outlet in self._outlets.values()]
+        if any(settled):
+            progress()
+        self._check_confirms(moved=any(settled))
+
+    def _working(self) -> Iterator[Outlet]:
+        """Yield the outlets that have something to publish, or to be confirmed."""
+        return (o for o in self._outlets.values() if o.line and not o.trouble)
+
+    def _room(self) -> int:
+        """Return how many more requests may be numbered; 0 if it is not worth a commit."""
+        room = MOST - sum(len(outlet.line) for outlet in self._working())
+        return room if room >= BATCH // 2 else 0
+
+    # -- the books
+
+    def _keep_books(self, *, look: bool) -> None:
+        now = time.monotonic()
+        rows = []
+        if look and now >= self._look_at and (room := self._room()):
+            rows = self._look(min(room, BATCH))
+        if rows or any(outlet.line.confirmed for outlet in self._outlets.values()):
+            self._write(rows)
+        elif now >= self._renew_at:
+            self._ledger.renew(self._epoch)
+            self._renew_at = now + RENEW
+
+    def _write(self, rows: list[Row]) -> None:
+        """Number rows, and remove what is confirmed."""
+        numbered = list(self._number(rows))
+        batches = [each.batch for each in numbered]
+        self._highest = max([self._highest, *(batch.ids[-1] for batch in batches)])
+        confirmed = [b for outlet in self._outlets.values() for b in outlet.line.confirmed]
+        self._ledger.write(self._epoch, batches, confirmed, self._highest, self._sight.after)
+        self._renew_at = time.monotonic() + RENEW
+        for outlet in self._outlets.values():
+            outlet.line.removed()
+        self._vitals.confirmed += sum(len(batch.ids) for batch in confirmed)
+        # Only now that the numbers are committed may anybody see them.
+        for each in numbered:
+            self._outlet(each.batch).line.add(each)
+
+    def _number(self, rows: list[Row]) -> Iterator[Numbered]:
+        by_queue: dict[str, list[Row]] = {}
+        for row in rows:
+            by_queue.setdefault(row.queue, []).append(row)
+        for queue, of_queue in by_queue.items():
+            if queue not in self._outlets:
+                try:
+                    check_queue(queue)
+                except InvalidRequest as error:
+                    self._leave_out((row, error) for row in of_queue)
+                    continue
+                client = self._ledger.add_client(self._epoch, queue)
+                self._outlets[queue] = Outlet(self._broker, Line(queue, client, 0))
+            numbered, invalid = self._outlets[queue].line.number_rows(of_queue)
+            self._leave_out(invalid)
+            if numbered.requests:
+                yield numbered
+
+    def _leave_out(self, invalid: Iterable[tuple[Row, InvalidRequest]]) -> None:
+        """Pass over rows that the table's constraints refuse, unless somebody switches them off."""
+        for row, error in invalid:
+            self._invalid.add(row.id)
+            event(log, logging.ERROR, "row.invalid", id=row.id, queue=row.queue, error=error)
+        self._vitals.invalid = len(self._invalid)
+
+    def _outlet(self, batch: Batch) -> Outlet:
+        return self._outlets[batch.queue]
+
+    # -- looking
+
+    def _look(self, limit: int) -> list[Row]:
+        """Return rows that have no number yet, the lowest ids first."""
+        stuck = {queue: o.trouble for queue, o in self._outlets.items() if o.trouble is not None}
+        if self._vitals.stuck.keys() - stuck.keys():
+            self._sight.begin_anew()  # rows of a queue that is free again may wait far below
+        self._vitals.stuck = stuck
+        known = [*self._invalid]
+        for outlet in self._outlets.values():
+            known.extend(outlet.line.ids)
+
+        def read(look: Look, limit: int) -> tuple[list[Row], float]:
+            begun = time.monotonic()
+            rows = self._ledger.read(look, limit, known, list(stuck))
+            return rows, time.monotonic() - begun
+
+        rows, seconds = read(self._sight.main(), limit)
+        self._sight.looked(seconds, len(rows), rows[-1].id if rows else None)
+        whole = len(rows) < limit
+        if whole and (below := self._sight.sweep()):
+            room = limit - len(rows)
+            found, more = read(below, room)
+            self._sight.swept(more, len(found), all_of_it=len(found) < room)
+            rows = found + rows
+            seconds += more
+            whole = len(found) < room
+        self._look_at = time.monotonic() + (max(POLL, SHARE * seconds) if whole else 0)
+        return rows
+
+    def _pause(self, *, look: bool) -> float:
+        """Return how long nothing needs doing but what RabbitMQ says."""
+        if any(outlet.line.confirmed for outlet in self._outlets.values()):
+            return 0
+        until = self._look_at if look and self._room() else self._renew_at
+        return min(max(0.0, min(until, self._renew_at) - time.monotonic()), 1.0)
+
+    def _check_confirms(self, *, moved: bool) -> None:
+        now = time.monotonic()
+        in_flight = any(outlet.in_flight for outlet in self._outlets.values())
+        if moved or not in_flight or self._broker.blocked:
+            self._moved = now
+        elif now - self._moved > STALLED:
+            raise Transient(f"{self._broker.node} has confirmed nothing for {STALLED:.0f} s")
