@@ -15,7 +15,6 @@ from pathlib import Path
 from lab.packages import unpack
 
 CHROMIUM_PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
-PROMETHEUS_PACKAGES = ("prometheus",)
 
 _FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -68,11 +67,23 @@ def promtool(folder: Path) -> Path:
 
     Raises MissingServers where it cannot be had.
     """
-    installed = shutil.which("promtool")
+    return _program("promtool", "prometheus", folder)
+
+
+def strace(folder: Path) -> Path:
+    """Return strace, unpacked into ``folder`` if this machine has none.
+
+    Raises MissingServers where it cannot be had.
+    """
+    return _program("strace", "strace", folder)
+
+
+def _program(name: str, package: str, folder: Path) -> Path:
+    """Return a program that needs no libraries of its own package's kind."""
+    installed = shutil.which(name)
     if installed:
         return Path(installed)
-    root = unpacked("usr/bin/promtool", PROMETHEUS_PACKAGES, folder / "prometheus")
-    return root / "usr/bin/promtool"
+    return unpacked(f"usr/bin/{name}", [package], folder / package) / "usr/bin" / name
 
 
 def unpacked(program: str, packages: Sequence[str], folder: Path) -> Path:

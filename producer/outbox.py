@@ -67,7 +67,7 @@ class Outbox:
         """Whether the last messages were refused because of the limit."""
         self._removed = 0
         with self._translating("open"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            outbox_file.make_folder(path.parent)
             self._lock = outbox_file.lock(path)
             try:
                 if not path.exists():

@@ -13,6 +13,11 @@ from producer.client_name import unique_name
 from turnwise.errors import OutboxError
 
 _APPLICATION_ID = 0x7475726E  # "turn": tells this file from other SQLite files
+# Where it stands: https://www.sqlite.org/fileformat.html#the_database_header
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION_ID_AT = slice(68, 72)
+_HEADER_BYTES = 100
+
 VERSION = 2
 """The schema's. Version 1 did not count what was confirmed."""
 
@@ -47,6 +52,22 @@ _LITTLE = 4 * 1024 * 1024
 """Bytes. A larger file that holds no more than this is made small: that copies what it holds."""
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, on stable storage: SQLite syncs no more than the innermost.
+
+    A name is kept once the folder that it stands in is synced.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def make(path: Path, base: str) -> None:
     """Make an outbox beside, and put it in its place when it is complete."""
     new = path.with_name(f"{path.name}.new")
@@ -64,11 +85,15 @@ def make(path: Path, base: str) -> None:
 
 def recognise(path: Path) -> None:
     """Raise sqlite3.DatabaseError if it is no outbox. The file is not changed, and none is made."""
-    # Immutable: SQLite takes no lock, and makes none of the files that another program's database
-    # may need. What it reads here has been in the file since it was made.
-    with contextlib.closing(sqlite3.connect(_uri(path, "immutable=1"), uri=True)) as db:
-        if _pragma(db, "application_id") != _APPLICATION_ID:
-            raise sqlite3.DatabaseError("it is another program's file")
+    # Read without SQLite, which makes files beside that another program's database may need, or
+    # reads pages that a crash left half written and that only the WAL has whole. The header is in
+    # the first sector, and these parts of it never change.
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC):
+        raise sqlite3.DatabaseError("it is no SQLite file")
+    if int.from_bytes(header[_APPLICATION_ID_AT]) != _APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is another program's file")
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, int]:
