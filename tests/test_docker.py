@@ -71,7 +71,12 @@ def test_the_locked_releases_are_those_the_project_asks_for() -> None:
     locked = dict(
         re.findall(r"^([a-z0-9-]+)==(\S+)", (DOCKER / "requirements.txt").read_text(), re.MULTILINE)
     )
-    for wanted in map(Requirement, project["project"]["dependencies"]):
+    extras = project["project"]["optional-dependencies"]
+    all_wanted = [
+        *project["project"]["dependencies"],
+        *(e for each in extras.values() for e in each),
+    ]
+    for wanted in map(Requirement, all_wanted):
         assert wanted.specifier.contains(locked[wanted.name]), f"{wanted}: make lock"
 
 
