@@ -1,26 +1,23 @@
-"""A connection to RabbitMQ for straight-line code; the one place that translates pika's errors."""
+"""A connection to RabbitMQ for straight-line code."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-import socket
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from pika import frame, spec
-from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+from pika import frame
 from pika.channel import Channel as PikaChannel
-from pika.exceptions import AMQPError, AMQPHeartbeatTimeout, ChannelClosedByBroker
 
+from turnwise.amqp_errors import translate
 from turnwise.connection import Connection
 from turnwise.deliveries import Delivery, encode_ack, encode_reject
-from turnwise.errors import Permanent, Refused, Stopped, Transient
+from turnwise.errors import Stopped, Transient
 from turnwise.loop import Loop
-from turnwise.node import CONNECT_TIMEOUT, Node
+from turnwise.node import Node
+from turnwise.reach import reach
 
 CALL_TIMEOUT = 30.0
 """Seconds for the answer to one AMQP method."""
@@ -28,9 +25,6 @@ CALL_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 2.0
 """Seconds for an answer once the process was asked to stop, and for a polite goodbye; a blocked or
 hung broker gives neither."""
-
-_ACCESS_REFUSED = 403
-_NOT_ALLOWED = 530
 
 
 class Broker:
@@ -47,18 +41,8 @@ class Broker:
 
     @classmethod
     def connect(cls, loop: Loop, nodes: Sequence[Node], connection_name: str) -> Self:
-        """Connect to the first node that answers, in random order.
-
-        Raises Transient if none does, Refused or Permanent if one says that none ever will,
-        Stopped if the loop was asked to stop.
-        """
-        failure = Transient("no RabbitMQ node to connect to")
-        for node in random.sample(nodes, len(nodes)):
-            try:
-                return cls(loop, node, _connect(loop, node, connection_name))
-            except Transient as error:
-                failure = error
-        raise failure
+        """Connect to the first node that answers, as ``reach`` does."""
+        return cls(loop, *reach(loop, nodes, connection_name))
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +50,8 @@ class Broker:
     def __exit__(
         self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None
     ) -> None:
+        if isinstance(value, Transient):
+            self.node.note_trouble(self._connection.parameters.host)
         self.close()
 
     def check(self) -> None:
@@ -109,31 +95,6 @@ class Broker:
 
     def _on_unblocked(self, _connection: object, _method: object) -> None:
         self.blocked = None
-
-
-def _connect(loop: Loop, node: Node, connection_name: str) -> Connection:
-    parameters = node.parameters(connection_name)
-    done: list[Any] = []
-    Connection.create_connection([parameters], done.append, loop)
-    try:
-        # pika ends it, after CONNECT_TIMEOUT for each address of the host; ours is for its bugs.
-        loop.wait(lambda: done or loop.stopping, 3 * CONNECT_TIMEOUT)
-    except ValueError as error:
-        # One of them: a peer that hangs up in the very moment of the connect is an error of the
-        # caller's to pika, raised out of its callback.
-        if isinstance(error.__context__, OSError):
-            raise Transient(f"cannot reach {node}: {error.__context__.strerror}") from error
-        raise
-    if loop.stopping:
-        # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
-        # assertion of their own. The process is about to end, and the socket with it.
-        raise Stopped
-    if not done:
-        raise Transient(f"{node} does not answer")
-    if isinstance(done[0], BaseException):
-        raise translate(done[0], node, parameters.close)
-    connection: Connection = done[0]
-    return connection
 
 
 class Channel:
@@ -227,67 +188,3 @@ class Channel:
 
 def _not_called(*_: object) -> None:
     """Take no delivery: the connection has taken it before pika saw it."""
-
-
-def translate(
-    error: BaseException, node: Node, close: spec.Connection.Close | None = None
-) -> Transient | Permanent:
-    """Turn an error of pika's into one of ours. ``close`` is the broker's last word, if any."""
-    if isinstance(error, Transient | Permanent):
-        return error
-    if close is not None:
-        return _translate_close(close, node)
-    if isinstance(error, ChannelClosedByBroker):
-        kind = Refused if error.reply_code == _ACCESS_REFUSED else Transient
-        return kind(f"{node} closed the channel: {error.reply_text}", code=error.reply_code)
-    if isinstance(error, AMQPHeartbeatTimeout):
-        return Transient(f"{node} has sent nothing for {node.heartbeat} s; heartbeats are missing")
-    return _translate_io(_root(error), node)
-
-
-def _translate_close(close: spec.Connection.Close, node: Node) -> Transient | Permanent:
-    if close.reply_code == _ACCESS_REFUSED:
-        return Refused(
-            f"{node} refuses the user {node.username!r}: check the user name and password "
-            "in AMQP_URL, and that the user may use this virtual host",
-            code=close.reply_code,
-        )
-    if close.reply_code == _NOT_ALLOWED:
-        return Permanent(
-            f"{node} does not let the user {node.username!r} in: {close.reply_text}. Create "
-            "the virtual host (rabbitmqctl add_vhost), grant it (rabbitmqctl "
-            "set_permissions), or change AMQP_URL",
-            code=close.reply_code,
-        )
-    return Transient(f"{node} closed the connection: {close.reply_text}", code=close.reply_code)
-
-
-def _translate_io(error: BaseException, node: Node) -> Transient | Permanent:
-    if isinstance(error, socket.gaierror):
-        return Transient(f"cannot find the host of {node}: {error.strerror}")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Permanent(
-            f"{node} shows a certificate that is not trusted: {error.verify_message}. If "
-            "its authority is one of your own, name it in AMQP_URL with ?cacertfile=FILE"
-        )
-    if isinstance(error, TimeoutError | AMQPConnectorStackTimeout):
-        return Transient(f"{node} does not answer")
-    if isinstance(error, OSError):
-        return Transient(f"cannot reach {node}: {error.strerror or error}")
-    if isinstance(error, AMQPError):
-        return Transient(f"lost the connection to {node}")
-    return Transient(f"lost the connection to {node}: {error!r}")
-
-
-def _root(error: BaseException) -> BaseException:
-    """Find the cause in the exceptions that pika's connection workflow wraps around it."""
-    while True:
-        wrapped = (
-            *getattr(error, "exceptions", ())[-1:],
-            getattr(error, "exception", None),
-            *error.args[:1],
-        )
-        inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
-        if inner is None:
-            return error
-        error = inner

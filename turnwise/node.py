@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 import pika
@@ -15,8 +16,8 @@ from turnwise.url import readable, split
 HEARTBEAT = 30
 """Seconds. What blocks the thread between two turns (database.TIMEOUT) stays well below it."""
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds for TCP, TLS and the AMQP handshake with one node."""
+TROUBLE_LASTS = 30.0
+"""Seconds for which a node that failed is tried last."""
 
 
 class Parameters(pika.ConnectionParameters):
@@ -36,6 +37,8 @@ class Node:
     password: str
     heartbeat: int = HEARTBEAT
     tls: pika.SSLOptions | None = None
+    troubles: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    """When there was trouble with an address of it last (monotonic)."""
 
     def __str__(self) -> str:
         return f"RabbitMQ at {self.host}:{self.port}, virtual host {self.virtual_host!r}"
@@ -43,17 +46,29 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self}>"
 
-    def parameters(self, connection_name: str) -> Parameters:
-        """What pika wants to know. The management UI shows ``connection_name``."""
+    def note_trouble(self, address: str) -> None:
+        """Note that an address did not answer, refused, or was lost: others are tried first."""
+        self.troubles[address] = time.monotonic()
+
+    def trouble(self, address: str) -> float:
+        """Return when there was trouble with an address (monotonic); 0 if not lately."""
+        at = self.troubles.get(address, 0.0)
+        return at if time.monotonic() - at < TROUBLE_LASTS else 0.0
+
+    def parameters(self, connection_name: str, address: str, timeout: float) -> Parameters:
+        """What pika wants to know. The management UI shows ``connection_name``.
+
+        ``timeout``: seconds for TCP, TLS and the AMQP handshake.
+        """
         return Parameters(
-            host=self.host,
+            host=address,
             port=self.port,
             virtual_host=self.virtual_host,
             credentials=pika.PlainCredentials(self.username, self.password),
             heartbeat=self.heartbeat,
             ssl_options=self.tls,
-            socket_timeout=CONNECT_TIMEOUT,
-            stack_timeout=CONNECT_TIMEOUT,
+            socket_timeout=timeout,
+            stack_timeout=timeout,
             client_properties={
                 "connection_name": connection_name,
                 "product": "turnwise",
