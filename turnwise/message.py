@@ -26,6 +26,26 @@ MAX_BODY_BYTES = 100 * 1024
 MAX_PROPERTIES_BYTES = 16 * 1024
 """Headers included. What Turnwise sets takes 120 at most; the rest is room for tracing and such."""
 
+# AMQP 0-9-1 writes properties as flags, which say what there is, then each in a fixed order.
+_FLAGS = (
+    BasicProperties.FLAG_CONTENT_TYPE
+    | BasicProperties.FLAG_DELIVERY_MODE
+    | BasicProperties.FLAG_MESSAGE_ID
+    | BasicProperties.FLAG_TIMESTAMP
+    | BasicProperties.FLAG_TYPE
+    | BasicProperties.FLAG_APP_ID
+)
+
+
+def _short_string(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+_BEFORE_ID = (
+    _FLAGS.to_bytes(2) + _short_string(CONTENT_TYPE) + bytes([DeliveryMode.Persistent.value])
+)
+_AFTER_TIMESTAMP = _short_string(TYPE) + _short_string(APP_ID)
+
 _FIELDS = frozenset({"client", "counter", "message", "sent_at"})
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # RFC 3339 in UTC. The pattern is stricter than fromisoformat(), which takes week dates and 24:00.
@@ -229,12 +249,6 @@ def _read_own(body: bytes) -> Request | None:
     _set(request, "message", own.message)
     _set(request, "sent_at", own.sent_at)
     return request
-
-
-# The properties around what differs from request to request.
-_BEFORE_ID, _AFTER_TIMESTAMP = b"".join(Request("_", 1, "", _EPOCH).properties().encode()).split(
-    b"\x03_/1" + bytes(8)
-)
 
 
 def _time(value: object) -> datetime:
