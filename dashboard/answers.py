@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from dashboard.board import Account, View
-from dashboard.figures import Identity, Queue, Served
+from dashboard.board import Account, Noted, View
+from dashboard.figures import Found, Identity, Queue, Served
 from dashboard.sight import Outage
 
-CLIENTS = 100
-"""Clients of whom the audit tells each; of the others it tells the sum."""
+SKEW = 2.0
+"""Seconds by which two processes may see the same change apart, beyond what their looks tell."""
 
 
-def state(view: View, after: int = 0) -> bytes:
-    """Tell what changed after the sequence ``after``; all there is if that is none of ours."""
-    if after > view.sequence:
-        after = 0
-    changed = [noted.value for noted in view.requests if noted.sequence > after]
+def state(view: View, after: str = "") -> bytes:
+    """Tell what changed after the answer with the cursor ``after``; all there is without one."""
+    is_new = _since(view, after)
+    changed = [noted.value for noted in view.requests if is_new(noted)]
     told: dict[str, Any] = {
-        "sequence": view.sequence,
+        "sequence": f"{view.complete:.6f}-{view.process}-{view.sequence}",
         "now": view.now,
         # All that is on the board is new: there may have been more in between.
         "skipped": bool(after and changed and len(changed) == len(view.requests)),
         "requests": [request(each) for each in changed],
         "replicas": _replicas(view),
         "queue": _figures(view.queue),
+        "failures": asdict(view.failures) if view.failures else None,
         "seconds": [
             {"at": at, "served": noted.value.served, "queue": _figures(noted.value.queue)}
             for at, noted in sorted(view.seconds.items())
-            if noted.sequence > after
+            if is_new(noted)
         ],
         "servers": {name: _server(outage) for name, outage in view.missing.items()},
         "outages": [
@@ -39,16 +40,25 @@ def state(view: View, after: int = 0) -> bytes:
             for outage in outages
         ],
     }
-    if view.audit and view.audit.sequence > after:
+    if view.audit and is_new(view.audit):
         told["audit"] = _audit(view.audit.value)
     return encode(told)
 
 
-def one(identity: Identity, found: Served | None) -> bytes:
-    """Tell of a request that somebody follows; None is not served."""
-    if found is None:
-        return encode({"client": identity[0], "counter": identity[1], "served": False})
-    return encode({"served": True, **request(found)})
+def one(identity: Identity, found: Found) -> bytes:
+    """Tell of a request that somebody follows."""
+    if found.request is not None:
+        return encode({"served": True, **request(found.request)})
+    failure = found.failure
+    told: dict[str, Any] = {"client": identity[0], "counter": identity[1], "served": False}
+    told["known"] = found.known
+    told["failure"] = failure and {
+        "attempts": failure.attempts,
+        "reason": failure.reason,
+        "error": failure.error,
+        "due_at": failure.due_at.timestamp() if failure.due_at else None,
+    }
+    return encode(told)
 
 
 def request(served: Served) -> dict[str, Any]:
@@ -70,17 +80,29 @@ def encode(told: object) -> bytes:
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _since(view: View, after: str) -> Callable[[Noted[Any]], bool]:
+    """Return what tells whether a value is news to a page with this cursor."""
+    complete, _, rest = after.partition("-")
+    process, _, sequence = rest.partition("-")
+    try:
+        known_at, known = float(complete), int(sequence)
+    except ValueError:
+        return lambda _noted: True
+    if process == view.process:
+        return lambda noted: noted.sequence > known
+    return lambda noted: noted.at >= known_at - SKEW
+
+
 def _replicas(view: View) -> list[dict[str, Any]]:
     consuming = view.queue.replicas if view.queue and not view.missing.get("broker") else None
     totals = view.audit.value.audit.served_by if view.audit else {}
     return [
         {
             "name": name,
-            "slot": slot,
             "consuming": None if consuming is None else name in consuming,
             "served": totals.get(name),
         }
-        for name, slot in sorted(view.slots.items(), key=lambda item: item[1])
+        for name in sorted(view.replicas)
     ]
 
 
@@ -103,15 +125,14 @@ def _server(outage: Outage | None) -> dict[str, Any]:
 
 def _audit(account: Account) -> dict[str, Any]:
     audit = account.audit
-    # Those with a gap first: they are what somebody looks for.
-    shown = sorted(audit.clients, key=lambda each: (each.holds, each.client))[:CLIENTS]
     return {
         "holds": audit.holds,
-        "count": len(audit.clients),
-        "served": sum(each.served for each in audit.clients),
-        "missing": sum(each.missing for each in audit.clients),
-        "repeated": sum(each.repeated for each in audit.clients),
+        "count": audit.count,
+        "served": audit.served,
+        "missing": audit.missing,
+        "repeated": audit.repeated,
         "clients": [
-            {**asdict(each), "gap_since": account.gaps_since.get(each.client)} for each in shown
+            {**asdict(line), "gap_since": account.gaps_since.get(line.client)}
+            for line in audit.lines
         ],
     }

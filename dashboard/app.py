@@ -1,22 +1,31 @@
-"""The routes: the page, its JSON, the probes."""
+"""The application: the live view, its JSON, the probes, and what all views have in common."""
 
 from __future__ import annotations
 
 import functools
+import gzip
 import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
+from markupsafe import Markup, escape
 from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
 
-from dashboard import answers
+from dashboard import answers, text
+from dashboard.actions import Actions
 from dashboard.board import Board
+from dashboard.finding import Finding
 from dashboard.login import Login
+from dashboard.lookup import Lookups
+from dashboard.operating import Operating
+from dashboard.sessions import Role, Sessions
 from dashboard.watch import Pace
 from turnwise import __version__
+from turnwise.errors import ServerError
 
 FOLLOW_TIMEOUT = 1.0
 """Seconds to wait for the next look at the database."""
@@ -27,6 +36,16 @@ FOLLOWERS = 4
 SAME_FOR = 0.1
 """Seconds for which the same answer is given to all who ask the same."""
 
+WORTH_PACKING = 8 * 1024
+"""Bytes from which on an answer is compressed."""
+
+VIEWS = (
+    ("Live", "page"),
+    ("Search", "search"),
+    ("Failures", "failures"),
+    ("Actions", "actions"),
+)
+
 _MAX_COUNTER = 2**63 - 1
 
 _HEADERS = {
@@ -35,49 +54,70 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    # Not 'no-referrer': with it a browser hides from a form's own site where the form stands.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where people go on from the page; None where there is nothing."""
+
+    management: str | None = None
+    grafana: str | None = None
 
 
 def create_app(
     board: Board,
     *,
-    token: str | None,
-    hosts: list[str],
-    management_link: str | None,
+    tokens: dict[Role, str],
+    session_key: str,
+    hosts: set[str],
+    links: Links,
+    lookups: Lookups,
+    acting: Actions | None,
     pace: Pace,
     alive: Callable[[], bool],
 ) -> Flask:
     """Make the WSGI application.
 
-    ``pace`` is told when somebody looks; ``alive()`` tells whether the watchers run. Without a
-    token only ``hosts`` are answered to: another site's script could otherwise reach a server on
-    loopback by a name that it makes resolve to it (DNS rebinding).
+    ``tokens`` maps each role that can log in to its token; ``hosts`` are the names that it answers
+    to where looking needs none. ``pace`` is told when somebody looks; ``alive()`` tells whether the
+    watchers run. Without ``acting`` nobody can act.
     """
     app = Flask(__name__)
-    routes = _Routes(board, pace)
-
-    def page() -> str:
-        return render_template(
-            "page.html", link=management_link, version=__version__, login=bool(token)
-        )
-
-    app.add_url_rule("/", "page", page)
-    app.add_url_rule("/api/state", "state", routes.state)
-    app.add_url_rule("/api/requests/<client>/<int:counter>", "one", routes.one)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters |= {
+        "shown": text.shown,
+        "lines": functools.partial(text.shown, lines=True),
+        "number": text.number,
+        "moment": _moment,
+    }
+    live = _Live(board, pace)
+    app.add_url_rule("/", "page", lambda: render_template("page.html", view="page"))
+    app.add_url_rule("/api/state", "state", live.state)
+    app.add_url_rule("/api/requests/<client>/<int:counter>", "one", live.one)
     app.add_url_rule("/healthz", "healthz", lambda: _probe("alive", alive()))
     app.add_url_rule("/readyz", "readyz", lambda: _probe("ready", board.complete()))
     app.after_request(_protect)
     app.register_error_handler(HTTPException, _tell)
-    if token:
-        Login(app, token)
-    else:
-        app.config["TRUSTED_HOSTS"] = hosts
+    app.register_error_handler(ServerError, _tell_of_server)
+    app.context_processor(
+        lambda: {
+            "version": __version__,
+            "management_link": links.management,
+            "grafana_link": links.grafana,
+            "views": VIEWS,
+        }
+    )
+    Login(app, tokens, Sessions(session_key), hosts)
+    Finding(app, lookups)
+    Operating(app, lookups, acting)
     return app
 
 
-class _Routes:
+class _Live:
     """What is told of the board."""
 
     def __init__(self, board: Board, pace: Pace) -> None:
@@ -89,8 +129,14 @@ class _Routes:
     def state(self) -> Response:
         """All that is on the board, or what changed since."""
         self._pace.looked()
-        after = request.args.get("after", 0, type=int)
-        return _json(self._state_at(after, int(time.monotonic() / SAME_FOR)))
+        plain, packed = self._state_at(
+            request.args.get("after", "")[:100], int(time.monotonic() / SAME_FOR)
+        )
+        if not packed or "gzip" not in request.headers.get("Accept-Encoding", ""):
+            return _json(plain)
+        response = _json(packed)
+        response.headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        return response
 
     def one(self, client: str, counter: int) -> Response:
         """Whether a request is served; if so, it with all of its message."""
@@ -107,8 +153,9 @@ class _Routes:
             self._following.release()
         return _json(answers.one((client, counter), found))
 
-    def _encode(self, after: int, _moment: int) -> bytes:
-        return answers.state(self._board.view(), after)
+    def _encode(self, after: str, _moment: int) -> tuple[bytes, bytes]:
+        plain = answers.state(self._board.view(), after)
+        return plain, gzip.compress(plain, 1) if len(plain) > WORTH_PACKING else b""
 
 
 def _protect(response: Response) -> Response:
@@ -119,8 +166,30 @@ def _protect(response: Response) -> Response:
 
 
 def _tell(error: HTTPException) -> Response:
-    told = {"problem": error.description or error.name}
-    return _json(answers.encode(told), HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR))
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    problem = error.description or error.name
+    response = (
+        _json(answers.encode({"problem": problem}), status)
+        if _asks_for_json()
+        else Response(render_template("problem.html", name=status.phrase, problem=problem), status)
+    )
+    if retry_after := getattr(error, "retry_after", None):
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+def _tell_of_server(error: ServerError) -> Response:
+    return _tell(ServiceUnavailable(str(error)))
+
+
+def _asks_for_json() -> bool:
+    return request.path.startswith("/api/") or not request.accept_mimetypes.accept_html
+
+
+def _moment(time: object) -> Markup:
+    told = text.moment(time)  # type: ignore[arg-type]
+    iso = told.replace(" ", "T") + "Z"
+    return Markup('<time datetime="{}">{}</time>').format(escape(iso), escape(told))
 
 
 def _probe(name: str, good: bool) -> Response:

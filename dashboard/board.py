@@ -1,21 +1,22 @@
 """What all pages look at: the newest figures in memory, each with the sequence of its last change.
 
-The watchers write, the requests of the pages read. A page says up to which sequence it knows and
-gets what changed since.
+The watchers write, the requests of the pages read. A page says what it knows by the cursor of its
+last answer and gets what changed since, also where that answer came from another process: each
+value has the time of its change too, by the clock of the database that all of them share.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from dashboard.figures import Identity, Queue, Second, Served
+from dashboard.figures import Accounts, Failures, Found, Identity, Queue, Second, Served
 from dashboard.sight import Outage, Sight
-from turnwise.audit import Audit
 
 KEPT = 300
 """Seconds that the charts show."""
@@ -34,31 +35,38 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Noted(Generic[T]):
-    """A value, and the sequence of its last change."""
+    """A value, the sequence of its last change, and the time at which that was seen."""
 
     sequence: int
+    at: float
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The audit, and since when each client's resume point stands still before a gap."""
+    """The audit, and since when the resume point of a client that is shown stands before a gap."""
 
-    audit: Audit
+    audit: Accounts
     gaps_since: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that is known at one moment. ``now`` is Unix time by the database's clock."""
+    """All that is known at one moment. ``now`` is Unix time by the database's clock.
 
+    ``process`` tells this board from others; what was committed before ``complete`` is known.
+    """
+
+    process: str
     sequence: int
+    complete: float
     now: float
     requests: list[Noted[Served]]
     seconds: dict[int, Noted[Second]]
     queue: Queue | None
     audit: Noted[Account] | None
-    slots: dict[str, int]
+    failures: Failures | None
+    replicas: list[str]
     missing: dict[str, Outage | None]
     outages: dict[str, list[Outage]]
 
@@ -67,26 +75,25 @@ class View:
 class _Followed:
     asked: float
     read: float | None = None
-    request: Served | None = None
+    found: Found = field(default_factory=Found)
 
 
 class Board:
-    """Written and read by several threads. ``servers`` are the names of what can be out of sight.
-
-    The sequence begins with the time, so that a page need not know whether it still talks to the
-    process it began with: what it knows from another one is older than all of this.
-    """
+    """Written and read by several threads. ``servers`` names what can be out of sight."""
 
     def __init__(self, servers: Iterable[str], clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Condition()
-        self._sequence = int(clock() * 1000)
+        self._process = secrets.token_hex(4)
+        self._sequence = 0
+        self._complete = 0.0
         self._offset = 0.0
         self._requests: list[Noted[Served]] = []
         self._seconds: dict[int, Noted[Second]] = {}
         self._queue: Queue | None = None
         self._audit: Noted[Account] | None = None
-        self._slots: dict[str, int] = {}
+        self._failures: Failures | None = None
+        self._replicas: dict[str, float] = {}
         self._sights = {server: Sight(clock(), KEPT) for server in servers}
         self._followed: dict[Identity, _Followed] = {}
 
@@ -107,44 +114,49 @@ class Board:
         with self._lock:
             self._offset = now - self._clock()
 
-    def put_requests(self, latest: list[Served]) -> None:
-        """The latest requests, newest first."""
+    def put_requests(self, latest: list[Served], looked_at: float) -> None:
+        """The latest requests, newest first, as of the look that began at ``looked_at``."""
         with self._lock:
+            self._complete = looked_at
+            self._note_replicas({request.served_by for request in latest})
             before = {noted.value.identity: noted for noted in self._requests}
             sequence = self._sequence + 1
             noted = []
             for request in latest:
                 known = before.get(request.identity)
-                noted.append(
-                    known if known and known.value == request else Noted(sequence, request)
-                )
+                same = known and known.value == request
+                noted.append(known if known and same else Noted(sequence, self._now(), request))
             if noted != self._requests:
                 self._requests = noted
                 self._sequence = sequence
-                self._assign_slots({request.served_by for request in latest})
 
     def put_served(self, first: int, last: int, served: Mapping[int, dict[str, int]]) -> None:
         """How many each replica served in the seconds ``first`` to ``last``."""
         with self._lock:
             for second in range(first, last + 1):
                 self._change(second, served=served.get(second, {}))
-            self._assign_slots({name for counts in served.values() for name in counts})
+            self._note_replicas({name for counts in served.values() for name in counts})
 
     def put_queue(self, queue: Queue) -> None:
         """The queue at this moment."""
         with self._lock:
             self._queue = queue
             self._change(int(self._now()), queue=queue)
-            self._assign_slots(queue.replicas)
+            self._note_replicas(queue.replicas)
 
-    def put_audit(self, audit: Audit) -> None:
+    def put_failures(self, failures: Failures) -> None:
+        """How many requests failed and are not served."""
+        with self._lock:
+            self._failures = failures
+
+    def put_audit(self, audit: Accounts) -> None:
         """The audit at this moment."""
         with self._lock:
             before = self._audit.value if self._audit else None
             account = Account(audit, _gaps_since(before, audit, self._now()))
             if account != before:
                 self._sequence += 1
-                self._audit = Noted(self._sequence, account)
+                self._audit = Noted(self._sequence, self._now(), account)
 
     def counted_from(self) -> int:
         """From which second on the served requests are to be counted (again)."""
@@ -164,12 +176,12 @@ class Board:
             self._followed = {i: f for i, f in self._followed.items() if f.asked > oldest}
             return list(self._followed)
 
-    def put_followed(self, found: Mapping[Identity, Served | None]) -> None:
-        """What was found of those that were to be looked up; None: not there."""
+    def put_followed(self, found: Mapping[Identity, Found]) -> None:
+        """What was found of those that were to be looked up."""
         with self._lock:
-            for identity, request in found.items():
+            for identity, each in found.items():
                 if followed := self._followed.get(identity):
-                    followed.read, followed.request = time.monotonic(), request
+                    followed.read, followed.found = time.monotonic(), each
             self._lock.notify_all()
 
     # -- what the pages ask
@@ -179,21 +191,22 @@ class Board:
         with self._lock:
             now = self._now()
             return View(
+                process=self._process,
                 sequence=self._sequence,
+                complete=self._complete,
                 now=now,
                 requests=self._requests,
                 seconds=dict(self._seconds),
                 queue=self._queue,
                 audit=self._audit,
-                slots=dict(self._slots),
+                failures=self._failures,
+                replicas=list(self._replicas),
                 missing={name: sight.outage(now) for name, sight in self._sights.items()},
                 outages={name: sight.outages(now) for name, sight in self._sights.items()},
             )
 
-    def follow(
-        self, identity: Identity, timeout: float, hurry: Callable[[], None]
-    ) -> Served | None:
-        """Return a request as it is now, or None if it is not served.
+    def follow(self, identity: Identity, timeout: float, hurry: Callable[[], None]) -> Found:
+        """Return what is known of a request now.
 
         ``hurry()`` is called if that takes a look at the database.
 
@@ -214,7 +227,7 @@ class Board:
                 hurry()
                 if not self._lock.wait_for(fresh, timeout):
                     raise TimeoutError
-            return followed.request
+            return followed.found
 
     def complete(self) -> bool:
         """Whether of each server something is known, be it that it is away."""
@@ -233,40 +246,28 @@ class Board:
         if after == before and noted:
             return
         self._sequence += 1
-        self._seconds[second] = Noted(self._sequence, after)
+        self._seconds[second] = Noted(self._sequence, self._now(), after)
         oldest = int(self._now()) - KEPT
         for old in [s for s in self._seconds if s < oldest]:
             del self._seconds[old]
 
-    def _assign_slots(self, names: Iterable[str]) -> None:
-        """Give each replica a number of its own, for its colour and its letter, and let it keep it.
-
-        A replica that is in no figure any more gives its number back.
-        """
-        if not set(names) - self._slots.keys():
-            return
-        shown = {noted.value.served_by for noted in self._requests}
-        for noted in self._seconds.values():
-            shown |= (noted.value.served or {}).keys()
-        if self._queue:
-            shown |= self._queue.replicas
-        self._slots = {name: slot for name, slot in self._slots.items() if name in shown}
-        for name in sorted(set(names) - self._slots.keys()):
-            taken = set(self._slots.values())
-            self._slots[name] = next(n for n in range(len(taken) + 1) if n not in taken)
+    def _note_replicas(self, names: Iterable[str]) -> None:
+        """Keep each replica that was in a figure of the time that is shown."""
+        now = self._now()
+        self._replicas |= dict.fromkeys(names, now)
+        for old in [name for name, at in self._replicas.items() if at < now - KEPT]:
+            del self._replicas[old]
 
 
-def _gaps_since(before: Account | None, audit: Audit, now: float) -> dict[str, float]:
+def _gaps_since(before: Account | None, audit: Accounts, now: float) -> dict[str, float]:
     """Since when the resume point of each client with a gap stands where it is. Pure."""
-    stood = (
-        {account.client: account.resume_at for account in before.audit.clients} if before else {}
-    )
+    stood = {line.client: line.resume_at for line in before.audit.lines} if before else {}
     return {
-        account.client: (
-            before.gaps_since.get(account.client, now)
-            if before and stood.get(account.client) == account.resume_at
+        line.client: (
+            before.gaps_since.get(line.client, now)
+            if before and stood.get(line.client) == line.resume_at
             else now
         )
-        for account in audit.clients
-        if account.missing
+        for line in audit.lines
+        if line.missing
     }

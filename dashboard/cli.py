@@ -7,25 +7,34 @@ import ipaddress
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from turnwise import __version__, cli
+from dashboard.actions import Actions
+from dashboard.app import Links, create_app
+from dashboard.board import Board
+from dashboard.database import Audits, Requests
+from dashboard.lookup import Lookups
+from dashboard.management import Backlog, Management, parse_url
+from dashboard.sessions import SHORTEST_TOKEN, Role
+from dashboard.watch import Pace, Source, Watcher
+from turnwise import __version__, cli, log
+from turnwise.database import Database
 from turnwise.errors import ExitCode, TurnwiseError
-from turnwise.options import mysql_option
-
-if TYPE_CHECKING:
-    from dashboard.management import Management
-    from turnwise.database import Database
+from turnwise.http_server import HttpServer
+from turnwise.log import event
+from turnwise.options import MysqlUrl, mysql_option
 
 THREADS = 12
 """That answer. A page asks several times a second, and gets its answer from memory."""
 
-CONNECTIONS = 1000
+CONNECTIONS = 500
 """Open at the same time; a browser keeps one to six for each page."""
 
+MAX_FORM = 64 * 1024
+"""Bytes of a form: fifty chosen identities, with room to spare."""
 
 STOP_TIMEOUT = 1.0
 """Seconds for a watcher to end; one that hangs in a read ends with the process."""
@@ -41,8 +50,6 @@ class ServeError(TurnwiseError):
 
 class _ManagementUrl(cli.Url):
     def parse(self, value: str) -> Management:
-        from dashboard.management import parse_url  # noqa: PLC0415
-
         return parse_url(value)
 
 
@@ -54,6 +61,29 @@ class _Link(cli.Url):
         if parts.username:
             raise ValueError("must hold no login: everyone sees it")
         return value
+
+
+class _Proxy(click.ParamType[str]):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "*":
+            try:
+                ipaddress.ip_address(value)
+            except ValueError:
+                self.fail(f"{value!r} is neither an IP address nor '*'", param, ctx)
+        return str(value)
+
+
+def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if not value:
+        return None
+    if len(value.strip()) < SHORTEST_TOKEN or not value.isprintable():
+        raise click.BadParameter(
+            f"must have at least {SHORTEST_TOKEN} printable characters, or it can be guessed; "
+            "make one: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
+        )
+    return value.strip()
 
 
 @click.command(cls=cli.Command)
@@ -76,8 +106,46 @@ class _Link(cli.Url):
     "--token",
     cls=cli.SecretOption,
     envvar="DASHBOARD_TOKEN",
-    help="What a browser is asked for, and an API client sends as 'Authorization: Bearer'. "
-    "DASHBOARD_TOKEN_FILE names a file that holds it.",
+    callback=_check_secret,
+    help="What a browser is asked for before it may look, and an API client sends as "
+    "'Authorization: Bearer'. DASHBOARD_TOKEN_FILE names a file that holds it.",
+)
+@cli.option(
+    "--operator-token",
+    cls=cli.SecretOption,
+    envvar="DASHBOARD_OPERATOR_TOKEN",
+    callback=_check_secret,
+    help="What is asked for before somebody may act: retry and drop what failed. Needs the "
+    "operator's account too. DASHBOARD_OPERATOR_TOKEN_FILE names a file that holds it.",
+)
+@cli.option(
+    "--operator-mysql-url",
+    "operator_database",
+    cls=cli.SecretOption,
+    type=MysqlUrl(),
+    envvar="DASHBOARD_OPERATOR_MYSQL_URL",
+    metavar="URL",
+    help="The same database with an account that may act: SELECT, UPDATE on 'failures', INSERT "
+    "and UPDATE on 'page_actions'. DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
+)
+@cli.option(
+    "--session-key",
+    cls=cli.SecretOption,
+    envvar="DASHBOARD_SESSION_KEY",
+    callback=_check_secret,
+    show_default="made from the tokens",
+    help="Signs the cookies of those who have logged in. With a key of its own a token can be "
+    "changed without ending everybody's session. The same for all pages behind one load "
+    "balancer. DASHBOARD_SESSION_KEY_FILE names a file that holds it.",
+)
+@cli.option(
+    "--trusted-proxy",
+    "proxy",
+    type=_Proxy(),
+    envvar="DASHBOARD_TRUSTED_PROXY",
+    metavar="ADDRESS",
+    help="The proxy before the page, whose X-Forwarded-For and X-Forwarded-Proto are believed: "
+    "without it all logins seem to come from the proxy. '*' believes whoever connects.",
 )
 @cli.option(
     "--management-url",
@@ -97,6 +165,13 @@ class _Link(cli.Url):
     show_default="MANAGEMENT_URL without its login",
     help="Where people find the management UI.",
 )
+@cli.option(
+    "--grafana-link",
+    type=_Link(),
+    envvar="GRAFANA_LINK",
+    metavar="URL",
+    help="Where people find figures older than five minutes.",
+)
 @cli.queue_option
 @cli.log_options
 @mysql_option
@@ -104,8 +179,13 @@ def main(
     host: str,
     port: int,
     token: str | None,
+    operator_token: str | None,
+    operator_database: Database | None,
+    session_key: str | None,
+    proxy: str | None,
     management: Management | None,
     management_link: str | None,
+    grafana_link: str | None,
     queue: str,
     log_level: str,
     log_format: str,
@@ -113,52 +193,49 @@ def main(
 ) -> None:
     """Serve the page: who serves now, what waits, what was served. Ends with SIGTERM or Ctrl-C.
 
-    It reads only; SELECT on the database and the tag 'monitoring' in RabbitMQ are enough. Servers
-    that are away are told on the page, and waited for.
+    Without --operator-token it reads only; SELECT on the database and the tag 'monitoring' in
+    RabbitMQ are enough. Servers that are away are told on the page, and waited for.
 
     \b
     Exit codes: 0 done, 2 bad usage, 78 it cannot listen there.
     """
     if not token and not _is_loopback(host):
         raise click.UsageError(f"{host} is not loopback: give a --token (DASHBOARD_TOKEN)")
-
-    from waitress.server import create_server  # noqa: PLC0415
-
-    from dashboard.app import create_app  # noqa: PLC0415
-    from dashboard.board import Board  # noqa: PLC0415
-    from dashboard.database import Accounts, Requests  # noqa: PLC0415
-    from dashboard.management import Backlog  # noqa: PLC0415
-    from dashboard.watch import Pace, Source, Watcher  # noqa: PLC0415
-    from turnwise import log  # noqa: PLC0415
-    from turnwise.log import event  # noqa: PLC0415
-
+    if bool(operator_token) != bool(operator_database):
+        raise click.UsageError("--operator-token and --operator-mysql-url belong together")
+    if token and token == operator_token:
+        raise click.UsageError("--token and --operator-token must differ: they are two roles")
     log.configure(log_level, log_format)
-    # A line for each connection that a browser drops.
-    logging.getLogger("waitress").setLevel(logging.ERROR)
+    both = {Role.VIEWER: token, Role.OPERATOR: operator_token}
+    tokens = {role: each for role, each in both.items() if each}
     board = Board(["database", "audit", *(["broker"] if management else [])])
     pace = Pace()
-    sources: list[Source] = [Requests(database, board), Accounts(database, board)]
+    sources: list[Source] = [Requests(database, board), Audits(database, board)]
     if management:
         sources.append(Backlog(management, queue, board))
     watchers = [Watcher(source, board, pace) for source in sources]
     app = create_app(
         board,
-        token=token,
-        hosts=["localhost", "127.0.0.1", "[::1]", host],
-        management_link=management_link or (management.link if management else None),
+        tokens=tokens,
+        session_key=session_key or "\n".join(sorted(tokens.values())),
+        hosts={"localhost", "127.0.0.1", "::1", host},
+        links=Links(management_link or (management.link if management else None), grafana_link),
+        lookups=Lookups(database, "dashboard lookup"),
+        acting=(
+            Actions(Lookups(operator_database, "dashboard operator")) if operator_database else None
+        ),
         pace=pace,
         alive=lambda: all(watcher.is_alive() for watcher in watchers),
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        server = create_server(
+        server = HttpServer(
             app,
-            host=host,
-            port=port,
+            (host, port),
             threads=THREADS,
-            connection_limit=CONNECTIONS,
-            asyncore_use_poll=True,
-            ident=None,
+            connections=CONNECTIONS,
+            max_body=MAX_FORM,
+            proxy=proxy,
         )
     except OSError as error:
         raise ServeError(

@@ -1,31 +1,41 @@
 """What the database says, by a few bounded queries that go by an index."""
 
+# Statements are put together of this module's own constants.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
+from dashboard import rows
 from dashboard.board import Board
-from dashboard.figures import Identity, Served
-from turnwise.audit import audit
+from dashboard.figures import Accounts, Failures, Found, Identity, Line
+from turnwise.audit import Audit, audit
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError
 
 TURNS = 100
 """Requests that are shown."""
 
-PREVIEW = 300
-"""Characters of a message that are shown before somebody asks for all of it."""
-
 COUNTED_MOST = 50_000
 """Requests that are counted at a time for the chart, the newest first."""
 
+COUNTED_FAILURES = 10_000
+"""Failures that are counted of each kind; beyond that it is 'at least so many'."""
+
+AUDITED = 100
+"""Clients of whom the audit tells each; of the others it tells the sum."""
+
 AUDIT_SHARE = 0.05
 """How much of the time the audit may take."""
+
+AUDIT_LATEST = 30.0
+"""Seconds until it is made again at the latest: what took long may have been a stall."""
 
 AUDIT_AGAIN = 15.0
 """Seconds after which it is made again though nothing was served: rows may be gone."""
@@ -33,13 +43,20 @@ AUDIT_AGAIN = 15.0
 # MariaDB would rather sort the whole table than follow an index backwards: hence FORCE INDEX.
 _NOW = "SELECT UTC_TIMESTAMP(6)"
 _LATEST = (
-    "SELECT client, counter, LEFT(message, %s), OCTET_LENGTH(message), sent_at, served_at,"
-    " served_by, deliveries FROM requests FORCE INDEX (served)"
+    f"SELECT {rows.SERVED_PREVIEW} FROM requests FORCE INDEX (served)"
     " ORDER BY served_at DESC, client DESC, counter DESC LIMIT %s"
 )
-_THESE = (
-    "SELECT client, counter, message, OCTET_LENGTH(message), sent_at, served_at,"
-    " served_by, deliveries FROM requests WHERE client = %s AND counter IN %s"
+_THESE = f"SELECT {rows.SERVED} FROM requests WHERE client = %s AND counter IN %s"
+_THESE_FAILED = (
+    f"SELECT {rows.FAILURE} FROM failures"
+    " WHERE client = %s AND counter IN %s AND reason <> 'dropped'"
+)
+_KNOWN = "SELECT 1 FROM requests WHERE client = %s LIMIT 1"
+# Counted by the index on due_at, and not beyond a bound.
+_WAITING = "SELECT COUNT(*) FROM (SELECT 1 FROM failures WHERE due_at IS NOT NULL LIMIT %s) AS some"
+_GIVEN_UP = (
+    "SELECT COUNT(*) FROM (SELECT 1 FROM failures"
+    " WHERE due_at IS NULL AND reason <> 'dropped' LIMIT %s) AS some"
 )
 _COUNTED = """
     SELECT second, served_by, COUNT(*) FROM (
@@ -97,9 +114,10 @@ class Requests(_Source):
             [[clock]] = cursor.fetchall()
             now = clock.replace(tzinfo=UTC).timestamp()
             self._board.set_clock(now)
-            cursor.execute(_LATEST, (PREVIEW, TURNS))
-            self._board.put_requests([_served(row) for row in cursor.fetchall()])
+            cursor.execute(_LATEST, (TURNS,))
+            self._board.put_requests([rows.served(row) for row in cursor.fetchall()], now)
             self._count(cursor, int(now))
+            self._count_failures(cursor)
         return self.pace
 
     def _count(self, cursor: Any, now: int) -> None:
@@ -116,19 +134,40 @@ class Requests(_Source):
             first = min(min(served) + 1, max(served))
         self._board.put_served(first, now - 1, served)
 
+    def _count_failures(self, cursor: Any) -> None:
+        counts = []
+        for statement in (_WAITING, _GIVEN_UP):
+            cursor.execute(statement, (COUNTED_FAILURES,))
+            counts.append(int(cursor.fetchone()[0]))
+        self._board.put_failures(Failures(*counts))
+
     def _follow(self, cursor: Any) -> None:
         counters: dict[str, list[int]] = defaultdict(list)
         for client, counter in self._board.followed():
             counters[client].append(counter)
-        found: dict[Identity, Served | None] = {}
+        found: dict[Identity, Found] = {}
         for client, wanted in counters.items():
-            found |= {(client, counter): None for counter in wanted}
             cursor.execute(_THESE, (client, wanted))
-            found |= {request.identity: request for request in map(_served, cursor.fetchall())}
+            for request in map(rows.served, cursor.fetchall()):
+                found[request.identity] = Found(request)
+            missing = [counter for counter in wanted if (client, counter) not in found]
+            if missing:
+                found |= self._find_missing(cursor, client, missing)
         self._board.put_followed(found)
 
+    @staticmethod
+    def _find_missing(cursor: Any, client: str, counters: list[int]) -> dict[Identity, Found]:
+        cursor.execute(_KNOWN, (client,))
+        known = bool(cursor.fetchall())
+        cursor.execute(_THESE_FAILED, (client, counters))
+        failures = {each.counter: each for each in map(rows.failure, cursor.fetchall())}
+        return {
+            (client, counter): Found(failure=failures.get(counter), known=known or bool(failures))
+            for counter in counters
+        }
 
-class Accounts(_Source):
+
+class Audits(_Source):
     """The audit, on a connection of its own: with many clients it takes a while."""
 
     server = "audit"
@@ -137,27 +176,49 @@ class Accounts(_Source):
 
     def __init__(self, database: Database, board: Board) -> None:
         super().__init__(database, "dashboard audit", board)
-        self._audited: tuple[int, float] | None = None
+        self._change = -1
+        self._due = 0.0
+        self._stale = 0.0
 
     def look(self) -> float:
-        """Tell the board; return after how many seconds to look again."""
+        """Tell the board; return after how many seconds to look again.
+
+        Between two audits it only sees whether the server is there.
+        """
         begun = time.monotonic()
         change = self._board.last_served()
         with self._using() as connection:
-            if self._audited and self._audited[0] == change and begun < self._audited[1]:
+            if begun < self._due or (change == self._change and begun < self._stale):
                 connection.ping(reconnect=False)
                 return self.pace
-            self._board.put_audit(audit(connection))
-        self._audited = change, begun + AUDIT_AGAIN
-        return max(self.pace, (time.monotonic() - begun) / AUDIT_SHARE)
+            self._due = 0.0  # should it fail, the next one is due at once
+            self._board.put_audit(summarized(audit(connection)))
+        took = time.monotonic() - begun
+        self._change = change
+        self._due = begun + min(took / AUDIT_SHARE, AUDIT_LATEST)
+        self._stale = begun + AUDIT_AGAIN
+        return self.pace
 
 
-def _served(row: tuple[Any, ...]) -> Served:
-    client, counter, message, size, sent_at, served_at, served_by, deliveries = row
-    return Served(
-        client, counter, message, size, _utc(sent_at), _utc(served_at), served_by, deliveries
+def summarized(found: Audit) -> Accounts:
+    """Keep the sums, and the lines of some clients: of those with a gap first. Pure."""
+    shown = sorted(found.clients, key=lambda each: (each.holds, each.client))[:AUDITED]
+    return Accounts(
+        count=len(found.clients),
+        served=sum(each.served for each in found.clients),
+        missing=sum(each.missing for each in found.clients),
+        repeated=sum(each.repeated for each in found.clients),
+        lines=tuple(
+            Line(
+                client=each.client,
+                served=each.served,
+                highest=each.highest,
+                missing=each.missing,
+                repeated=each.repeated,
+                resume_at=each.resume_at,
+                gaps=each.gaps,
+            )
+            for each in shown
+        ),
+        served_by=found.served_by,
     )
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC)

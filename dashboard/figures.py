@@ -45,3 +45,68 @@ class Second:
 
     served: dict[str, int] | None = None
     queue: Queue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How many requests wait for another attempt, and how many were given up; bounded counts."""
+
+    waiting: int
+    given_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that was not served. ``due_at`` is None once it is given up."""
+
+    client: str
+    counter: int
+    message: str
+    sent_at: datetime
+    attempts: int
+    deaths: int
+    error: str
+    traceback: str | None
+    reason: str
+    failed_at: datetime
+    failed_by: str
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look at one request found. ``known``: anything of its client was ever served."""
+
+    request: Served | None = None
+    failure: Failure | None = None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One client's line in the audit. ``gaps``: the first few, first and last counter each."""
+
+    client: str
+    served: int
+    highest: int
+    missing: int
+    repeated: int
+    resume_at: int
+    gaps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The sums over all clients, and the lines of some: those with a gap first."""
+
+    count: int
+    served: int
+    missing: int
+    repeated: int
+    lines: tuple[Line, ...]
+    served_by: dict[str, int]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is missing and nothing is there twice."""
+        return not self.missing and not self.repeated

@@ -1,73 +1,173 @@
-"""The login before the page: a token, sent as a header by a program, as a cookie by a browser."""
+"""The login before the page: a token, sent as a header by a program, kept as a cookie by a browser.
+
+Two tokens are two roles: who looks, and who may act.
+"""
 
 from __future__ import annotations
 
-import hmac
 import logging
+import math
+import time
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
-from flask import Flask, redirect, render_template, request, url_for
-from werkzeug.exceptions import Unauthorized
+from flask import Flask, g, redirect, render_template, request, url_for
+from werkzeug.exceptions import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response
 
+from dashboard.sessions import LASTS, Role, Session, Sessions, same
+from dashboard.throttle import Throttle
 from turnwise.log import event
 
 log = logging.getLogger(__name__)
 
 COOKIE = "turnwise"
 
+LONGEST_NAME = 60
+"""Characters of the name by which somebody appears in the log of actions."""
+
 _OPEN = {"healthz", "readyz", "login", "enter", "static"}
 """What needs no token: nothing of it is anybody's data."""
 
 
 class Login:
-    """Lets in who has the token."""
+    """Lets in who has a token. Without one for viewers everybody may look; nobody may act.
 
-    def __init__(self, app: Flask, token: str) -> None:
-        self._token = token
-        # What the cookie holds: proof of the token, which it does not give away.
-        self._proof = hmac.digest(token.encode(), b"turnwise dashboard", "sha256").hex()
+    ``tokens`` maps each role to its token. ``hosts`` are the names that the page answers to when
+    looking needs none: another site's script could otherwise reach a server on loopback by a name
+    that it makes resolve to it (DNS rebinding).
+    """
+
+    def __init__(
+        self, app: Flask, tokens: dict[Role, str], sessions: Sessions, hosts: set[str]
+    ) -> None:
+        self._tokens = tokens
+        self._sessions = sessions
+        self._hosts = hosts
+        self._throttle = Throttle(time.monotonic)
+        self._ended: dict[str, float] = {}
         app.before_request(self.let_in)
-        app.add_url_rule("/login", "login", self.show)
-        app.add_url_rule("/login", "enter", self.enter, methods=["POST"])
-        app.add_url_rule("/logout", "logout", self.leave, methods=["POST"])
+        app.context_processor(self._context)
+        if tokens:
+            app.add_url_rule("/login", "login", self.show)
+            app.add_url_rule("/login", "enter", self.enter, methods=["POST"])
+            app.add_url_rule("/logout", "logout", self.leave, methods=["POST"])
 
     def let_in(self) -> Response | None:
         """Return None for whoever may go on."""
-        if request.endpoint in _OPEN or self._has_token():
+        open_to_all = Role.VIEWER not in self._tokens
+        if open_to_all and urlsplit(f"//{request.host}").hostname not in self._hosts:
+            raise BadRequest("this page answers to the names of loopback only")
+        g.session = None
+        if request.endpoint in {"healthz", "readyz", "static"}:
+            return None
+        g.session = self._bearer() or self._cookie()
+        if request.method == "POST" and request.endpoint != "enter":
+            self._check_form()
+        if open_to_all or request.endpoint in _OPEN or g.session:
             return None
         if request.path.startswith("/api/"):
             raise Unauthorized("send the token: Authorization: Bearer TOKEN")
-        return redirect(url_for("login"), HTTPStatus.SEE_OTHER)
+        wanted = request.full_path.rstrip("?") if request.method == "GET" else "/"
+        return redirect(url_for("login", then=wanted), HTTPStatus.SEE_OTHER)
 
     def show(self) -> str:
         """Ask for the token."""
-        return render_template("login.html", wrong=False)
+        return render_template("login.html", acts=Role.OPERATOR in self._tokens)
 
-    def enter(self) -> Response | tuple[str, HTTPStatus]:
+    def enter(self) -> Response | tuple[str, HTTPStatus] | tuple[str, HTTPStatus, dict[str, str]]:
         """Take the token."""
-        if not _same(request.form.get("token", "").strip(), self._token):
-            event(log, logging.WARNING, "login.refused", address=request.remote_addr)
-            return render_template("login.html", wrong=True), HTTPStatus.FORBIDDEN
-        response = redirect(url_for("page"), HTTPStatus.SEE_OTHER)
+        if _foreign():
+            raise Forbidden("this came from another site's page")
+        wait = self._throttle.attempt(request.remote_addr)
+        acts = Role.OPERATOR in self._tokens
+        if wait:
+            seconds = math.ceil(wait)
+            page = render_template("login.html", wait=seconds, acts=acts)
+            return page, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(seconds)}
+        role = self._role(request.form.get("token", ""))
+        if role is None:
+            event(log, logging.WARNING, "login.refused", address=request.remote_addr, by="form")
+            return render_template("login.html", wrong=True, acts=acts), HTTPStatus.FORBIDDEN
+        self._throttle.forgive(request.remote_addr)
+        name = " ".join(request.form.get("name", "").split())[:LONGEST_NAME]
+        session = self._sessions.begin(role, name, time.time())
+        response = redirect(_within(request.form.get("then", "")), HTTPStatus.SEE_OTHER)
         # The browser says itself whether it came by TLS, whatever stands in between.
-        secure = request.headers.get("Origin", "").startswith("https:")
-        response.set_cookie(COOKIE, self._proof, secure=secure, httponly=True, samesite="Strict")
+        secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
+        response.set_cookie(
+            COOKIE,
+            self._sessions.seal(session),
+            max_age=int(LASTS),
+            secure=secure,
+            httponly=True,
+            samesite="Strict",
+        )
         return response
 
     def leave(self) -> Response:
-        """Forget it."""
+        """End the session, here at once and in the browser."""
+        session: Session | None = g.session
+        if session:
+            now = time.time()
+            self._ended = {id_: ends for id_, ends in self._ended.items() if ends > now}
+            self._ended[session.id] = session.ends
         response = redirect(url_for("login"), HTTPStatus.SEE_OTHER)
         response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
         return response
 
-    def _has_token(self) -> bool:
+    def _cookie(self) -> Session | None:
+        session = self._sessions.open(request.cookies.get(COOKIE, ""), time.time())
+        if session is None or session.id in self._ended or session.role not in self._tokens:
+            return None
+        return session
+
+    def _bearer(self) -> Session | None:
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            return _same(given.strip(), self._token)
-        return _same(request.cookies.get(COOKIE, ""), self._proof)
+        if kind.lower() != "bearer":
+            return None
+        wait = self._throttle.attempt(request.remote_addr)
+        if wait:
+            raise TooManyRequests(
+                f"too many wrong tokens from your address; wait {math.ceil(wait)} s",
+                retry_after=math.ceil(wait),
+            )
+        role = self._role(given)
+        if role is None:
+            event(log, logging.WARNING, "login.refused", address=request.remote_addr, by="header")
+            raise Unauthorized("this is not the token")
+        self._throttle.forgive(request.remote_addr)
+        return Session("", role, "", math.inf)
+
+    def _role(self, given: str) -> Role | None:
+        # Each is compared, so that the time does not tell which is nearer.
+        right = [role for role, token in self._tokens.items() if same(given.strip(), token)]
+        return right[0] if right else None
+
+    def _check_form(self) -> None:
+        """Refuse a form that another site's page could have sent with this browser's cookie."""
+        session: Session | None = g.session
+        if session is None or not session.id:
+            return  # nobody, who may do nothing; or a program, which no page can make act
+        if _foreign() or not same(request.form.get("csrf", ""), self._sessions.csrf(session)):
+            raise Forbidden("this form is not of your session; load the page again")
+
+    def _context(self) -> dict[str, object]:
+        session: Session | None = g.get("session")
+        return {
+            "session": session,
+            "csrf": self._sessions.csrf(session) if session else "",
+            "can_log_in": bool(self._tokens),
+            "acts": session is not None and session.role is Role.OPERATOR,
+        }
 
 
-def _same(given: str, expected: str) -> bool:
-    """Compare in a time that tells nothing of how much is right."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+def _foreign() -> bool:
+    """Whether the browser says that the form stands on another site's page."""
+    return request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
+
+
+def _within(path: str) -> str:
+    """Return a path of ours: nobody is led to another site after the login."""
+    good = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if good else "/"

@@ -16,7 +16,10 @@ from turnwise.limits import MAX_MESSAGE_BYTES
 from turnwise.message import Request
 
 ROWS = "#stream tbody tr[data-key]"
-TURNS = "[...document.querySelectorAll('#turns .cells span')].map(e => e.dataset.replica)"
+TURNS = (
+    "[...document.querySelectorAll('#turns .track span')]"
+    ".sort((a, b) => a.dataset.order - b.dataset.order).map(e => e.dataset.replica)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
     browser.wait("document.querySelector('#consumers').textContent == '2'")
     browser.wait("document.querySelector('#audit .verdict').textContent.startsWith('✓')")
     assert client in browser.text("#audit tbody th")
-    browser.wait("document.querySelectorAll('.plot canvas').length == 3")
+    browser.wait("document.querySelectorAll('.plot svg .series path').length >= 6")
     # One colour and one letter for each.
     signs = browser.js(
         "[...document.querySelectorAll('#stream .by')].map(e => e.textContent +"
@@ -125,11 +128,19 @@ def test_servers_that_go_away_are_told_and_recovered_from(
         server.stop()
         browser.wait(f"Boolean({problem})")
         assert "since" in browser.js(f"{problem}.textContent")
+        away = {"broker": "RabbitMQ away", "database": "database away"}[name]
+        browser.wait("document.title == arguments[0]", f"✕ {away} · Turnwise")
+        browser.wait(
+            "[...document.querySelectorAll('.plot .wash')].some(e =>"
+            " e.dataset.name == arguments[0])",
+            away,
+        )
         assert browser.js("document.querySelectorAll(arguments[0]).length", ROWS) >= 5
         browser.open(address) if name == "database" else None
         wait_rows(browser, 5)
         server.start()
         browser.wait(f"!{problem}")
+        browser.wait("document.title == 'Turnwise'")
         wait_more(browser)
     browser.wait("document.querySelector('#consumers').textContent == '1'")
     outages = {
@@ -152,6 +163,7 @@ HOSTILE = [
     "\x00\x1b[31m\x7f\u0085\u2028line\r\nbreak\ttab",
     "javascript:window.hostile=4",
     "",
+    "\u200b \u2800",
 ]
 
 
@@ -169,9 +181,10 @@ def test_hostile_messages_do_nothing(pipeline: Pipeline, browser: Browser, width
     assert shown[3].startswith("[U+202E]gnp.exe [U+2066]abc[U+2069] \u200f")
     assert shown[5] == "␀␛[31m␡[U+0085][U+2028]line␍␊break␉tab"
     assert shown[7] == "(empty)"
+    assert shown[8] == "[U+200B][U+0020][U+2800]"
     assert browser.js("window.hostile") is None
-    assert browser.js("document.querySelectorAll('script').length") == 2
-    assert browser.js("document.querySelectorAll('main img, main svg, main style').length") == 0
+    assert browser.js("document.querySelectorAll('script').length") == 1
+    assert browser.js("document.querySelectorAll('main img, td svg, main style').length") == 0
     # Nothing sticks out of the page.
     assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0
     # Followed, it is shown in full; as text too.
@@ -181,6 +194,11 @@ def test_hostile_messages_do_nothing(pipeline: Pipeline, browser: Browser, width
     )
     browser.driver.find_element("css selector", "#follow").click()
     browser.wait("document.querySelector('#followed bdi').textContent.length == 16384")
+    # All of it: it scrolls, instead of being cut after two lines.
+    assert browser.js(
+        "(e => e.scrollHeight > 5 * e.clientHeight && e.clientHeight > 100)"
+        "(document.querySelector('#followed .message'))"
+    )
     assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
@@ -222,7 +240,13 @@ def test_it_is_paused_filtered_and_followed_by_keyboard(
     press(Keys.TAB)
     assert focused() == "counter"
     press("8", Keys.ENTER)
-    browser.wait("document.querySelector('#followed .state').textContent.includes('Not served')")
+    said = "document.querySelector('#followed .state').textContent"
+    browser.wait(f"{said}.includes('Not served yet')")
+    browser.js("(document.querySelector('#client').value = 'raer')")
+    press(Keys.ENTER)
+    browser.wait(f"{said}.includes('Nothing of this client was ever served')")
+    browser.js("(document.querySelector('#client').value = 'rare')")
+    press(Keys.ENTER)
     pipeline.publish(Request("rare", 8, "twice", datetime.now(UTC)).encode())
     browser.wait("document.querySelector('#followed bdi').textContent == 'twice'")
     assert "Served by worker-1" in browser.text("#followed .state")
@@ -241,11 +265,11 @@ def test_a_repeat_is_marked(pipeline: Pipeline, browser: Browser) -> None:
 def test_a_browser_logs_in_with_the_token(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     pipeline.send("hello")
-    browser.open(page(pipeline, DASHBOARD_TOKEN="a secret"))
-    browser.driver.find_element("css selector", "#token").send_keys("a secret\n")
+    browser.open(page(pipeline, DASHBOARD_TOKEN="a secret of sixteen"))
+    browser.driver.find_element("css selector", "#token").send_keys("a secret of sixteen\n")
     wait_rows(browser, 1)
     assert browser.js("document.cookie") == ""  # no script can read it
-    browser.driver.find_element("css selector", "nav button").click()
+    browser.driver.find_element("css selector", "header button").click()
     browser.wait("Boolean(document.querySelector('#token'))")
 
 

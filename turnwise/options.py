@@ -16,8 +16,11 @@ class _AmqpUrl(Url):
         return node.parse_urls(value)
 
 
-class _MysqlUrl(Url):
+class MysqlUrl(Url):
+    """MYSQL_URL."""
+
     def parse(self, value: str) -> database.Database:
+        """Read it."""
         return database.parse_url(value)
 
 
@@ -41,7 +44,7 @@ def _mysql_option(*, required: bool) -> Callable[[F], F]:
         "--mysql-url",
         "database",
         cls=SecretOption,
-        type=_MysqlUrl(),
+        type=MysqlUrl(),
         envvar="MYSQL_URL",
         required=required,
         metavar="URL",

@@ -146,6 +146,26 @@ STEPS = (
         PRIMARY KEY (client, first)
     ) ENGINE = InnoDB COMMENT 'which rows have which numbers, until they are confirmed'
     """,
+    """
+    CREATE TABLE IF NOT EXISTS page_actions (
+        id         BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        begun_at   DATETIME(6) NOT NULL,
+        updated_at DATETIME(6) NOT NULL
+                   COMMENT 'UTC, the last progress',
+        ended_at   DATETIME(6) NULL
+                   COMMENT 'UTC; NULL: it goes on, or the page that did it has ended',
+        actor      VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
+                   COMMENT 'as the operator called themselves at the login',
+        address    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+                   COMMENT 'where they came from',
+        action     VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        selection  VARCHAR(4000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
+                   COMMENT 'what it was meant for: a filter, or what was chosen; JSON',
+        expected   BIGINT NULL,
+        done       BIGINT NOT NULL,
+        problem    VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
+    ) ENGINE = InnoDB COMMENT 'what operators did on the page'
+    """,
 )
 
 VERSION = len(STEPS)

@@ -15,7 +15,7 @@ export function audit(store) {
   problem.hidden = !server || server.seen;
   if (!problem.hidden) write(problem, `Not audited since ${time(server.since)}${store.servers.database?.seen ? `: ${server.problem}` : ", as the database is away."}`);
   if (!found) return;
-  const lost = found.clients.filter((client) => store.clock() - client.gap_since > GRACE && client.missing);
+  const lost = missing(store);
   write(find(".verdict", root), verdict(found, lost));
   root.classList.toggle("bad", Boolean(lost.length || found.repeated));
   const wanted = JSON.stringify([found, lost], plain);
@@ -28,6 +28,9 @@ export function audit(store) {
   write(more, `and ${number(found.count - found.clients.length)} more clients, counted above`);
 }
 
+// Those who miss something that no replica can have in hand any more.
+export const missing = (store) => (store.audit?.clients ?? []).filter((client) => store.clock() - client.gap_since > GRACE && client.missing);
+
 function verdict(found, lost) {
   if (!found.count) return "Nothing to account for yet.";
   if (found.repeated) return `✕ ${number(found.repeated)} repeated`;
@@ -37,15 +40,16 @@ function verdict(found, lost) {
 }
 
 function row(client, lost) {
-  const cell = (value) => make("td", {}, number(value));
-  const missing = make("td", {}, number(client.missing));
+  const cell = (name, value) => make("td", { role: "cell", "data-name": name }, number(value));
+  const gaps = cell("missing", client.missing);
   if (client.missing) {
-    const gaps = client.gaps.map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
-    missing.append(" ", make("small", {}, lost ? `✕ ${gaps}, since ${time(client.gap_since)}` : "on the way"));
+    const shown = client.gaps.map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
+    gaps.append(" ", make("small", {}, lost ? `✕ ${shown}, since ${time(client.gap_since)}` : "on the way"));
   }
-  return make("tr", { class: lost || client.repeated ? "bad" : false },
-    make("th", { scope: "row" }, client.client), cell(before(client.resume_at)), cell(client.served),
-    missing, cell(client.repeated), cell(client.resume_at));
+  return make("tr", { role: "row", class: lost || client.repeated ? "bad" : false },
+    make("th", { role: "rowheader", scope: "row" }, make("a", { href: `requests?client=${client.client}` }, client.client)),
+    cell("without a gap up to", before(client.resume_at)), cell("served", client.served),
+    gaps, cell("repeated", client.repeated), cell("resumes at", client.resume_at));
 }
 
 const plain = (_key, value) => (typeof value === "bigint" ? String(value) : value);

@@ -19,7 +19,9 @@ export function write(element, text) {
 
 // A replica's sign: its letter on its colour.
 export function badge(slot) {
-  return make("span", { class: "badge", "data-colour": slot % 8, "aria-hidden": "true" }, letter(slot));
+  // There are eight colours: the next eight replicas wear them the other way round.
+  const kind = Math.floor(slot / 8) % 2 ? "badge second" : "badge";
+  return make("span", { class: kind, "data-colour": slot % 8, "aria-hidden": "true" }, letter(slot));
 }
 
 export function letter(slot) {

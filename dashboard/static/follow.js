@@ -1,7 +1,7 @@
 // One counter, from "not served yet" to who served it, with all of its message.
 
 import { find, write } from "./dom.js";
-import { duration, message, number, precise } from "./format.js";
+import { duration, message, number, precise, time } from "./format.js";
 
 const EVERY = 1000; // milliseconds
 const root = find("#followed");
@@ -52,7 +52,7 @@ async function look() {
 
 async function ask(identity) {
   try {
-    return JSON.parse(await (await fetch(`/api/requests/${identity}`)).text());
+    return JSON.parse(await (await fetch(`api/requests/${identity}`)).text());
   } catch {
     return { problem: "the page's own server does not answer" };
   }
@@ -66,6 +66,10 @@ function tell(told) {
     write(find(".message bdi", root), message(told.message) || "(empty)");
   } else if (told.problem) {
     say(`✕ Cannot tell now: ${told.problem}`);
+  } else if (told.failure) {
+    say(`… Not served: it failed ${number(told.failure.attempts)} times${told.failure.due_at ? `, and is tried again at ${time(told.failure.due_at)}` : ", and was given up"}. ${told.failure.error}`);
+  } else if (!told.known) {
+    say("… Nothing of this client was ever served: is its name right? This page goes on looking.");
   } else {
     say("… Not served yet. This page goes on looking.");
   }

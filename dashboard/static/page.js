@@ -18,7 +18,7 @@ let known = ""; // the replicas that are shown
 let drawn = 0; // the second that the charts show
 
 async function ask() {
-  const response = await fetch(`/api/state?after=${store.sequence}`, { signal: AbortSignal.timeout(PATIENCE) });
+  const response = await fetch(`api/state?after=${store.sequence}`, { signal: AbortSignal.timeout(PATIENCE) });
   if (response.status === 401) location.reload(); // leads to the login
   if (!response.ok) throw new Error(response.statusText);
   return JSON.parse(await response.text(), exact);
@@ -46,13 +46,14 @@ function show(told) {
 
 async function look() {
   let told = null;
+  const before = store.sequence;
   try {
     told = await ask();
     lost = null;
   } catch {
     lost ??= store.clock();
   }
-  if (told) show(told);
+  if (told && store.sequence === before) show(told);
   servers(store, lost);
   tick(store);
   const now = Math.floor(store.clock());
@@ -72,5 +73,6 @@ async function turn() {
 
 controls(store);
 follow(store);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts(store));
+// A tab that slept is brought up to date at once.
+document.addEventListener("visibilitychange", () => document.hidden || look());
 turn();

@@ -1,9 +1,11 @@
-// What cannot be seen, and since when.
+// What cannot be seen, and since when; also in the title of a tab that nobody looks at.
 
+import { missing } from "./audit.js";
 import { find, make, write } from "./dom.js";
 import { duration, time } from "./format.js";
 
 const NAMES = { database: "the database", broker: "RabbitMQ" };
+const SHORT = { page: "page lost", database: "database away", broker: "RabbitMQ away" };
 const STALE = {
   database: "The requests below are those of that moment.",
   broker: "What waits in the queue is not known; requests that are served still show.",
@@ -27,6 +29,13 @@ export function servers(store, lost) {
   }
   document.body.classList.toggle("stale", Boolean(lost) || store.servers.database?.seen === false);
   draw(problems, store);
+  entitle(problems.map(([name]) => SHORT[name]), store);
+}
+
+function entitle(problems, store) {
+  const wrong = [...problems, ...(store.audit?.repeated ? ["repeated"] : []), ...(missing(store).length ? ["missing"] : [])];
+  const title = wrong.length ? `✕ ${wrong.join(", ")} · Turnwise` : "Turnwise";
+  if (document.title !== title) document.title = title;
 }
 
 // Told once, not each second: this is read aloud.
@@ -37,5 +46,5 @@ function draw(problems, store) {
     list.replaceChildren(...problems.map(([name, text, detail]) =>
       make("div", { class: "problem", "data-problem": name }, make("p", {}, text, " ", make("span", { class: "for", "aria-hidden": "true" })), ...(detail ? [make("p", { class: "detail" }, detail)] : []))));
   }
-  problems.forEach(([, , , since], index) => write(find(".for", list.children[index]), `(${duration(Math.max(0, Math.floor(store.clock() - since))).replace(".0", "")})`));
+  problems.forEach(([, , , since], index) => write(find(".for", list.children[index]), `(${duration(Math.max(0, Math.floor(store.clock() - since))).replace(".0 s", " s")})`));
 }

@@ -3,10 +3,11 @@
 import { badge, find, write } from "./dom.js";
 import { ago, message, number } from "./format.js";
 
+const NOW = 5; // seconds for which the latest request stands for what is served now
 const root = find("#serving");
 
 export function serving(store) {
-  const latest = store.requests[0];
+  const latest = store.requests.find((request) => !request.gap);
   root.classList.toggle("empty", !latest);
   if (!latest) return write(find(".nothing", root), store.servers.database?.seen ? "Nothing was served yet." : "Not known yet.");
   const slot = store.slots.get(latest.served_by) ?? 0;
@@ -20,7 +21,7 @@ export function serving(store) {
 
 // Time passes between the answers too.
 export function tick(store) {
-  const latest = store.requests[0];
+  const latest = store.requests.find((request) => !request.gap);
   if (latest) tell(latest, store);
 }
 
@@ -28,14 +29,24 @@ export function figures(store) {
   const queue = store.queue;
   const known = queue && store.servers.broker?.seen;
   for (const [id, value] of [["ready", queue?.ready], ["in-hand", queue?.in_hand], ["consumers", queue?.consumers], ["dead", queue?.dead]]) {
-    const element = find(`#${id}`);
-    write(element, number(value));
-    element.parentElement.classList.toggle("stale", !known);
+    tile(id, value, !known);
   }
-  find("#dead").parentElement.classList.toggle("alert", queue?.dead > 0);
-  find("#consumers").parentElement.classList.toggle("alert", queue?.consumers === 0);
+  tile("failures", store.failures?.waiting, !store.servers.database?.seen);
+  tile("given-up", store.failures?.given_up, !store.servers.database?.seen);
+  for (const id of ["dead", "given-up"]) alert(id, Number(find(`#${id}`).textContent.replace(/\D/g, "")) > 0);
+  alert("consumers", queue?.consumers === 0);
 }
 
+function tile(id, value, stale) {
+  write(find(`#${id}`), number(value));
+  find(`#${id}`).closest(".card").classList.toggle("stale", stale);
+}
+
+const alert = (id, on) => find(`#${id}`).closest(".card").classList.toggle("alert", on);
+
 function tell(latest, store) {
-  write(find(".when", root), `for ${latest.client}, ${ago(Math.max(0, store.clock() - latest.served_at))}`);
+  const age = Math.max(0, store.clock() - latest.served_at);
+  write(find("h1", root), age < NOW ? "Now serving" : "Served last");
+  root.classList.toggle("past", age >= NOW);
+  write(find(".when", root), `for ${latest.client}, ${ago(age)}`);
 }

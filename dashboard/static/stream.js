@@ -1,7 +1,7 @@
 // The requests as they were served, newest first; paused, filtered, on demand.
 
 import { badge, find, make, write } from "./dom.js";
-import { duration, message, number, precise } from "./format.js";
+import { duration, full, message, number, precise, zone } from "./format.js";
 import { key } from "./store.js";
 
 const SHOWN = 50;
@@ -37,6 +37,7 @@ export function controls(store) {
     stream(store);
   });
   for (const control of [client, replica]) control.addEventListener("input", () => stream(store));
+  write(find(".zone", root), `times in ${zone()}`);
 }
 
 const matches = (request) =>
@@ -88,13 +89,15 @@ function row(request, store) {
     ? [make("small", {}, ` … ${number(request.size)} bytes`)] : [];
   if (!request.message) shown.append(make("small", {}, "(empty)"));
   const element = make("tr", { role: "row", "data-replica": request.served_by, "data-key": name, "data-deliveries": request.deliveries, class: known ? false : "fresh" },
-    cell("counter", number(request.counter)),
+    cell("counter", make("a", { href: `requests/${name}` }, number(request.counter))),
     cell("client", make("bdi", {}, request.client)),
     cell("message", shown, ...rest, ...repeated),
     cell("by", badge(slot), make("span", {}, request.served_by)),
-    cell("sent", precise(request.sent_at)),
-    cell("served", precise(request.served_at)),
+    cell("sent", moment(request.sent_at)),
+    cell("served", moment(request.served_at)),
     cell("took", duration(request.served_at - request.sent_at)));
   rows.set(name, element);
   return element;
 }
+
+const moment = (at) => make("time", { datetime: new Date(at * 1000).toISOString(), title: full(at) }, precise(at));

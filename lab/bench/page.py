@@ -150,7 +150,7 @@ def _open_pages(port: int, count: int) -> Iterator[None]:
 
     def look() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        sequence = 0
+        sequence = ""
         while not closed.wait(_ASKING):
             sequence = json.loads(_ask(connection, f"/api/state?after={sequence}")[1])["sequence"]
 

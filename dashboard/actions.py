@@ -1,0 +1,208 @@
+"""What operators did: each action is written down before it begins, and as it goes on.
+
+An action on thousands runs in a thread of this process. How far it is stands in the table, so that
+any page can show it, and what it leaves when the process ends is there to be seen.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dashboard import failures, rows
+from dashboard.figures import Identity
+from dashboard.lookup import Lookups
+from turnwise.database import Connection
+from turnwise.errors import ServerError, TurnwiseError
+from turnwise.log import event
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2
+"""Actions at the same time."""
+
+PAGE = 50
+"""Actions on one page."""
+
+SILENT_AFTER = 60
+"""Seconds without progress after which an action counts as broken off."""
+
+_COLUMNS = (
+    "id, begun_at, updated_at, ended_at, actor, address, action, selection, expected, done,"
+    " problem, ended_at IS NULL AND updated_at < UTC_TIMESTAMP(6) - INTERVAL 60 SECOND"
+)
+_LIST = f"SELECT {_COLUMNS} FROM page_actions WHERE id < %s ORDER BY id DESC LIMIT %s"  # noqa: S608
+_ONE = f"SELECT {_COLUMNS} FROM page_actions WHERE id = %s"  # noqa: S608
+_BEGIN = (
+    "INSERT INTO page_actions (begun_at, updated_at, actor, address, action, selection, expected,"
+    " done, problem) VALUES (UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s, %s, %s, %s, %s, 0, '')"
+)
+_PROGRESS = "UPDATE page_actions SET done = done + %s, updated_at = UTC_TIMESTAMP(6) WHERE id = %s"
+_END = (
+    "UPDATE page_actions SET problem = %s, updated_at = UTC_TIMESTAMP(6),"
+    " ended_at = UTC_TIMESTAMP(6) WHERE id = %s"
+)
+
+_MOST_SELECTION = 4000
+_MOST_PROBLEM = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A row of the log. ``expected`` is how many it was meant for, None if that was not known."""
+
+    id: int
+    begun_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+    actor: str
+    address: str
+    action: str
+    selection: str
+    expected: int | None
+    done: int
+    problem: str
+    silent: bool
+
+
+class TooMany(TurnwiseError):
+    """Two actions are under way already; wait for one to end."""
+
+
+class Actions:
+    """Runs what operators ask for, on an account that may do it."""
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+        self._running = threading.BoundedSemaphore(AT_ONCE)
+
+    def begin(
+        self,
+        who: tuple[str, str],
+        action: str,
+        selection: object,
+        expected: int | None,
+        work: Callable[[Progress], None],
+    ) -> int:
+        """Write the action down, begin it, and return its number.
+
+        ``who`` is a name and an address. Raises ServerError, and TooMany; nothing has begun then.
+        """
+        if not self._running.acquire(blocking=False):
+            raise TooMany
+        try:
+            told = json.dumps(selection, ensure_ascii=False)[:_MOST_SELECTION]
+            with self._lookups.cursor() as cursor:
+                cursor.execute(_BEGIN, (*who, action, told, expected))
+                number = int(cursor.lastrowid)
+            event(log, logging.INFO, "action.begun", id=number, action=action, actor=who[0])
+            thread = threading.Thread(
+                target=self._run, args=(number, work), name=f"action {number}", daemon=True
+            )
+            thread.start()
+        except BaseException:
+            self._running.release()
+            raise
+        return number
+
+    def _run(self, number: int, work: Callable[[Progress], None]) -> None:
+        problem = ""
+        try:
+            work(Progress(self._lookups, number))
+        except ServerError as error:
+            problem = str(error)
+        except Exception as error:  # an action that broke must say so, whatever broke it
+            log.exception("action %d", number)
+            problem = f"the page failed: {error!r}"
+        finally:
+            self._running.release()
+        event(log, logging.INFO, "action.ended", id=number, problem=problem)
+        try:
+            with self._lookups.cursor() as cursor:
+                cursor.execute(_END, (problem[:_MOST_PROBLEM], number))
+        except ServerError as error:
+            event(log, logging.WARNING, "action.not_noted", id=number, problem=str(error))
+
+
+class Progress:
+    """How far an action is, written down as it goes."""
+
+    def __init__(self, lookups: Lookups, number: int) -> None:
+        self._lookups = lookups
+        self._number = number
+
+    def note(self, done: int) -> None:
+        """Note that so many more are done. Raises ServerError."""
+        with self._lookups.cursor() as cursor:
+            cursor.execute(_PROGRESS, (done, self._number))
+
+    def change_failures(
+        self, what: str, wanted: failures.Filter, chosen: Sequence[Identity] | None
+    ) -> None:
+        """Retry or drop failures: those chosen, or all that match. Raises ServerError.
+
+        Each step commits together with its progress.
+        """
+        if chosen is not None:
+            with self._lookups.connection() as connection:
+                self._step(connection, what, wanted, chosen)
+            return
+        after: Identity | None = None
+        while True:
+            with self._lookups.connection() as connection:
+                with connection.cursor() as cursor:
+                    identities = failures.step(cursor, wanted, after)
+                if not identities:
+                    return
+                self._step(connection, what, wanted, identities)
+            after = identities[-1]
+
+    def _step(
+        self,
+        connection: Connection,
+        what: str,
+        wanted: failures.Filter,
+        identities: Sequence[Identity],
+    ) -> None:
+        connection.begin()
+        with connection.cursor() as cursor:
+            done = failures.change(cursor, what, identities, wanted)
+            cursor.execute(_PROGRESS, (done, self._number))
+        connection.commit()
+
+
+def latest(cursor: Any, before: int) -> list[Action]:
+    """Return the actions with a lower number, the latest first."""
+    cursor.execute(_LIST, (before, PAGE))
+    return [_action(row) for row in cursor.fetchall()]
+
+
+def one(cursor: Any, number: int) -> Action | None:
+    """Return an action."""
+    cursor.execute(_ONE, (number,))
+    found = [_action(row) for row in cursor.fetchall()]
+    return found[0] if found else None
+
+
+def _action(row: tuple[Any, ...]) -> Action:
+    number, begun_at, updated_at, ended_at, actor, address, action, selection, *rest = row
+    expected, done, problem, silent = rest
+    return Action(
+        id=number,
+        begun_at=rows.utc(begun_at),
+        updated_at=rows.utc(updated_at),
+        ended_at=rows.utc(ended_at) if ended_at else None,
+        actor=actor,
+        address=address,
+        action=action,
+        selection=selection,
+        expected=expected,
+        done=done,
+        problem=problem,
+        silent=bool(silent),
+    )

@@ -1,0 +1,59 @@
+"""The views of requests: the search, and one request with all that is known of it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, render_template, request
+from werkzeug.exceptions import NotFound
+
+from dashboard import rows, search
+from dashboard.lookup import Lookups
+
+_ONE = f"SELECT {rows.SERVED} FROM requests WHERE client = %s AND counter = %s"  # noqa: S608
+_FAILED = f"SELECT {rows.FAILURE} FROM failures WHERE client = %s AND counter = %s"  # noqa: S608
+
+
+class Finding:
+    """Answers from the database while somebody waits."""
+
+    def __init__(self, app: Flask, lookups: Lookups) -> None:
+        self._lookups = lookups
+        app.add_url_rule("/requests", "search", self.search)
+        app.add_url_rule("/requests/<client>/<int:counter>", "request", self.one)
+
+    def search(self) -> Any:
+        """Find requests; the search stands in the address."""
+        try:
+            query = search.parse(request.args)
+            with self._lookups.cursor() as cursor:
+                page = search.find(cursor, query, request.args.get("before", ""))
+        except search.Unclear as error:
+            told = render_template("search.html", view="search", form=request.args, problem=error)
+            return told, HTTPStatus.BAD_REQUEST
+        more = query.address(before=page.more) if page.more else None
+        return render_template(
+            "search.html", view="search", form=request.args, page=page, query=query, more=more
+        )
+
+    def one(self, client: str, counter: int) -> Any:
+        """Show one request, served or not."""
+        try:
+            search.parse({"client": client, "first": str(counter)})
+        except search.Unclear as error:
+            raise NotFound(str(error)) from None
+        with self._lookups.cursor() as cursor:
+            cursor.execute(_ONE, (client, counter))
+            served = [rows.served(row) for row in cursor.fetchall()]
+            cursor.execute(_FAILED, (client, counter))
+            failed = [rows.failure(row) for row in cursor.fetchall()]
+        told = render_template(
+            "request.html",
+            view="search",
+            client=client,
+            counter=counter,
+            served=served[0] if served else None,
+            failed=failed[0] if failed and not served else None,
+        )
+        return told, HTTPStatus.OK if served or failed else HTTPStatus.NOT_FOUND

@@ -1,0 +1,95 @@
+"""Queries that somebody waits for: few at a time, each bounded, on connections that are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+
+from turnwise.database import Connection, Database, translating
+from turnwise.errors import ServerError, Transient
+
+AT_ONCE = 4
+"""Queries at the same time: the threads that remain answer the live view and the probes."""
+
+LONGEST = 5.0
+"""Seconds that the server may take for one statement."""
+
+_TOO_LONG = frozenset({1969, 3024})
+"""MariaDB's and MySQL's word that a statement was ended for taking too long."""
+
+
+class Busy(Transient):
+    """Too many ask the database at once."""
+
+
+class Lookups:
+    """Lends connections as ``program``. ``readonly`` transactions only, unless it may write."""
+
+    def __init__(self, database: Database, program: str) -> None:
+        self._database = database
+        self._program = program
+        self._free: list[Connection] = []
+        self._lent = threading.BoundedSemaphore(AT_ONCE)
+
+    @contextlib.contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """Lend a cursor on a connection with autocommit.
+
+        Raises ServerError; a connection on which anything went wrong is thrown away.
+        """
+        with self.connection() as connection, connection.cursor() as cursor:
+            yield cursor
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection with autocommit. Raises ServerError, as ``cursor``."""
+        if not self._lent.acquire(timeout=1):
+            raise Busy("too many ask the database at once; try again")
+        try:
+            connection = self._free.pop() if self._free else self._connect()
+            try:
+                with translating(self._database):
+                    connection.ping(reconnect=True)
+                    yield connection
+            except ServerError as error:
+                _close(connection)
+                if error.code in _TOO_LONG:
+                    raise Transient(
+                        f"the database gave up after {LONGEST:.0f} s: ask for less, as a shorter "
+                        "time or one client",
+                        code=error.code,
+                    ) from error
+                raise
+            except BaseException:
+                _close(connection)
+                raise
+            self._free.append(connection)
+        finally:
+            self._lent.release()
+
+    def close(self) -> None:
+        """Give all back."""
+        while self._free:
+            _close(self._free.pop())
+
+    def _connect(self) -> Connection:
+        connection = self._database.connect(self._program)
+        with translating(self._database), connection.cursor() as cursor:
+            cursor.execute("SELECT VERSION()")
+            mariadb = "MariaDB" in str(cursor.fetchone())
+            name, value = (
+                ("max_statement_time", LONGEST)
+                if mariadb
+                else ("max_execution_time", int(LONGEST * 1000))
+            )
+            cursor.execute(f"SET SESSION {name} = %s", (value,))
+        return connection
+
+
+def _close(connection: Connection) -> None:
+    with contextlib.suppress(pymysql.Error):
+        connection.close()

@@ -1,0 +1,137 @@
+"""The views on which an operator acts: failures, what was done, and the question before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, g, redirect, render_template, request, url_for
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound, ServiceUnavailable
+from werkzeug.wrappers import Response
+
+from dashboard import actions, failures
+from dashboard.actions import Actions, Progress, TooMany
+from dashboard.lookup import Lookups
+from dashboard.search import Unclear
+from dashboard.sessions import Role, Session
+
+_LATEST = 2**63 - 1
+
+ACTS = {"retry": "Retry", "drop": "Drop"}
+
+
+class Operating:
+    """Shows failures and the log to all who may look; changes them for operators only."""
+
+    def __init__(self, app: Flask, lookups: Lookups, acting: Actions | None) -> None:
+        self._lookups = lookups
+        self._acting = acting
+        app.add_url_rule("/failures", "failures", self.failures)
+        app.add_url_rule("/failures", "act_on_failures", self.act, methods=["POST"])
+        app.add_url_rule("/actions", "actions", self.actions)
+        app.add_url_rule("/actions/<int:number>", "action", self.action)
+
+    def failures(self) -> Any:
+        """List failures; the filter stands in the address."""
+        try:
+            wanted = failures.parse(request.args)
+            with self._lookups.cursor() as cursor:
+                found, more = failures.page(cursor, wanted, request.args.get("before", ""))
+                total = failures.count(cursor, wanted)
+        except Unclear as error:
+            told = render_template("failures.html", view="failures", form={}, problem=error)
+            return told, HTTPStatus.BAD_REQUEST
+        return render_template(
+            "failures.html",
+            view="failures",
+            form=wanted.fields(),
+            reasons=failures.REASONS,
+            found=found,
+            total=total,
+            more=wanted.address(before=more) if more else None,
+        )
+
+    def act(self) -> Any:
+        """Retry or drop the chosen ones or all that match; ask before what cannot be undone."""
+        what = request.form.get("do", "")
+        everything = request.values.get("which") == "all"
+        acting = operators_only(self._acting)
+        if what not in ACTS:
+            raise BadRequest("say what to do: do=retry or do=drop")
+        try:
+            wanted = failures.parse(request.form)
+            chosen = None if everything else failures.parse_identities(request.form.getlist("id"))
+        except Unclear as error:
+            raise BadRequest(str(error)) from None
+        if chosen == []:
+            raise BadRequest("nothing was chosen")
+        with self._lookups.cursor() as cursor:
+            expected = failures.count(cursor, wanted) if chosen is None else len(chosen)
+        if request.form.get("sure") != "yes" and (what == "drop" or everything):
+            return render_template(
+                "confirm.html",
+                view="failures",
+                verb=ACTS[what],
+                what=f"{expected:,} failed request{'s' if expected != 1 else ''}",
+                final=what == "drop",
+                note="They are not served then, and never tried again; their messages are removed."
+                if what == "drop"
+                else "They are due at once, with all their attempts anew.",
+                chosen=[f"{client} {counter}" for client, counter in chosen or ()],
+                filter=wanted.fields() if everything else {},
+                back=url_for("failures"),
+            )
+        selection = (
+            wanted.fields()
+            if chosen is None
+            else [f"{client}/{counter}" for client, counter in chosen]
+        )
+
+        def work(progress: Progress) -> None:
+            progress.change_failures(what, wanted, chosen)
+
+        return start(acting, f"{what} failures", selection, expected, work)
+
+    def actions(self) -> str:
+        """List what was done, the latest first."""
+        before = request.args.get("before", _LATEST, type=int)
+        with self._lookups.cursor() as cursor:
+            found = actions.latest(cursor, before)
+        more = found[-1].id if len(found) == actions.PAGE else None
+        return render_template("actions.html", view="actions", found=found, more=more)
+
+    def action(self, number: int) -> str:
+        """Show one action, and how far it is."""
+        with self._lookups.cursor() as cursor:
+            found = actions.one(cursor, number)
+        if found is None:
+            raise NotFound("there is no such action")
+        return render_template("action.html", view="actions", action=found)
+
+
+def operators_only(acting: Actions | None) -> Actions:
+    """Return what acts, if this session may. Raises Forbidden."""
+    session: Session | None = g.session
+    if acting is None:
+        raise Forbidden("this page cannot act: it was started without --operator-token")
+    if session is None or session.role is not Role.OPERATOR:
+        raise Forbidden("only an operator may do this: log in with the operator's token")
+    return acting
+
+
+def start(
+    acting: Actions,
+    action: str,
+    selection: object,
+    expected: int | None,
+    work: Callable[[Progress], None],
+) -> Response:
+    """Begin an action, and lead to where it is seen."""
+    session: Session = g.session
+    who = (session.name or "operator", request.remote_addr or "")
+    try:
+        number = acting.begin(who, action, selection, expected, work)
+    except TooMany as error:
+        raise ServiceUnavailable(str(error)) from None
+    return redirect(url_for("action", number=number), HTTPStatus.SEE_OTHER)

@@ -1,0 +1,63 @@
+"""Rows of `requests` and `failures`: the columns to ask for, and what they make. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dashboard.figures import Failure, Served
+
+PREVIEW = 300
+"""Characters of a message that are shown before somebody asks for all of it."""
+
+_REST = "OCTET_LENGTH(message), sent_at, served_at, served_by, deliveries"
+SERVED = f"client, counter, message, {_REST}"
+SERVED_PREVIEW = f"client, counter, LEFT(message, {PREVIEW}), {_REST}"
+
+_FAILED = "sent_at, attempts, deaths, error, traceback, reason, failed_at, failed_by, due_at"
+FAILURE = f"client, counter, message, {_FAILED}"
+
+
+def served(row: tuple[Any, ...]) -> Served:
+    """Return what a row of SERVED or SERVED_PREVIEW tells."""
+    client, counter, message, size, sent_at, served_at, served_by, deliveries = row
+    return Served(
+        client, counter, message, size, utc(sent_at), utc(served_at), served_by, deliveries
+    )
+
+
+def failure(row: tuple[Any, ...]) -> Failure:
+    """Return what a row of FAILURE tells."""
+    (
+        client,
+        counter,
+        message,
+        sent_at,
+        attempts,
+        deaths,
+        error,
+        traceback,
+        reason,
+        failed_at,
+        failed_by,
+        due_at,
+    ) = row
+    return Failure(
+        client=client,
+        counter=counter,
+        message=message,
+        sent_at=utc(sent_at),
+        attempts=attempts,
+        deaths=deaths,
+        error=error,
+        traceback=traceback,
+        reason=reason,
+        failed_at=utc(failed_at),
+        failed_by=failed_by,
+        due_at=utc(due_at) if due_at else None,
+    )
+
+
+def utc(time: datetime) -> datetime:
+    """Return a time of the database as what it is: UTC."""
+    return time.replace(tzinfo=UTC)
