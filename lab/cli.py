@@ -18,7 +18,7 @@ from lab.demo import COUNT, Demo
 from lab.errors import LabError
 from lab.process import Process, free_port
 from lab.servers import DEFAULT_FOLDER, Servers
-from turnwise import __version__, cli
+from turnwise import __version__, cli, streams
 from turnwise.errors import ExitCode
 
 STOP_TIMEOUT = 30.0
@@ -235,7 +235,7 @@ def trial(
             result = Trial(world, schedule, progress).run()
         finally:
             world.close()
-    if sys.stderr.isatty():
+    if streams.is_live():
         click.echo(err=True)
     picture(result, base / "timeline.png")
     (base / "report.json").write_text(to_json(result))

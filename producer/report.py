@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 
 import click
 
 from producer.outbox import Outbox
+from turnwise import streams
 from turnwise.broker import Broker
 from turnwise.errors import Transient
 from turnwise.loop import Loop
@@ -17,23 +17,29 @@ from turnwise.loop import Loop
 _INTERVAL = 0.1
 _LINES_INTERVAL = 1.0
 
+STOP_GRACE = 5.0
+"""Seconds in which a producer that was asked to stop publishes what waits, and ends."""
+
 
 class Report:
     """Looks at the outbox now and then, and says what changed.
 
-    People read standard error; with ``as_json``, machines read standard output.
+    People read standard error; with ``as_json``, machines read standard output. Who goes away while
+    the producer works asks it to stop, as Ctrl-C does; so does a disk that takes no more output.
     """
 
     def __init__(self, loop: Loop, outbox: Outbox, *, as_json: bool) -> None:
         self._loop = loop
         self._outbox = outbox
         self._json = as_json
-        self._live = not as_json and sys.stderr.isatty()
+        self._live = not as_json and streams.is_live()
         self._interval = _INTERVAL if self._live or as_json else _LINES_INTERVAL
         self._said: object = None
         self._broker: Broker | None = None
         self._trouble: str | None = None
         self._since = 0.0
+        self.lost: streams.OutputLost | None = None
+        """Why there is no more output, other than that nobody reads it."""
         self._tick()
 
     def connected(self, broker: Broker) -> None:
@@ -60,6 +66,8 @@ class Report:
 
     def _tick(self) -> None:
         self._say()
+        if streams.reader_gone():
+            self._loop.ask_to_stop(STOP_GRACE)
         self._loop.call_later(self._interval, self._tick)
 
     def _say(self, *, force: bool = False) -> None:
@@ -99,6 +107,11 @@ class Report:
         }[event]
         click.echo(f"\r\x1b[K{line}" if self._live else line, err=True)
 
-    @staticmethod
-    def _write(line: dict[str, object]) -> None:
-        click.echo(json.dumps(line))
+    def _write(self, line: dict[str, object]) -> None:
+        try:
+            click.echo(json.dumps(line))
+        except streams.OutputLost as error:
+            if not error.reader_gone:
+                self.lost = error
+                click.echo(f"{error}; stopping", err=True)
+            self._loop.ask_to_stop(STOP_GRACE)

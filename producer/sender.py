@@ -38,6 +38,7 @@ class Sender:
 
     def run(self) -> None:
         """Do it. What could not be published stays in the outbox."""
+        self._loop.turn(0)  # the source may have nothing to give
         if self._finished():
             return
         with contextlib.suppress(Stopped):
@@ -52,9 +53,12 @@ class Sender:
             publisher.drain()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for RabbitMQ to come back, but not once asked to stop."""
-        self._loop.wait(lambda: self._loop.asked, seconds)
-        if self._loop.asked:
+        """Wait for RabbitMQ to come back, as long as it is needed, and nobody asked to stop."""
+
+        def ends() -> bool:
+            return self._loop.asked or self._finished()
+
+        if self._loop.wait(ends, seconds) or ends():
             raise Stopped
 
     def _finished(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -96,7 +97,8 @@ class Lines:
         except BlockingIOError:
             return
         except OSError as error:
-            self._invalid = InvalidRequest("standard input", f"cannot be read: {error.strerror}")
+            why = "is closed" if error.errno == errno.EBADF else f"cannot be read: {error.strerror}"
+            self._invalid = InvalidRequest("standard input", why)
             chunk = b""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         # No line is longer than a message may be: what is kept of one stays small.

@@ -16,8 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from producer.commands.serve import DEFAULT_TIMEOUT
-from producer.commands.shared import STOP_GRACE
 from producer.door.door import STOP_MARGIN
+from producer.report import STOP_GRACE
 from turnwise.topology import Topology
 from worker.replica import SHUTDOWN_BUDGET
 

@@ -6,12 +6,15 @@ import functools
 import importlib
 import os
 import re
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from turnwise import streams
 from turnwise.errors import ExitCode, InvalidRequest, TurnwiseError
 from turnwise.limits import check_queue
 
@@ -20,6 +23,9 @@ from turnwise.limits import check_queue
 _LAST_PORT = 65535
 _LONGEST_SECRET = 64 * 1024
 """Bytes."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code of a command that Ctrl-C broke off, as a shell gives it."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,17 +36,44 @@ option = functools.partial(click.option, show_envvar=True)
 class Command(click.Command):
     """A command that ends our own errors in one line and their exit code."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(context_settings={"help_option_names": ["-h", "--help"]}, **settings)
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command, and end the process with its exit code."""
+        streams.guard()
+        if not streams.has_colour():
+            settings["color"] = False
+        try:
+            return super().main(*args, **settings)
+        except streams.OutputLost as error:
+            if error.reader_gone:
+                sys.exit(streams.BROKEN_PIPE)
+            click.echo(f"{Path(sys.argv[0]).name}: {error}", err=True)
+            sys.exit(error.exit_code)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except streams.OutputLost:
+            raise
         except TurnwiseError as error:
-            click.echo(f"{ctx.info_name}: {error}", err=True)
+            click.echo(f"{ctx.command_path}: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(err=True)  # after the terminal's ^C
+            ctx.exit(INTERRUPTED)
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first sentence, however long it is: the list of commands wraps it."""
+        return super().get_short_help_str(max(limit, 1000))
 
 
 class Group(Command, click.Group):
     """A group of such commands."""
+
+    command_class = Command
 
 
 class LazyGroup(Group):
@@ -50,10 +83,8 @@ class LazyGroup(Group):
     holds a click command called ``command``.
     """
 
-    def __init__(
-        self, *args: Any, package: str, summaries: Mapping[str, str], **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, package: str, summaries: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(**settings)
         self._package = package
         self._summaries = summaries
 

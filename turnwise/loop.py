@@ -155,7 +155,9 @@ class Loop(AbstractSelectorIOLoop):
                 signal.signal(number, handler)
 
     def ask_to_stop(self, grace: float = 0.0) -> None:
-        """Ask to stop, as a signal does."""
+        """Ask to stop, as a signal does; who was asked before is not given more time."""
+        if self.asked:
+            return
         self._stop_at = time.monotonic() + grace
         if grace:
             self._end = self._stop_at

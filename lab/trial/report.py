@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from lab.trial.check import KINDS
 from lab.trial.run import Result, Trial
+from turnwise import streams
 
 LINE_EVERY = 15.0
 """Seconds between two lines of progress where they cannot replace each other."""
@@ -18,7 +18,7 @@ LINE_EVERY = 15.0
 def progress(trial: Trial) -> None:
     """Show what goes on: one line that changes on a terminal, a line now and then elsewhere."""
     result = trial.result
-    live = sys.stderr.isatty()
+    live = streams.is_live()
     if not live and result.samples[-1].at // LINE_EVERY == _sample_before(result) // LINE_EVERY:
         return
     sample = result.samples[-1]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from producer.commands.shared import interruptible_loop, outbox_option
+from producer.commands.shared import exit_code, interruptible_loop, outbox_option
 from producer.outbox import Outbox, read_status
 from producer.report import Report
 from producer.sender import Sender
 from turnwise import cli
-from turnwise.errors import ExitCode
 from turnwise.node import Node
 from turnwise.options import amqp_option
 from turnwise.topology import Topology
@@ -35,5 +34,4 @@ def command(ctx: click.Context, path: Path, queue: str, as_json: bool, nodes: li
             Sender(loop, outbox, nodes, Topology(queue), report).run()
         finally:
             report.finish()
-        if outbox.waiting:
-            ctx.exit(ExitCode.WAITING)
+        ctx.exit(exit_code(outbox, report))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from producer.client_name import check_base
-from producer.commands.shared import interruptible_loop, outbox_option
+from producer.commands.shared import exit_code, interruptible_loop, outbox_option
 from producer.outbox import LIMIT, Outbox
 from producer.pace import Pace
 from producer.report import Report
 from producer.sender import Sender
 from producer.source import Clock, Lines, Source
-from turnwise import cli
-from turnwise.errors import ExitCode
+from turnwise import cli, streams
 from turnwise.node import Node
 from turnwise.options import amqp_option
 from turnwise.topology import Topology
@@ -109,7 +107,7 @@ def command(
         report = Report(loop, outbox, as_json=as_json)
         source: Source
         if message is None:
-            source = Lines(loop, outbox, sys.stdin.fileno())
+            source = Lines(loop, outbox, streams.STDIN)
         else:
             source = Clock(loop, outbox, message, Pace(quantum, count, time.monotonic()))
         try:
@@ -118,5 +116,4 @@ def command(
             report.finish()
         if source.failure:
             raise source.failure
-        if outbox.waiting:
-            ctx.exit(ExitCode.WAITING)
+        ctx.exit(exit_code(outbox, report))

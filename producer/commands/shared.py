@@ -10,7 +10,10 @@ from pathlib import Path
 
 import click
 
+from producer.outbox import Outbox
+from producer.report import STOP_GRACE, Report
 from turnwise import cli, log
+from turnwise.errors import ExitCode
 from turnwise.loop import Loop
 
 
@@ -29,10 +32,6 @@ outbox_option = cli.option(
 )
 
 
-STOP_GRACE = 5.0
-"""Seconds in which a producer that was asked to stop publishes what waits, and ends."""
-
-
 @contextlib.contextmanager
 def interruptible_loop() -> Iterator[Loop]:
     """Yield a loop that SIGINT and SIGTERM ask to stop."""
@@ -40,3 +39,10 @@ def interruptible_loop() -> Iterator[Loop]:
     stop = (signal.SIGINT, signal.SIGTERM)
     with contextlib.closing(Loop()) as loop, loop.signals(*stop, grace=STOP_GRACE):
         yield loop
+
+
+def exit_code(outbox: Outbox, report: Report) -> ExitCode:
+    """Return how a command ends that has published what it could."""
+    if outbox.waiting:
+        return ExitCode.WAITING
+    return report.lost.exit_code if report.lost else ExitCode.OK

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lab.process import Process, free_port
-from producer.commands.shared import STOP_GRACE
+from producer.report import STOP_GRACE
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 

@@ -9,8 +9,8 @@ import click
 import pytest
 
 from producer.commands.serve import DEFAULT_TIMEOUT
-from producer.commands.shared import STOP_GRACE
 from producer.door.door import STOP_MARGIN
+from producer.report import STOP_GRACE
 from tests.kubernetes.manifests import K8S, ROOT, Overlay, Pod
 from turnwise import cli
 from turnwise.topology import DEFAULT_QUEUE

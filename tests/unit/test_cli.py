@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import pytest
 
+import dashboard.cli
+import lab.cli
 import producer.cli
 import worker.cli
 
@@ -38,3 +42,22 @@ def test_help_imports_no_driver(program: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    "program", [producer.cli.main, worker.cli.main, lab.cli.main, dashboard.cli.main]
+)
+def test_help_is_short_to_ask_for_and_cuts_nothing(program: click.Command) -> None:
+    def texts(command: click.Command, parent: click.Context | None) -> Iterator[str]:
+        context = click.Context(command, parent=parent, **command.context_settings)
+        assert context.help_option_names == ["-h", "--help"]
+        yield command.get_help(context)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                assert child is not None
+                yield from texts(child, context)
+
+    for text in texts(program, None):
+        # What click cuts ends so; that it goes on without an end is said with a space before.
+        assert not re.search(r"\w\.\.\.$", text, re.MULTILINE), text

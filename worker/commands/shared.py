@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
+from turnwise import streams
 from turnwise.database import Connection, Database
 
 _PROGRESS_INTERVAL = 0.2
@@ -26,11 +26,12 @@ def progress(what: str) -> Callable[[int, int], None]:
     """Return what shows progress on a terminal, once it has taken a second."""
     begun = time.monotonic()
     shown = begun
+    live = streams.is_live()
 
     def show(done: int, total: int) -> None:
         nonlocal shown
         now = time.monotonic()
-        if sys.stderr.isatty() and now - begun > 1 and now - shown > _PROGRESS_INTERVAL:
+        if live and now - begun > 1 and now - shown > _PROGRESS_INTERVAL:
             click.echo(f"\r\x1b[K{what} {done:,} of {total:,}", nl=done == total, err=True)
             shown = now
 
