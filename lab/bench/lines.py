@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.bench import large, latency, native, page, sending, serving
+from lab.bench import doors, large, latency, native, page, sending, serving
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
@@ -29,6 +29,8 @@ CONTENDERS: dict[str, Contender] = {
     "C, publisher": native.publisher,
     "textbook publisher": sending.textbook_publisher,
     "producer": sending.producer,
+    "textbook view": doors.textbook_view,
+    "door": doors.door,
     "start": sending.start,
     "backlog": large.backlog,
     "audit": large.audit,
@@ -104,6 +106,16 @@ LINES = (
          ("valid, drain", "rows_per_s"), 0.5),
     Line("producer", "producer, quantum 0", ("producer", "requests_per_s"), "requests/s",
          ("textbook publisher", "requests_per_s"), 12, 18),
+    Line("door", "PUTs to producer serve, 64 connections", ("door", "requests_per_s"), "PUTs/s",
+         None, 3000),
+    Line("door", "the same, to a textbook view", ("door", "requests_per_s"), "PUTs/s",
+         ("textbook view", "requests_per_s")),
+    Line("door", "from PUT to 201 meanwhile, 99 % within", ("door", "p99_ms"), "ms",
+         ("textbook view", "p99_ms"), less_is_better=True),
+    Line("door", "CPU per 1,000 PUTs", ("door", "cpu_per_1000"), "s",
+         ("textbook view", "cpu_per_1000"), less_is_better=True),
+    Line("door", "memory of producer serve", ("door", "peak_memory"), "MiB",
+         ("textbook view", "peak_memory"), less_is_better=True),
     Line("start", "producer --help", ("start", "help_ms"), "ms",
          None, 150, 100, less_is_better=True),
     Line("backlog", "memory of send --stdin, 1,000,000 lines", ("backlog", "send_peak_memory"),
