@@ -49,6 +49,18 @@ def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("bench-*")), "servers or data are left"
 
 
+def test_a_small_bench_of_the_door(servers: Servers, tmp_path: Path) -> None:
+    packages = servers.folder.parent / "packages"
+    if packages.exists():
+        (tmp_path / "packages").symlink_to(packages.resolve())
+    result = bench(tmp_path, "--only", "door", "--rounds", "1", "--scale", "0.01", "--json")
+    assert result.returncode == 0, result.stderr
+    [measured] = json.loads(result.stdout)["rounds"]
+    assert measured.keys() == {"textbook view", "door"}
+    # Each confirm waits for a sync, and a client for its confirm: a sync covers 64 at most.
+    assert all(figures["fsyncs_per_1000"] >= 1000 / 64 for figures in measured.values())
+
+
 def test_an_item_that_there_is_not(tmp_path: Path) -> None:
     result = bench(tmp_path, "--only", "strict,speed")
     assert result.returncode == ExitCode.USAGE
