@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shlex
 import signal
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ import click
 from lab import commands
 from lab.demo import COUNT, Demo
 from lab.errors import LabError
-from lab.process import Process, free_port
+from lab.house import House, environment, figures_of, page_url, start_page
+from lab.process import Process
 from lab.servers import DEFAULT_FOLDER, Servers
 from turnwise import __version__, cli, streams
 from turnwise.errors import ExitCode
 
-STOP_TIMEOUT = 30.0
+DOWN = "is down; 'lab up' starts it"
 
 folder_option = cli.option(
     "--folder",
@@ -60,26 +63,22 @@ def main() -> None:
 )
 @containers_option
 @folder_option
-def up(workers: int, containers: bool, folder: Path) -> None:
-    """Start the page, the servers and workers, and leave them running."""
-    base = folder / "up"
-    servers = _servers(folder, containers)
-    _remember(base, containers)
-    page = _start_page(servers, base, attached=False)
-    if not servers.running:
-        click.echo("Starting RabbitMQ and the database ...")
-    servers.start()
-    environment = _environment(servers)
-    for number in range(1, workers + 1):
-        worker = _worker(base, number)
-        if not worker.alive():
-            commands.start_worker(worker.name, base, environment, attached=False)
-    for extra in _workers(base)[workers:]:
-        extra.stop(STOP_TIMEOUT)
-    for worker in _workers(base):
-        commands.wait_event(worker, "worker.consuming")
-    commands.wait_event(page, "dashboard.serving")
-    _tell(servers, base)
+@click.pass_context
+def up(ctx: click.Context, workers: int, containers: bool, folder: Path) -> None:
+    """Start the page, the servers and workers, and leave them running.
+
+    What this starts is ended again if it is broken off: by Ctrl-C, or by an error.
+    """
+    _stoppable()
+    with _plainly():
+        house = House(folder)
+        servers = house.servers(containers=containers)
+        try:
+            house.start(servers, workers, click.echo)
+        except KeyboardInterrupt:
+            click.echo("\nstopped; what this had started is ended again", err=True)
+            ctx.exit(128 + signal.SIGINT)
+        _tell(house, servers)
 
 
 @main.command()
@@ -87,17 +86,15 @@ def up(workers: int, containers: bool, folder: Path) -> None:
 @folder_option
 def down(purge: bool, folder: Path) -> None:
     """Stop the workers and the page, then the servers. Their data stay."""
-    base = folder / "up"
-    if not base.exists():
+    house = House(folder)
+    if not house.there:
         click.echo("nothing is up")
         return
-    for process in (*_workers(base), _page(base)):
-        process.stop(STOP_TIMEOUT)
-    servers = _remembered(folder)
-    if purge:
-        servers.remove()
-    else:
-        servers.stop()
+    with _plainly():
+        if purge:
+            house.purge()
+        else:
+            house.stop()
     click.echo("down" + (", and removed" if purge else "; 'lab up' goes on where it stopped"))
 
 
@@ -106,26 +103,27 @@ def down(purge: bool, folder: Path) -> None:
 @folder_option
 @click.pass_context
 def status(ctx: click.Context, as_json: bool, folder: Path) -> None:
-    """Tell what runs, what waits, what was served. Exit 1 if the servers are down."""
-    base = folder / "up"
-    servers = _remembered(folder) if base.exists() else None
-    if servers is None or not servers.running:
-        click.echo(json.dumps({"running": False}) if as_json else "nothing is up; see 'lab up'")
-        ctx.exit(ExitCode.FAILED)
-    figures = _figures(servers, base)
+    """Tell what runs, what waits, what was served. Exit 1 if a server is down."""
+    house = House(folder)
+    servers = house.servers() if house.there else None
+    figures = house.figures(servers) if servers else {"running": False}
     if as_json:
-        click.echo(json.dumps({"running": True, **figures}))
+        click.echo(json.dumps(figures))
+    elif servers and any(figures[part] for part in ("rabbitmq", "database", "workers", "page")):
+        _tell(house, servers)
     else:
-        _tell(servers, base)
+        click.echo("nothing is up; see 'lab up'")
+    ctx.exit(ExitCode.OK if figures["running"] else ExitCode.FAILED)
 
 
 @main.command()
 @folder_option
 def env(folder: Path) -> None:
     """Print settings for your shell:  eval "$(lab env)"."""
-    if not (folder / "up").exists():
+    house = House(folder)
+    if not house.there:
         raise LabError("nothing is up; see 'lab up'")
-    settings = _environment(_remembered(folder))
+    settings = environment(house.servers())
     if str(commands.BIN) not in os.environ.get("PATH", "").split(":"):
         settings["PATH"] = f"{commands.BIN}:{os.environ.get('PATH', '')}"
     for name, value in settings.items():
@@ -142,27 +140,31 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     Uses servers of its own and leaves nothing behind. Exit 0 only if the audit holds.
     """
     base = folder / f"demo-{os.getpid()}"
-    # Ctrl-C and SIGTERM alike: everything is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    click.echo(
-        f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, and "
-        "RabbitMQ is restarted."
-    )
-    servers = Servers(base, folder / "packages", in_containers=containers)
-    page = _page(base)
-    try:
-        page = _start_page(servers, base, attached=True)
-        click.echo("Starting RabbitMQ and the database ...")
-        servers.start()
-        _tell_servers(servers)
-        click.echo()
-        good = Demo(servers, base).run()
-    except KeyboardInterrupt:
-        click.echo("\nstopped; nothing is left running", err=True)
-        ctx.exit(128 + signal.SIGINT)
-    finally:
-        page.kill()
-        servers.remove()
+    _stoppable()
+    page: Process | None = None
+    with _plainly():
+        servers = Servers(base, folder / "packages", in_containers=containers)
+        try:
+            servers.require()
+            click.echo(f"page           {page_url(base)}")
+            page = start_page(servers, base, attached=True)
+            click.echo(
+                f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, "
+                "and RabbitMQ is restarted."
+            )
+            click.echo("Starting RabbitMQ and the database ...")
+            servers.start()
+            _tell_servers(figures_of(servers), servers.rabbitmq.password)
+            click.echo()
+            good = Demo(servers, base).run()
+            _linger(page_url(base))
+        except KeyboardInterrupt:
+            click.echo("\nstopped; nothing is left running", err=True)
+            ctx.exit(128 + signal.SIGINT)
+        finally:
+            if page is not None:
+                page.kill()
+            servers.remove()
     ctx.exit(ExitCode.OK if good else ExitCode.FAILED)
 
 
@@ -224,7 +226,7 @@ def trial(
         raise click.BadParameter(str(error), param_hint="--faults") from None
     schedule = plan(seed, kinds, duration=None if count else duration, count=count)
     base = folder / f"trial-{seed}-{os.getpid()}"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _stoppable()
     click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
     with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
         world = World(
@@ -281,7 +283,7 @@ def bench(
     from lab.bench import report  # noqa: PLC0415
     from lab.bench.run import bench as run  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _stoppable()
     servers = Servers(folder / f"bench-{os.getpid()}", folder / "packages")
     try:
         servers.start()
@@ -293,95 +295,46 @@ def bench(
     click.echo(report.as_json(result) if as_json else report.text(result))
 
 
-def _servers(folder: Path, containers: bool) -> Servers:
-    return Servers(folder / "up", folder / "packages", attached=False, in_containers=containers)
+def _stoppable() -> None:
+    """Have SIGTERM end it as Ctrl-C does: everything is ended on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
-def _remember(base: Path, containers: bool) -> None:
-    (base / "lab.json").write_text(json.dumps({"containers": containers}))
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """Report what a disk or a folder does not allow in a line."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise LabError(f"{where}{error.strerror or error}") from error
 
 
-def _remembered(folder: Path) -> Servers:
-    """Return the servers as 'lab up' made them."""
-    note = json.loads((folder / "up" / "lab.json").read_text())
-    return _servers(folder, note["containers"])
+def _linger(url: str) -> None:
+    """Leave the page open as long as somebody at a terminal looks at it."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        click.echo(f"\nThe page, {url}, stays until you press Enter. ", nl=False)
+        sys.stdin.readline()
+    click.echo("\nTo have all of this to play with:  . .venv/bin/activate; lab up")
 
 
-def _environment(servers: Servers) -> dict[str, str]:
-    return {
-        "AMQP_URL": servers.rabbitmq.url(),
-        "MYSQL_URL": servers.database.url(),
-        "MANAGEMENT_URL": servers.rabbitmq.management_login(),
-    }
+def _tell_servers(figures: Mapping[str, Any], password: str) -> None:
+    rabbitmq, database = figures["rabbitmq"], figures["database"]
+    click.echo(f"RabbitMQ       {rabbitmq or DOWN}")
+    click.echo(f"database       {database or DOWN}")
+    if rabbitmq:
+        click.echo(f"management UI  {figures['management_ui']}  user lab, password {password}")
 
 
-def _start_page(servers: Servers, base: Path, *, attached: bool) -> Process:
-    """Start the page if it does not run, and print its address: it shows how the rest comes up."""
-    click.echo(f"page           {_page_url(base)}")
-    page = _page(base)
-    if page.alive():
-        return page
-    return commands.start_dashboard(
-        base, _environment(servers), _page_port(base), attached=attached
+def _tell(house: House, servers: Servers) -> None:
+    figures = house.figures(servers)
+    click.echo(f"page           {figures['page'] or DOWN}")
+    _tell_servers(figures, servers.rabbitmq.password)
+    click.echo(
+        f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {house.base}/*.log)"
     )
-
-
-def _page(base: Path) -> Process:
-    return Process("dashboard", base, [])
-
-
-def _page_port(base: Path) -> int:
-    """Return the page's port, which stays the same as long as the folder is there."""
-    note = base / "dashboard.json"
-    if not note.exists():
-        note.write_text(json.dumps({"port": free_port()}))
-    return int(json.loads(note.read_text())["port"])
-
-
-def _page_url(base: Path) -> str:
-    return f"http://127.0.0.1:{_page_port(base)}/"
-
-
-def _worker(base: Path, number: int) -> Process:
-    return Process(f"worker-{number}", base, [])
-
-
-def _workers(base: Path) -> list[Process]:
-    """Return the workers that run, in the order of their numbers."""
-    numbers = sorted(int(note.stem.partition("-")[2]) for note in base.glob("worker-*.pid"))
-    return [worker for n in numbers if (worker := _worker(base, n)).alive()]
-
-
-def _figures(servers: Servers, base: Path) -> dict[str, Any]:
-    from lab.database import NAME  # noqa: PLC0415
-    from lab.rabbitmq import VIRTUAL_HOST  # noqa: PLC0415
-
-    queues = servers.rabbitmq.api("GET", f"queues/{VIRTUAL_HOST}")
-    tables = servers.database.query("SHOW TABLES LIKE 'requests'", name=NAME)
-    served = servers.database.query("SELECT COUNT(*) FROM requests", name=NAME) if tables else ()
-    return {
-        "rabbitmq": servers.rabbitmq.version(),
-        "database": servers.database.version(),
-        "page": _page_url(base),
-        "management_ui": servers.rabbitmq.management_url,
-        "workers": [worker.name for worker in _workers(base)],
-        "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},
-        "served": served[0][0] if served else 0,
-    }
-
-
-def _tell_servers(servers: Servers) -> None:
-    rabbitmq = servers.rabbitmq
-    click.echo(f"RabbitMQ {rabbitmq.version()}, database {servers.database.version()}")
-    click.echo(f"management UI  {rabbitmq.management_url}  user lab, password {rabbitmq.password}")
-
-
-def _tell(servers: Servers, base: Path) -> None:
-    figures = _figures(servers, base)
-    click.echo(f"page           {figures['page']}")
-    _tell_servers(servers)
-    click.echo(f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {base}/*.log)")
-    for name, messages in figures["queues"].items():
+    for name, messages in (figures["queues"] or {}).items():
         click.echo(f"queue          {name}: {messages:,} messages")
-    click.echo(f"served         {figures['served']:,}")
+    if figures["served"] is not None:
+        click.echo(f"served         {figures['served']:,}")
     click.echo('your shell     eval "$(lab env)"; producer send hello')

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from lab import files
 from lab.database import NAME, USER, DatabaseServer
 from lab.errors import LabError
 from lab.process import free_port
@@ -70,11 +71,6 @@ class Container:
         )
         return result.stdout + result.stderr
 
-    def remove(self) -> None:
-        """Remove it with its data."""
-        with contextlib.suppress(LabError):
-            _docker("rm", "--force", "--volumes", self.name)
-
     def _inspect(self, template: str) -> str | None:
         try:
             return _docker("container", "inspect", "--format", template, self.name)
@@ -91,6 +87,16 @@ def available() -> bool:
         capture_output=True,
         check=False,
     ).returncode
+
+
+def remove(folder: Path) -> None:
+    """Remove the containers whose settings are in ``folder``, with their data."""
+    for kind in ("rabbitmq", "database"):
+        settings = folder / f"{kind}-container.json"
+        if settings.exists():
+            name = json.loads(settings.read_text())["name"]
+            with contextlib.suppress(LabError, OSError):
+                _docker("rm", "--force", "--volumes", f"turnwise-{kind}-{name}")
 
 
 def rabbitmq(folder: Path) -> RabbitMQ:
@@ -163,8 +169,7 @@ def _settings(file: Path, *ports: str) -> dict[str, Any]:
         file.parent.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = {name: free_port() for name in ports}
         values |= {"password": secrets.token_urlsafe(18), "name": secrets.token_hex(4)}
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(values))
+        files.write(file, json.dumps(values))
     return dict(json.loads(file.read_text()))
 
 

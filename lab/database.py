@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from urllib.parse import quote
 
 import pymysql
 
+from lab import files
 from lab.errors import LabError
 from lab.packages import Programs
 from lab.process import Process, Runner, free_port, wait_until
@@ -92,45 +95,46 @@ class DatabaseServer:
         return True
 
 
-def private(folder: Path, programs: Programs, *, attached: bool = True) -> DatabaseServer:
-    """Return a MariaDB that keeps everything in ``folder``, made on first use.
+class PrivateDatabase(DatabaseServer):
+    """A MariaDB that keeps everything in ``folder``; its data are made when it is first equipped.
 
     A folder that was used before brings its port, its password and its data.
     """
-    base = folder.resolve() / "database"
-    settings_file = base / "settings.json"
-    if settings_file.exists():
+
+    def __init__(self, folder: Path, *, attached: bool = True) -> None:
+        self._base = folder.resolve() / "database"
+        settings_file = self._base / "settings.json"
+        if not settings_file.exists():
+            self._base.mkdir(parents=True, mode=0o700, exist_ok=True)
+            settings = {"port": free_port(), "password": secrets.token_urlsafe(18)}
+            files.write(settings_file, json.dumps(settings))
         settings = json.loads(settings_file.read_text())
-    else:
-        settings = {"port": free_port(), "password": secrets.token_urlsafe(18)}
-        _create(base, programs, settings["password"])
-        settings_file.touch(mode=0o600)
-        settings_file.write_text(json.dumps(settings))
-    runner = Process(
-        "database",
-        base,
-        [
-            *_command(base, programs),
-            f"--port={settings['port']}",
+        self._process = Process("database", self._base, [], attached=attached)
+        super().__init__(self._process, int(settings["port"]), str(settings["password"]))
+
+    def equip(self, programs: Programs) -> None:
+        """Say which programs to run, and have them make the data."""
+        if not (self._base / "data").exists():
+            _create(self._base, programs, self.password)
+        self._process.command = [
+            *_command(self._base / "data", programs),
+            f"--port={self.port}",
             "--bind-address=127.0.0.1",
             # Relative to the data: a socket's path may not be long.
             "--socket=mysql.sock",
             "--innodb-flush-log-at-trx-commit=1",
-        ],
-        _environment(base, programs),
-        attached=attached,
-    )
-    return DatabaseServer(runner, settings["port"], settings["password"])
+        ]
+        self._process.environment = _environment(self._base, programs)
 
 
-def _command(base: Path, programs: Programs) -> list[str | Path]:
+def _command(data: Path, programs: Programs) -> list[str | Path]:
     usr = programs.root / "usr"
     # --no-defaults must come first: nothing of the system's configuration is used.
     return [
         programs.mariadbd,
         "--no-defaults",
         f"--basedir={usr}",
-        f"--datadir={base / 'data'}",
+        f"--datadir={data}",
         *_as_root(),
     ]
 
@@ -145,15 +149,17 @@ def _as_root() -> list[str]:
 
 
 def _create(base: Path, programs: Programs, password: str) -> None:
-    base.mkdir(parents=True, mode=0o700, exist_ok=True)
+    """Make the data; whoever is broken off leaves them to be made anew."""
     (base / "tmp").mkdir(exist_ok=True)
+    data = base / "data.new"
+    shutil.rmtree(data, ignore_errors=True)
     environment = {**_environment(base, programs), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     _run(
         [
             programs.mariadb_install_db,
             "--no-defaults",
             f"--basedir={programs.root / 'usr'}",
-            f"--datadir={base / 'data'}",
+            f"--datadir={data}",
             "--skip-test-db",
             "--auth-root-authentication-method=normal",
             *_as_root(),
@@ -168,12 +174,26 @@ def _create(base: Path, programs: Programs, password: str) -> None:
         f"DELETE FROM mysql.global_priv WHERE User = 'root' OR User = '';\n"
         f"CREATE DATABASE {NAME};\n"
     )
-    _run([*_command(base, programs), "--bootstrap"], environment, statements)
+    _run([*_command(data, programs), "--bootstrap"], environment, statements)
+    data.rename(base / "data")
 
 
 def _run(command: list[str | Path], environment: dict[str, str], text: str = "") -> None:
-    result = subprocess.run(
-        command, env=environment, input=text, capture_output=True, text=True, check=False
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-    if result.returncode:
-        raise LabError(f"{command[0]} failed:\n{result.stdout}{result.stderr}")
+    try:
+        said, _ = process.communicate(text)
+    except BaseException:
+        # A script: what it has started ends with it.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode:
+        raise LabError(f"{command[0]} failed:\n{said}")

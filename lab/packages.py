@@ -86,14 +86,32 @@ def find(folder: Path) -> tuple[Programs, Programs]:
         return _find(folder)
 
 
-def _find(folder: Path) -> tuple[Programs, Programs]:
+def require(folder: Path) -> None:
+    """Raise MissingServers when the programs are not there and nothing could fetch them."""
+    if wanted := _wanted(folder):
+        _require_tools(wanted)
+
+
+def _wanted(folder: Path) -> list[str]:
     system, unpacked = Programs(Path("/")), Programs(folder / "root")
     wanted: list[str] = []
     if not (system.have_rabbitmq() or unpacked.have_rabbitmq()):
         wanted += RABBITMQ_PACKAGES
     if not (system.have_database() or unpacked.have_database()):
         wanted += DATABASE_PACKAGES
-    if wanted:
+    return wanted
+
+
+def _require_tools(packages: Sequence[str]) -> None:
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise MissingServers(
+            f"{', '.join(packages)}: missing here, and no apt-get to get them with"
+        )
+
+
+def _find(folder: Path) -> tuple[Programs, Programs]:
+    system, unpacked = Programs(Path("/")), Programs(folder / "root")
+    if wanted := _wanted(folder):
         _say(
             f"This machine has no {' and no '.join(_names(wanted))}. Unpacking the distribution's "
             f"packages into {folder}: private to this project, and gone with the folder; nothing "
@@ -109,10 +127,7 @@ def _find(folder: Path) -> tuple[Programs, Programs]:
 
 def unpack(packages: Sequence[str], folder: Path) -> None:
     """Fetch packages and what they need beyond the installed ones; unpack into ``folder/root``."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise MissingServers(
-            f"{', '.join(packages)}: missing here, and no apt-get to get them with"
-        )
+    _require_tools(packages)
     (folder / "debs").mkdir(parents=True, exist_ok=True)
     try:
         fetched = _fetch(packages, folder, [])

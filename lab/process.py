@@ -9,11 +9,13 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lab import files
 from lab.errors import LabError
 
 
@@ -65,7 +67,8 @@ class Process:
         self.log = folder / f"{name}.log"
         self._note = folder / f"{name}.pid"
         self.command: Sequence[str | Path] = command
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment: Mapping[str, str] = environment or {}
+        """Variables besides those of this process."""
         self.stdin: int = subprocess.DEVNULL
         """A descriptor for its standard input."""
         self.output: int | None = None
@@ -81,27 +84,33 @@ class Process:
         # thread.
         tie = ["setpriv", "--pdeathsig", "KILL", "--"] if self._attached else []
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        # A signal in here would leave a process that nobody knows of.
+        with self.log.open("ab") as log, uninterrupted():
             self._child = subprocess.Popen(
                 [*tie, *map(str, self.command)],
                 stdin=self.stdin,
                 stdout=log if self.output is None else self.output,
                 stderr=log if self.output is None else self.output,
-                env=self._environment,
+                env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        pid = self._child.pid
-        self._note.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
+            pid = self._child.pid
+            try:
+                files.write(self._note, json.dumps({"pid": pid, "started": _start_time(pid)}))
+            except BaseException:
+                self._child.kill()
+                self._child.wait()
+                raise
 
     @property
     def pid(self) -> int | None:
         """Its process id, as long as it is the one that was started."""
         try:
             note = json.loads(self._note.read_text())
-        except (OSError, ValueError):
-            return None
-        pid = int(note["pid"])
-        return pid if _start_time(pid) == note["started"] else None
+            pid = int(note["pid"])
+            return pid if _start_time(pid) == note["started"] else None
+        except (OSError, ValueError, TypeError):
+            return None  # or a server's own file of that name
 
     def alive(self) -> bool:
         """Whether it runs."""
@@ -162,6 +171,24 @@ class Process:
         with contextlib.suppress(OSError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
         return ""
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM to its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def free_port() -> int:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from lab import containers, database, packages, rabbitmq
-from lab.containers import Container
+from lab import containers, packages
+from lab.database import DatabaseServer, PrivateDatabase
 from lab.errors import LabError
-from lab.process import Process
+from lab.files import prepare_folder
+from lab.process import Process, Runner, uninterrupted
+from lab.rabbitmq import PrivateRabbitMQ, RabbitMQ
 
 DEFAULT_FOLDER = Path(".lab")
 
@@ -34,24 +39,27 @@ class Servers:
         attached: bool = True,
         in_containers: bool = False,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.glob("rabbitmq*/settings.json")) and not any(
+            folder.glob("rabbitmq-*.json")
+        ):
+            prepare_folder(folder)
         self.folder = folder
-        self._epmd: Process | None = None
+        self._programs = programs or folder / "packages"
+        self._private: tuple[PrivateRabbitMQ, PrivateDatabase] | None = None
+        self._equipped = False
+        self.rabbitmq: RabbitMQ
+        self.database: DatabaseServer
         if in_containers:
             if not containers.available():
                 raise LabError("no Docker daemon answers; see 'docker info'")
             self.rabbitmq = containers.rabbitmq(folder)
             self.database = containers.database(folder)
-            return
-        try:
-            of_rabbitmq, of_database = packages.find(programs or folder / "packages")
-        except packages.MissingServers as error:
-            way = _CONTAINER_WAY.format(
-                rabbitmq=containers.RABBITMQ_IMAGE, database=containers.DATABASE_IMAGE
+        else:
+            self._private = (
+                PrivateRabbitMQ(folder, attached=attached),
+                PrivateDatabase(folder, attached=attached),
             )
-            raise LabError(f"{error}\n{way}") from error
-        self.rabbitmq, self._epmd = rabbitmq.private(folder, of_rabbitmq, attached=attached)
-        self.database = database.private(folder, of_database, attached=attached)
+            self.rabbitmq, self.database = self._private
 
     def __enter__(self) -> Self:
         self.start()
@@ -65,16 +73,44 @@ class Servers:
         """Whether both run."""
         return self.rabbitmq.runner.alive() and self.database.runner.alive()
 
+    def require(self) -> None:
+        """Raise LabError if their programs are neither here nor to be had."""
+        if self._private:
+            with _another_way():
+                packages.require(self._programs)
+
     def start(self) -> None:
-        """Start what does not run, and wait until both serve."""
+        """Start what does not run, and wait until both serve. What is broken off, is ended.
+
+        Fetches their programs, if this machine has none, and makes their data.
+        """
+        self._equip()
+        started: list[Runner] = []
         # All from this thread: they die with the one that started them. They boot side by side.
-        if self._epmd and not self._epmd.alive():
-            self._epmd.start()
-        for runner in (self.rabbitmq.runner, self.database.runner):
-            if not runner.alive():
-                runner.start()
-        self.database.wait_ready()
-        self.rabbitmq.wait_ready()
+        runners = [self.rabbitmq.runner, self.database.runner]
+        if self._private:
+            runners.insert(0, self._private[0].epmd)
+        try:
+            for runner in runners:
+                if not runner.alive():
+                    started.append(runner)
+                    runner.start()
+            self.database.wait_ready()
+            self.rabbitmq.wait_ready()
+        except BaseException:
+            for runner in started:
+                with contextlib.suppress(LabError):
+                    runner.kill()
+            raise
+
+    def _equip(self) -> None:
+        if self._equipped or not self._private:
+            return
+        with _another_way():
+            of_rabbitmq, of_database = packages.find(self._programs)
+        self._private[0].equip(of_rabbitmq)
+        self._private[1].equip(of_database)
+        self._equipped = True
 
     def stop(self) -> None:
         """End both, gracefully as far as they go along; their data stay."""
@@ -83,16 +119,45 @@ class Servers:
                 if server.runner.alive():
                     server.runner.resume()
                     pool.submit(server.stop)
-        if self._epmd:
-            self._epmd.kill()
+        if self._private:
+            self._private[0].epmd.kill()
+
+    def kill(self) -> None:
+        """End both at once; their data stay."""
+        for server in (self.rabbitmq, self.database):
+            with contextlib.suppress(LabError):  # of a container that does not run
+                server.kill()
+        if self._private:
+            self._private[0].epmd.kill()
 
     def remove(self) -> None:
         """End both at once, with their data."""
-        for server in (self.rabbitmq, self.database):
-            if isinstance(server.runner, Container):
-                server.runner.remove()
-            else:
-                server.kill()
-        if self._epmd:
-            self._epmd.kill()
-        shutil.rmtree(self.folder)
+        self.kill()
+        purge(self.folder)
+
+
+@contextlib.contextmanager
+def _another_way() -> Iterator[None]:
+    try:
+        yield
+    except packages.MissingServers as error:
+        way = _CONTAINER_WAY.format(
+            rabbitmq=containers.RABBITMQ_IMAGE, database=containers.DATABASE_IMAGE
+        )
+        raise LabError(f"{error}\n{way}") from error
+
+
+def purge(folder: Path) -> None:
+    """End whatever was started in a folder, and remove it. Never minds what state it is in."""
+    with uninterrupted():
+        for note in folder.glob("**/*.pid"):
+            process = Process(note.stem, note.parent, [])
+            process.kill()
+        containers.remove(folder)
+        # What has just been killed may leave a last file behind.
+        for _ in range(10):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                return
+            time.sleep(0.1)
+        shutil.rmtree(folder)

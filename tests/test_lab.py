@@ -67,7 +67,9 @@ def test_the_demo_keeps_its_word(folder: Path) -> None:
     assert "RabbitMQ is restarted" in said
     assert "is killed (SIGKILL)" in said
     assert "recorded exactly once" in said
-    assert said.splitlines()[1].startswith("page ")
+    assert said.startswith("page ")
+    assert "in turns, but for" in said
+    assert said.splitlines()[-1].endswith("lab up")
     assert not answers(page_port(said))
     assert not left_running(folder)
 

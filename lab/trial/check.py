@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from lab.trial.members import End, Usage
 
@@ -163,7 +163,23 @@ def _check_order(evidence: Evidence, findings: Findings) -> None:
             findings.add("resumed", f"{client}: {row} served, {ahead} before it were not")
 
 
-def farthest_ahead(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
+class Place(Protocol):
+    """Which request was served when."""
+
+    @property
+    def client(self) -> str:
+        """Whose."""
+
+    @property
+    def counter(self) -> int:
+        """Which."""
+
+    @property
+    def served_at(self) -> Any:
+        """When, as anything that can be compared."""
+
+
+def farthest_ahead(rows: Iterable[Place]) -> list[tuple[str, int, int]]:
     """Return for each client how many lower counters were not served yet, at most, and when."""
     highest: dict[str, int] = defaultdict(int)
     served: dict[str, int] = defaultdict(int)

@@ -1,0 +1,157 @@
+"""What ``lab up`` leaves running: servers, workers and the page, in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from lab import commands, files
+from lab.database import NAME, DatabaseServer
+from lab.errors import LabError
+from lab.process import Process, free_port
+from lab.rabbitmq import VIRTUAL_HOST, RabbitMQ
+from lab.servers import Servers, purge
+
+STOP_TIMEOUT = 30.0
+
+
+class House:
+    """The folder UP of a lab. What runs there is found again by its notes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.base = folder / "up"
+        self._packages = folder / "packages"
+        self._note = self.base / "lab.json"
+        self.page = Process("dashboard", self.base, [])
+
+    @property
+    def there(self) -> bool:
+        """Whether something was ever started, and not purged."""
+        return self.base.exists()
+
+    def servers(self, *, containers: bool | None = None) -> Servers:
+        """Return the servers; as they were made, unless ``containers`` says how to make them."""
+        if containers is None:
+            containers = self._note.exists() and json.loads(self._note.read_text())["containers"]
+        servers = Servers(self.base, self._packages, attached=False, in_containers=bool(containers))
+        if not self._note.exists():
+            files.write(self._note, json.dumps({"containers": containers}))
+        return servers
+
+    def start(self, servers: Servers, workers: int, tell: Callable[[str], None]) -> None:
+        """Start what does not run; end that again if it is broken off."""
+        servers.require()
+        started: list[Process] = []
+        ran = servers.running
+        try:
+            tell(f"page           {page_url(self.base)}")
+            if not self.page.alive():
+                self.page = start_page(servers, self.base, attached=False)
+                started.append(self.page)
+            if not ran:
+                tell("Starting RabbitMQ and the database ...")
+            servers.start()
+            self._scale(servers, workers, started)
+            commands.wait_event(self.page, "dashboard.serving")
+        except BaseException:
+            for process in started:
+                process.kill()
+            if not ran:
+                servers.kill()
+            raise
+
+    def _scale(self, servers: Servers, count: int, started: list[Process]) -> None:
+        for number in range(1, count + 1):
+            name = f"worker-{number}"
+            if not Process(name, self.base, []).alive():
+                started.append(
+                    commands.start_worker(name, self.base, environment(servers), attached=False)
+                )
+        for extra in self.workers()[count:]:
+            extra.stop(STOP_TIMEOUT)
+        for worker in self.workers():
+            commands.wait_event(worker, "worker.consuming")
+
+    def workers(self) -> list[Process]:
+        """Return the workers that run, in the order of their numbers."""
+        numbers = sorted(
+            int(note.stem.partition("-")[2]) for note in self.base.glob("worker-*.pid")
+        )
+        workers = [Process(f"worker-{number}", self.base, []) for number in numbers]
+        return [worker for worker in workers if worker.alive()]
+
+    def stop(self) -> None:
+        """End all of it, gracefully as far as it goes along. The data stay."""
+        for process in (*self.workers(), self.page):
+            process.stop(STOP_TIMEOUT)
+        self.servers().stop()
+
+    def purge(self) -> None:
+        """End all of it, and remove it, whatever state it is in."""
+        purge(self.base)
+
+    def figures(self, servers: Servers) -> dict[str, Any]:
+        """Return what runs, what waits, and what was served; None is what cannot be asked."""
+        return {
+            "running": servers.running,
+            "page": page_url(self.base) if self.page.alive() else None,
+            "workers": [worker.name for worker in self.workers()],
+            **figures_of(servers),
+        }
+
+
+def figures_of(servers: Servers) -> dict[str, Any]:
+    """Return what the servers say of themselves; None is what cannot be asked."""
+    return {**_of_rabbitmq(servers.rabbitmq), **_of_database(servers.database)}
+
+
+def _of_rabbitmq(server: RabbitMQ) -> dict[str, Any]:
+    try:
+        queues = server.api("GET", f"queues/{VIRTUAL_HOST}")
+        return {
+            "rabbitmq": server.version(),
+            "management_ui": server.management_url,
+            "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},
+        }
+    except LabError:
+        return {"rabbitmq": None, "management_ui": None, "queues": None}
+
+
+def _of_database(server: DatabaseServer) -> dict[str, Any]:
+    try:
+        tables = server.query("SHOW TABLES LIKE 'requests'", name=NAME)
+        counted = server.query("SELECT COUNT(*) FROM requests", name=NAME) if tables else [(0,)]
+        return {"database": server.version(), "served": counted[0][0]}
+    except pymysql.Error:
+        return {"database": None, "served": None}
+
+
+def environment(servers: Servers) -> dict[str, str]:
+    """Return the settings of whoever uses these servers."""
+    return {
+        "AMQP_URL": servers.rabbitmq.url(),
+        "MYSQL_URL": servers.database.url(),
+        "MANAGEMENT_URL": servers.rabbitmq.management_login(),
+    }
+
+
+def start_page(servers: Servers, base: Path, *, attached: bool) -> Process:
+    """Start the page, without waiting for it: it shows how the rest comes up."""
+    return commands.start_dashboard(base, environment(servers), page_port(base), attached=attached)
+
+
+def page_port(base: Path) -> int:
+    """Return the page's port, which stays the same as long as the folder is there."""
+    note = base / "dashboard.json"
+    if not note.exists():
+        files.write(note, json.dumps({"port": free_port()}))
+    return int(json.loads(note.read_text())["port"])
+
+
+def page_url(base: Path) -> str:
+    """Return the page's address."""
+    return f"http://127.0.0.1:{page_port(base)}/"

@@ -1,0 +1,166 @@
+"""``lab up`` and ``lab down`` when they are broken off, or have nowhere to be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.commands import BIN
+from lab.process import Process, wait_until
+from lab.servers import Servers
+from turnwise.errors import ExitCode
+
+SECONDS = (0.0, 0.05, 0.3, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0)
+"""From the first line it prints to the signal."""
+
+
+@pytest.fixture
+def folder(servers: Servers, tmp_path: Path) -> Iterator[Path]:
+    """A lab's folder that need not fetch the servers' programs again."""
+    packages = servers.folder.parent / "packages"
+    if packages.exists():
+        (tmp_path / "packages").symlink_to(packages.resolve())
+    yield tmp_path
+    lab("down", "--purge", folder=tmp_path)
+
+
+def lab(*command: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [BIN / "lab", *command],
+        env={**os.environ, "LAB_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert result.returncode == code, f"{result.stdout}{result.stderr}"
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def running(folder: Path) -> list[str]:
+    """What runs for the folder: processes that were started with it, or name it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            about = command + b"\0" + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in about and process.name != str(os.getpid()):
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def up(folder: Path, number: int) -> Process:
+    process = Process(f"up-{number}", folder, [BIN / "lab", "up"], {"LAB_FOLDER": str(folder)})
+    process.start()
+    wait_until(lambda: "page" in process.log.read_text(), "it begins", 30, process)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_broken_off_leaves_nothing_running(
+    folder: Path, number: signal.Signals
+) -> None:
+    """At any moment, again and again in the same folder; then it starts as if nothing had been."""
+    broken_off = 0
+    for round_, seconds in enumerate(SECONDS):
+        process = up(folder, round_)
+        time.sleep(seconds)  # the instant is what is tried
+        process.signal(number)
+        code = process.wait(60)
+        assert "Traceback" not in process.log.read_text()
+        if code == 0:
+            lab("down", folder=folder)
+            continue
+        broken_off += 1
+        assert code in {128 + number, -number}, process.log.read_text()
+        wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 10)
+        status = lab("status", folder=folder, code=ExitCode.FAILED)
+        assert "nothing is up" in status.stdout
+        if round_ % 3 == 2:
+            lab("down", folder=folder)
+    assert broken_off >= 3
+    lab("up", "--workers", "1", folder=folder)
+    assert "worker-1" in lab("status", folder=folder).stdout
+    lab("down", "--purge", folder=folder)
+    assert not (folder / "up").exists()
+    assert not running(folder)
+
+
+def test_a_start_that_is_killed_is_cleaned_by_a_purge(folder: Path) -> None:
+    for round_, seconds in enumerate((0.0, 1.5, 4.0)):
+        process = up(folder, round_)
+        time.sleep(seconds)
+        process.kill()
+        lab("down", "--purge", folder=folder)
+        assert not (folder / "up").exists()
+        wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 10)
+
+
+def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> None:
+    lab("up", "--workers", "1", folder=folder)
+    Process("rabbitmq", folder / "up" / "rabbitmq", []).kill()
+    status = lab("status", folder=folder, code=ExitCode.FAILED).stdout
+    assert "RabbitMQ       is down" in status
+    assert "worker-1" in status
+    assert "served         0" in status
+    assert "MariaDB" in status
+    lab("up", "--workers", "1", folder=folder)
+    assert "is down" not in lab("status", folder=folder).stdout
+
+
+def test_a_folder_with_a_space_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "a space"
+    for command in ("up", "demo"):
+        result = lab(command, folder=folder, code=ExitCode.CONFIG)
+        assert "space" in result.stderr
+        assert "--folder" in result.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "lab", Path("/proc/lab")):
+        result = lab("up", folder=folder, code=ExitCode.CONFIG)
+        assert "cannot write into" in result.stderr
+
+
+@pytest.fixture
+def small_disk(servers: Servers, tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a start that breaks off."""
+    if os.geteuid():
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", disk], check=True)
+    packages = servers.folder.parent / "packages"
+    if packages.exists():
+        (disk / "packages").symlink_to(packages.resolve())
+    yield disk
+    subprocess.run(["/bin/umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_start(
+    small_disk: Path,
+) -> None:
+    result = lab("up", folder=small_disk, code=ExitCode.CONFIG)
+    assert "has room for" in result.stderr
+    assert not running(small_disk)
+    # One that fills up on the way.
+    enough = {"LAB_FOLDER": str(small_disk), "PYTHONPATH": str(small_disk)}
+    (small_disk / "sitecustomize.py").write_text("import lab.files\nlab.files.SPACE = 0\n")
+    process = Process("up", small_disk.parent, [BIN / "lab", "up"], enough)
+    process.start()
+    assert process.wait(100) == ExitCode.CONFIG, process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+    wait_until(lambda: not running(small_disk), "nothing runs", 10)
+    lab("down", "--purge", folder=small_disk)
+    assert not (small_disk / "up").exists()
