@@ -31,7 +31,13 @@ class Stack:
         self.project = f"turnwise-test-{os.getpid()}"
         self.ports = {
             name: str(free_port())
-            for name in ("AMQP_PORT", "MANAGEMENT_PORT", "MYSQL_PORT", "DASHBOARD_PORT")
+            for name in (
+                "AMQP_PORT",
+                "MANAGEMENT_PORT",
+                "MYSQL_PORT",
+                "DOOR_PORT",
+                "DASHBOARD_PORT",
+            )
         }
         self.environment = {
             **os.environ,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
+from http.client import HTTPConnection
 from urllib.error import HTTPError
 
 import pytest
 
 from lab.process import Process
 from tests.containers.stack import Stack
+from tests.door import exchange
 
 pytestmark = pytest.mark.timeout(900)
 
-SERVICES = ("rabbitmq", "mysql", "worker", "producer", "dashboard")
+SERVICES = ("rabbitmq", "mysql", "worker", "producer", "door", "dashboard")
 
 
 def assert_all_served(stack: Stack, sender: Process) -> None:
@@ -37,6 +39,16 @@ def test_the_client_of_the_compose_file_is_served_in_turn(stack: Stack) -> None:
     # They are called as their containers are.
     assert replicas == set(stack.containers("worker"))
     assert len(replicas) == 2
+
+
+def test_a_request_comes_by_http(stack: Stack) -> None:
+    token = (stack.secrets / "door-token").read_text().strip()
+    door = HTTPConnection("127.0.0.1", int(stack.ports["DOOR_PORT"]), timeout=20)
+    assert exchange(door, "PUT", "/requests/by-http/1", b"hello").status == 401
+    answer = exchange(door, "PUT", "/requests/by-http/1", b"hello", Authorization=f"Bearer {token}")
+    assert answer.status == 201
+    door.close()
+    stack.wait(lambda: stack.served("by-http") == 1, "it is served")
 
 
 def test_a_thousand_requests_while_each_container_is_killed(stack: Stack) -> None:

@@ -135,6 +135,9 @@ def test_a_head_without_end_is_refused(door: Door) -> None:
 
 
 NO_HTTP = [
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"PUT /requests/\xc3\xbc/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"PUT http://[/requests/alice/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"nonsense\r\n\r\n",
     b"PUT /requests/alice/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
@@ -152,6 +155,22 @@ def test_what_is_no_http_is_told_so(pipeline: Pipeline, door: Door) -> None:
             assert "no HTTP" in answer.detail
             assert client.recv(1) == b""
     assert pipeline.ready() == 0
+    assert "Traceback" not in door.process.log.read_text()
+
+
+def test_strange_requests_are_answered_as_any_other(pipeline: Pipeline, door: Door) -> None:
+    for data, status in (
+        (b"PUT http://localhost/requests/a/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 201),
+        (b"PUT /requests/a/2?x=1#y HTTP/1.1\r\nHost: localhost\r\n\r\n", 201),
+        (b"PUT /requests/a/3 HTTP/1.0\r\nHost: localhost\r\n\r\n", 201),
+        (door.head("/requests/a/4", "Upgrade: websocket", "Connection: Upgrade"), 201),
+        (b"PUT /requests/a/5 HTTP/1.1\r\n\r\n", 421),
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+    ):
+        with door.socket() as client:
+            client.sendall(data)
+            assert read_answer(client).status == status, data
+    assert pipeline.ready() == 4
     assert "Traceback" not in door.process.log.read_text()
 
 
@@ -362,3 +381,16 @@ def test_it_ends_by_sigterm_with_nothing_to_do(door: Door) -> None:
     door.process.signal(signal.SIGTERM)
     assert door.process.wait(10) == ExitCode.OK
     connection.close()
+
+
+def test_sigterm_waits_for_slow_clients_no_longer_than_the_timeout(pipeline: Pipeline) -> None:
+    door = open_door(pipeline, "--timeout", "2s")
+    with door.socket() as in_head, door.socket() as in_message:
+        in_head.sendall(b"PUT /requests/alice/1 HTTP/1.1\r\nHost: ")
+        in_message.sendall(door.head(PATH, "Content-Length: 10") + b"hello")
+        pipeline.wait(lambda: door.metric("turnwise_door_connections") == 3, "both and me")
+        door.process.signal(signal.SIGTERM)
+        assert in_head.recv(1) == b""
+        assert read_answer(in_message).status == 408
+        assert door.process.wait(10) == ExitCode.OK
+    assert pipeline.ready() == 0
