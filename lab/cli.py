@@ -187,6 +187,16 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     "--rate", type=click.IntRange(1, 10_000), default=50, show_default=True,
     help="Requests per second of each client.",
 )  # fmt: skip
+@cli.option(
+    "--handler", metavar="MODULE:FUNCTION",
+    help="Put a handler on trial: yours, or 'money', which moves money between accounts.",
+)  # fmt: skip
+@cli.option(
+    "--check", metavar="MODULE:FUNCTION",
+    help="check(cursor) looks at the database when all is over and raises AssertionError if your "
+    "invariant does not hold. Its module may have prepare(cursor), which makes your tables, and "
+    "message(number), the clients' messages.",
+)  # fmt: skip
 @containers_option
 @cli.json_option
 @folder_option
@@ -201,6 +211,8 @@ def trial(
     clients: int,
     prefetch: int,
     rate: int,
+    handler: str | None,
+    check: str | None,
     containers: bool,
     as_json: bool,
     folder: Path,
@@ -210,20 +222,25 @@ def trial(
     Clients send and workers serve while faults befall processes, servers and links; then all is
     healed, the backlog drained, and what was accepted is compared with what is stored. The same
     seed gives the same schedule. Exit 0 only if each fault was seen to happen and nothing is lost,
-    repeated, changed or invented.
+    repeated, changed or invented. With --handler, what the handler did must be there exactly once
+    for each request too, and faults befall it in mid-work (docs/handlers.md).
     """
     from lab.trial.catalogue import chosen  # noqa: PLC0415
     from lab.trial.report import picture, progress, text  # noqa: PLC0415
     from lab.trial.run import Trial  # noqa: PLC0415
     from lab.trial.run import as_json as to_json  # noqa: PLC0415
     from lab.trial.schedule import plan  # noqa: PLC0415
+    from lab.trial.workload import load  # noqa: PLC0415
     from lab.trial.world import World  # noqa: PLC0415
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     try:
-        kinds = chosen(faults)
+        kinds = chosen(faults, handler)
     except LabError as error:
         raise click.BadParameter(str(error), param_hint="--faults") from None
+    if check and not handler:
+        raise click.UsageError("--check needs --handler")
+    workload = load(handler, check) if handler else None
     schedule = plan(seed, kinds, duration=None if count else duration, count=count)
     base = folder / f"trial-{seed}-{os.getpid()}"
     _stoppable()
@@ -231,7 +248,7 @@ def trial(
     with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
         world = World(
             servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
-            per_second=rate,
+            per_second=rate, workload=workload,
         )  # fmt: skip
         try:
             result = Trial(world, schedule, progress).run()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from lab.errors import LabError
-from lab.trial import broker_faults, database_faults, network_faults, process_faults
+from lab.trial import (
+    broker_faults,
+    database_faults,
+    handler_faults,
+    network_faults,
+    process_faults,
+)
 from lab.trial.faults import CATALOGUE
 from lab.trial.schedule import Kind
 
@@ -12,26 +18,34 @@ __all__ = [
     "broker_faults",
     "chosen",
     "database_faults",
+    "handler_faults",
     "network_faults",
     "process_faults",
 ]
 
 
-def chosen(selection: str) -> list[Kind]:
+def chosen(selection: str, handler: str | None = None) -> list[Kind]:
     """Return the kinds that a list of names or groups selects (``worker,network.latency``).
 
-    All, if the list is empty. Raises LabError for a name that selects none.
+    All, if the list is empty; those that befall a handler only if there is one, and what befalls
+    the trial's own tables only if it is its own. Raises LabError for a name that selects none.
     """
+    possible = {
+        name: entry
+        for name, entry in CATALOGUE.items()
+        if (handler or not name.startswith("handler."))
+        and (handler == "money" or name != "handler.deadlock")
+    }
     wanted = [word.strip() for word in selection.split(",") if word.strip()] or [""]
 
     def selects(word: str, name: str) -> bool:
         return not word or name == word or name.startswith(f"{word}.")
 
     for word in wanted:
-        if not any(selects(word, name) for name in CATALOGUE):
-            raise LabError(f"there is no fault {word!r}; there are {', '.join(CATALOGUE)}")
+        if not any(selects(word, name) for name in possible):
+            raise LabError(f"there is no fault {word!r}; there are {', '.join(possible)}")
     return [
         entry.kind
-        for name, entry in CATALOGUE.items()
+        for name, entry in possible.items()
         if any(selects(word, name) for word in wanted)
     ]

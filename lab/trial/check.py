@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,12 @@ class Evidence:
     """The messages that were ever put to a door: those that are not confirmed may be stored."""
     unexpected: Sequence[str] = ()
     """Answers of a door that nothing explains."""
+    failed: Mapping[Identity, tuple[str, int]] = field(default_factory=dict)
+    """The failures that are left: reason and attempts."""
+    calls: Mapping[str, Counter[Identity]] = field(default_factory=dict)
+    """How often a request's handler was begun, has raised, and was held by a fault."""
+    problems: Sequence[tuple[str, str]] = ()
+    """What the handler's own check found."""
 
 
 @dataclass(slots=True)
@@ -96,6 +103,12 @@ KINDS = {
     "leak": "descriptors or threads that were not given back",
     "topology": "a queue that is not as it is meant",
     "audit": "the product's own audit disagrees",
+    "effects": "a request whose effects are not there exactly once",
+    "money": "money that was made or lost",
+    "follow-ups": "a follow-up that is not there exactly once",
+    "attempts": "more attempts counted than were made",
+    "died": "given up for deaths that its handler did not cause",
+    "check": "the handler's own check does not hold",
 }
 
 
@@ -110,6 +123,7 @@ def check(evidence: Evidence) -> Findings:
             findings.add("ended", f"{end.name} with {end.code}")
     for answer in evidence.unexpected:
         findings.add("answered", answer)
+    _check_failures(evidence, findings)
     _check_usage(evidence.usages, findings)
     if dict(evidence.queue_arguments) != dict(evidence.expected_arguments):
         findings.add("topology", f"{dict(evidence.queue_arguments)}")
@@ -137,7 +151,7 @@ def _check_rows(evidence: Evidence, findings: Findings) -> None:
     for identity in dead & (evidence.ledger.keys() | evidence.offered.keys()):
         findings.add("dead-lettered", f"{identity}")
     promised = evidence.ledger.keys() | evidence.confirmed.keys()
-    for identity in promised - stored.keys() - dead:
+    for identity in promised - stored.keys() - dead - evidence.failed.keys():
         kind = "waiting" if identity in evidence.waiting else "lost"
         findings.add(kind, f"{identity}")
 
@@ -158,7 +172,10 @@ def _check_order(evidence: Evidence, findings: Findings) -> None:
     Each request that is not served yet, while a higher one of its client is, must be in somebody's
     hands, or on its way back from them.
     """
-    for client, ahead, row in farthest_ahead(evidence.rows):
+    # What a handler has put off, or a fault held, is served later on purpose.
+    late = evidence.calls.get("raised", Counter()) + evidence.calls.get("held", Counter())
+    rows = [row for row in evidence.rows if (row.client, row.counter) not in late]
+    for client, ahead, row in farthest_ahead(rows, late):
         if ahead > evidence.in_hands:
             findings.add("resumed", f"{client}: {row} served, {ahead} before it were not")
 
@@ -179,15 +196,36 @@ class Place(Protocol):
         """When, as anything that can be compared."""
 
 
-def farthest_ahead(rows: Iterable[Place]) -> list[tuple[str, int, int]]:
-    """Return for each client how many lower counters were not served yet, at most, and when."""
+def _check_failures(evidence: Evidence, findings: Findings) -> None:
+    begun = evidence.calls.get("begun", Counter())
+    for identity, (reason, attempts) in evidence.failed.items():
+        if reason == "died":
+            findings.add("died", f"{identity}")
+        # A request that is brought again counts the attempt that may have been before.
+        if attempts > begun[identity] + 1:
+            findings.add("attempts", f"{identity}: {attempts} for {begun[identity]} calls")
+    for kind, case in evidence.problems:
+        findings.add(kind, case)
+
+
+def farthest_ahead(
+    rows: Iterable[Place], skipped: Iterable[Identity] = ()
+) -> list[tuple[str, int, int]]:
+    """Return for each client how many lower counters were not served yet, at most, and when.
+
+    Those that are skipped count as served.
+    """
     highest: dict[str, int] = defaultdict(int)
     served: dict[str, int] = defaultdict(int)
     worst: dict[str, tuple[int, int]] = {}
+    excused: dict[str, list[int]] = defaultdict(list)
+    for client, counter in sorted(skipped):
+        excused[client].append(counter)
     for row in sorted(rows, key=lambda r: (r.served_at, r.client, r.counter)):
         highest[row.client] = max(highest[row.client], row.counter)
         served[row.client] += 1
         ahead = highest[row.client] - served[row.client]
+        ahead -= bisect.bisect(excused[row.client], highest[row.client])
         if ahead > worst.get(row.client, (-1, 0))[0]:
             worst[row.client] = (ahead, row.counter)
     return [(client, ahead, counter) for client, (ahead, counter) in sorted(worst.items())]

@@ -134,6 +134,7 @@ class Client(Member):
         per_second: float,
         *,
         lines: bool,
+        message: Callable[[int], str] | None = None,
     ) -> None:
         self.outbox = folder / f"{name}.db"
         self._program = program
@@ -146,12 +147,17 @@ class Client(Member):
         how = (
             ["--stdin"]
             if lines
-            else [f"hello from {name}", "--quantum", f"{1000 / per_second:.3f}ms"]
+            else [
+                message(1) if message else f"hello from {name}",
+                "--quantum",
+                f"{1000 / per_second:.3f}ms",
+            ]
         )
         super().__init__(
             name, folder, program(["producer", "send", "--json", *how]), self._environment, links
         )
         self._lines = lines
+        self._message = message or self._noise
         self._per_second = per_second
         self._finishing = False
         self._pipe: int | None = None
@@ -161,11 +167,12 @@ class Client(Member):
 
     def prepare(self) -> None:
         """Make the outbox and the note-taking in it, before anything can be confirmed."""
+        message_of_first = self._message(1) if self._message != self._noise else "first"
         away = {**self._environment, "AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"}
         first = Process(
             f"{self.name}-first",
             self._folder,
-            self._program(["producer", "send", "first", "--count", "1"]),
+            self._program(["producer", "send", message_of_first, "--count", "1"]),
             away,
         )
         first.start()
@@ -206,11 +213,14 @@ class Client(Member):
         while self._due >= 1:
             self._due -= 1
             self._number += 1
-            noise = self._rng.randbytes(self._rng.randrange(200)).hex()
             try:
-                os.write(self._pipe, f"{self.name} {self._number} {noise} ünïcödé 😀\n".encode())
+                os.write(self._pipe, f"{self._message(self._number)}\n".encode())
             except OSError:
                 return  # it is dead, or has not read for a while
+
+    def _noise(self, number: int) -> str:
+        noise = self._rng.randbytes(self._rng.randrange(200)).hex()
+        return f"{self.name} {number} {noise} ünïcödé 😀"
 
     def finish(self) -> None:
         """Accept no more; from now on only publish what waits."""

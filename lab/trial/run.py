@@ -16,6 +16,7 @@ from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, f
 from lab.trial.faults import ON, Course
 from lab.trial.recovery import Disturbance, Recovery, recoveries
 from lab.trial.schedule import Planned
+from lab.trial.workload import calls
 from lab.trial.world import World
 from turnwise.errors import InvalidRequest
 from turnwise.message import Request
@@ -242,7 +243,7 @@ class Trial:
             given_up = sum(len(c.offered) - len(c.confirmed) for c in self.world.callers)
             return (latest.served or 0) >= latest.accepted + given_up or (
                 # What is neither there nor on its way is lost.
-                self.now - self._queued_at > QUIET
+                self.now - self._queued_at > QUIET and self.world.failures() == 0
             )
 
         served, since = 0, self.now
@@ -281,6 +282,11 @@ class Trial:
             confirmed |= caller.confirmed
             offered |= caller.offered
         rows = self._rows()
+        failed = self._failed(rows)
+        problems: list[tuple[str, str]] = []
+        if world.workload:
+            with world.servers.database.connect(world.name) as cursor:
+                problems = world.workload.problems(cursor)
         evidence = Evidence(
             ledger=ledger,
             accepted={client.ledger()[0]: client.accepted() for client in world.clients},
@@ -296,6 +302,9 @@ class Trial:
             confirmed=confirmed,
             offered=offered,
             unexpected=[each for caller in world.callers for each in caller.unexpected],
+            failed=failed,
+            calls=calls(world.rig(worker) for worker in world.workers),
+            problems=problems,
         )
         result.findings = check(evidence)
         result.rows = rows
@@ -338,6 +347,14 @@ class Trial:
             )
             for client, counter, message, sent_at, served_at, served_by, deliveries in found
         ]
+
+    def _failed(self, rows: Sequence[Row]) -> dict[Identity, tuple[str, int]]:
+        """Return the failures that are left, with reason and attempts."""
+        served = {(row.client, row.counter) for row in rows}
+        found = self.world.servers.database.query(
+            "SELECT client, counter, reason, attempts FROM failures", name=self.world.name
+        )
+        return {(r[0], r[1]): (r[2], r[3]) for r in found if (r[0], r[1]) not in served}
 
     def _dead(self) -> list[Identity | None]:
         """Return the identities of the dead letters, where they are valid requests."""

@@ -25,6 +25,7 @@ from lab.rabbitmq import RabbitMQ
 from lab.servers import Servers
 from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
+from lab.trial.workload import Workload
 from turnwise.topology import Topology
 
 HEARTBEAT = 6
@@ -37,6 +38,16 @@ DOORS = 2
 CALLERS = 2
 
 _GREETING_TIMEOUT = 0.3
+
+_SERVED = "SELECT COUNT(*) FROM requests"
+_SERVED_OR_GIVEN_UP = """
+    SELECT (SELECT COUNT(*) FROM requests) + (
+        SELECT COUNT(*) FROM failures WHERE due_at IS NULL AND NOT EXISTS (
+            SELECT 1 FROM requests
+            WHERE requests.client = failures.client AND requests.counter = failures.counter
+        )
+    )
+"""
 
 Program = Callable[[list[str]], list[str | Path]]
 """Makes a command line of a command of the project."""
@@ -127,7 +138,9 @@ class World:
         prefetch: int,
         per_second: float,
         program: Program = installed,
+        workload: Workload | None = None,
     ) -> None:
+        self.workload = workload
         self.servers = servers
         self.name = name
         self.folder = folder
@@ -171,6 +184,8 @@ class World:
         )
         query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
         with self.servers.database.connect(self.name) as cursor:
+            if self.workload and self.workload.prepare:
+                self.workload.prepare(cursor)
             cursor.executemany("INSERT INTO ballast VALUES (%s, 0)", [(n,) for n in range(BALLAST)])
         for client in self.clients:
             client.prepare()
@@ -267,7 +282,7 @@ class World:
         return killed
 
     def served(self) -> int | None:
-        """Return how many rows there are; None if that cannot be seen now."""
+        """Return how many rows there are, and failures given up; None if that cannot be seen."""
         try:
             if self._served_connection is None:
                 self._served_connection = pymysql.connect(
@@ -281,7 +296,7 @@ class World:
                     read_timeout=1,
                 )
             with self._served_connection.cursor() as cursor:
-                cursor.execute("SELECT COUNT(*) FROM requests")
+                cursor.execute(_SERVED if self.workload is None else _SERVED_OR_GIVEN_UP)
                 return int(cursor.fetchone()[0])
         except pymysql.Error:
             self._served_connection = None
@@ -294,6 +309,22 @@ class World:
             if "messages" in queue:
                 return int(queue["messages"])
         return None
+
+    def failures(self) -> int | None:
+        """Return how many failures wait to be served again; None if that cannot be seen now."""
+        if self.workload is None:
+            return 0
+        with (
+            contextlib.suppress(pymysql.Error),
+            self.servers.database.connect(self.name, timeout=2) as cursor,
+        ):
+            cursor.execute("SELECT COUNT(due_at) FROM failures")
+            return int(cursor.fetchall()[0][0])
+        return None
+
+    def rig(self, worker: Member) -> Path:
+        """Return the folder by which a worker's handler is held."""
+        return self.folder / f"rig-{worker.name}"
 
     # -- the links
 
@@ -346,6 +377,7 @@ class World:
             {"broker": broker},
             per_second,
             lines=lines,
+            message=self.workload.message if self.workload else None,
         )
 
     def _worker(self, name: str, program: Program) -> Member:
@@ -357,10 +389,12 @@ class World:
             "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
             "LOG_FORMAT": "json",
         }
-        command = program(["worker", "run", "--name", name, "--prefetch", str(self.prefetch)])
-        return Member(
-            name, self.folder, command, environment, {"broker": broker, "database": database}
-        )
+        command = ["worker", "run", "--name", name, "--prefetch", str(self.prefetch)]
+        if self.workload:
+            command += self.workload.options
+            environment |= self.workload.environment(self.folder / f"rig-{name}")
+        links = {"broker": broker, "database": database}
+        return Member(name, self.folder, program(command), environment, links)
 
     def _door(self, name: str, program: Program) -> Member:
         broker, port = self._proxy(self.servers.rabbitmq.port), free_port()

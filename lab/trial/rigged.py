@@ -1,0 +1,76 @@
+"""What a worker of a trial runs: the handler on trial, held in the middle when a fault wants that.
+
+It notes each call and each exception outside of any transaction. A fault that writes a file
+``hold`` gets an answer in ``held``, and the handler waits until ``hold`` is gone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from lab.trial.rig import AFTER_RETURN, AFTER_STATEMENT, HANDLER, LONGEST_HOLD, RIG
+from turnwise import Handler, Request, Rows, Transaction
+
+
+class _Held:
+    """A door that a fault may hold after a statement."""
+
+    def __init__(self, db: Transaction, request: Request) -> None:
+        self._db = db
+        self._request = request
+
+    def execute(self, sql: str, args: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
+        rows = self._db.execute(sql, args)
+        _hold(AFTER_STATEMENT, self._request)
+        return rows
+
+    def send(self, queue: str, message: str) -> None:
+        self._db.send(queue, message)
+
+
+def serve(request: Request, db: Transaction) -> None:
+    """Serve by the handler on trial."""
+    _note("begun", request)
+    try:
+        _handler(request, _Held(db, request))
+    except BaseException:
+        _note("raised", request)
+        raise
+    _hold(AFTER_RETURN, request)
+
+
+def _hold(where: str, request: Request) -> None:
+    hold = _rig / "hold"
+    try:
+        if hold.read_text() != where:
+            return
+    except FileNotFoundError:
+        return
+    _note("held", request)
+    held = _rig / "held"
+    held.write_text(f"{os.getpid()} {request.message_id}")
+    until = time.monotonic() + LONGEST_HOLD
+    while hold.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    held.unlink(missing_ok=True)
+
+
+def _note(what: str, request: Request) -> None:
+    os.write(_log, f"{what} {request.client} {request.counter}\n".encode())
+
+
+def _load(name: str) -> Handler:
+    module, _, path = name.partition(":")
+    handler: Handler = attrgetter(path)(importlib.import_module(module))
+    return handler
+
+
+_rig = Path(os.environ[RIG])
+_handler = _load(os.environ[HANDLER])
+_log = os.open(_rig / "calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

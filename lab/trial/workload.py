@@ -1,0 +1,94 @@
+"""What the workers of a trial do: only record, or run a handler, which is then checked too."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.trial.rig import HANDLER, RIG
+
+MONEY = "lab.trial.money"
+
+MAX_ATTEMPTS = 4
+
+Identity = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A handler, and what is known about it.
+
+    ``check(cursor)`` looks at the database when all is over. It raises AssertionError, or yields
+    problems, if its invariant does not hold. ``prepare(cursor)`` makes the handler's tables, and
+    ``message(number)`` the message of a client's request.
+    """
+
+    handler: str
+    check: Callable[[Any], Iterable[str | tuple[str, str]] | None] | None
+    prepare: Callable[[Any], object] | None
+    message: Callable[[int], str] | None
+
+    def environment(self, rig: Path) -> dict[str, str]:
+        """The settings of a worker whose own folder is ``rig``."""
+        rig.mkdir(exist_ok=True)
+        return {HANDLER: self.handler, RIG: str(rig)}
+
+    @property
+    def options(self) -> list[str]:
+        """The options of ``worker run``."""
+        return ["--handler", "lab.trial.rigged:serve", "--max-attempts", str(MAX_ATTEMPTS)]
+
+    def problems(self, cursor: Any) -> list[tuple[str, str]]:
+        """Return what is wrong: kinds of the trial's findings, and a case of each."""
+        if self.check is None:
+            return []
+        try:
+            found = list(self.check(cursor) or ())
+        except AssertionError as error:
+            return [("check", str(error) or "AssertionError")]
+        return [each if isinstance(each, tuple) else ("check", str(each)) for each in found]
+
+
+def load(handler: str, check: str | None) -> Workload:
+    """Return a workload by its names, ``money`` or MODULE:FUNCTION. Raises LabError."""
+    if handler == "money":
+        handler, check = f"{MONEY}:serve", check or f"{MONEY}:check"
+    sys.path.insert(0, str(Path.cwd()))
+    _find(handler)
+    module = sys.modules[check.partition(":")[0]] if check and _find(check) else None
+    return Workload(
+        handler=handler,
+        check=_find(check) if check else None,
+        prepare=getattr(module, "prepare", None),
+        message=getattr(module, "message", None),
+    )
+
+
+def _find(name: str) -> Any:
+    module, _, path = name.partition(":")
+    try:
+        return attrgetter(path)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LabError(f"there is no {name!r} (MODULE:FUNCTION): {error}") from error
+
+
+def calls(rigs: Iterable[Path]) -> dict[str, Counter[Identity]]:
+    """Return how often each request's handler was begun, has raised, and was held."""
+    counts: dict[str, Counter[Identity]] = {
+        "begun": Counter(),
+        "raised": Counter(),
+        "held": Counter(),
+    }
+    for rig in rigs:
+        file = rig / "calls"
+        for line in file.read_text().splitlines() if file.exists() else ():
+            what, client, counter = line.split()
+            counts[what][client, int(counter)] += 1
+    return counts
