@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from lab import tools
 from lab.servers import DEFAULT_FOLDER
 from producer import metrics as of_producer
+from producer.door.figures import Figures
+from producer.door.pending import Pending
 from producer.outbox import Outbox
 from tests.requirements import or_skip
+from turnwise.loop import Loop
 from worker import metrics as of_worker
 from worker.vitals import Vitals
 
@@ -35,11 +40,19 @@ def promtool(*arguments: str | Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def _door() -> Figures:
+    with contextlib.closing(Loop()) as loop:
+        figures = Figures(Pending(loop, limit=1))
+    figures.answered(HTTPStatus.CREATED, 0.1)
+    return figures
+
+
 def ours(tmp_path: Path) -> Iterator[str]:
     """The metrics that a worker and a producer serve, whatever they have counted so far."""
     vitals = Vitals()
     vitals.dead_lettered["invalid"] += 1
     vitals.lost["broker"] += 1
+    yield from re.findall(r"^(turnwise_\w+)", _door().exposition().decode(), re.MULTILINE)
     with Outbox(tmp_path / "outbox.db", "client") as outbox:
         for pages in (of_worker.pages(vitals), of_producer.pages(outbox)):
             yield from re.findall(r"^(turnwise_\w+)", pages["/metrics"]()[2].decode(), re.MULTILINE)
