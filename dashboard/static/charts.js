@@ -7,6 +7,7 @@ import { Plot } from "./plot.js";
 const SPAN = 300;
 const HOLD = 5; // seconds for which a figure of the queue is taken to stand
 const APART = 8; // replicas that have a band each
+const MEAN = 5; // seconds over which the bands are averaged: a few requests a second are a comb without
 const DASH = "6 3";
 const NAMES = { database: "database away", broker: "RabbitMQ away" };
 
@@ -69,7 +70,7 @@ export function charts(store) {
 
 function drawRates(store, times, bands) {
   const served = times.map((at) => store.seconds.get(at)?.served ?? null);
-  const total = served.map((counts) => counts && Object.values(counts).reduce((sum, count) => sum + count, 0));
+  const total = means(served.map((counts) => counts && Object.values(counts).reduce((sum, count) => sum + count, 0)));
   const sums = new Map();
   for (const counts of served) for (const [name, count] of Object.entries(counts ?? {})) sums.set(name, (sums.get(name) ?? 0) + count);
   const replicas = store.replicas.filter((replica) => sums.has(replica.name));
@@ -79,7 +80,7 @@ function drawRates(store, times, bands) {
   const apart = replicas.filter((replica) => most.includes(replica));
   const others = replicas.length - apart.length;
   const stack = apart.map(({ name, slot }) => ({
-    colour: slot % 8, letter: letter(slot), values: served.map((counts) => counts && (counts[name] ?? 0)),
+    colour: slot % 8, letter: letter(slot), values: means(served.map((counts) => counts && (counts[name] ?? 0))),
   }));
   if (others) {
     const rest = total.map((sum, index) => sum == null ? null : sum - stack.reduce((all, each) => all + each.values[index], 0));
@@ -90,7 +91,16 @@ function drawRates(store, times, bands) {
   const all = known.reduce((sum, counts) => sum + Object.values(counts).reduce((a, b) => a + b, 0), 0) / Math.max(1, known.length);
   const shares = (of) => apart.map(({ name, slot }) => `${letter(slot)} ${rate(of(name))}`).join(", ") + (others ? `, ${others} others` : "");
   const said = known.length ? `${rate(all)} in the last ten seconds${apart.length ? `: ${shares(mean)}` : ""}` : "not known";
-  rates.draw({ times, bands, stack, total }, said, (index) => served[index] && `${number(total[index])}${apart.length ? `: ${shares((name) => served[index][name] ?? 0)}` : ""}`);
+  rates.draw({ times, bands, stack, total }, said, (index) => served[index] && `${rate(total[index])}${apart.length ? `: ${shares((name) => served[index][name] ?? 0)}` : ""}`);
+}
+
+// The mean of each second and those known before it; null stays null.
+export function means(values) {
+  return values.map((value, index) => {
+    if (value == null) return null;
+    const some = values.slice(Math.max(0, index - MEAN + 1), index + 1).filter((each) => each != null);
+    return some.reduce((sum, each) => sum + each, 0) / some.length;
+  });
 }
 
 // While nobody looks the queue is asked less often: a figure stands until the next one.
