@@ -43,6 +43,7 @@ _BEGIN = (
     " done, problem) VALUES (UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s, %s, %s, %s, %s, 0, '')"
 )
 _PROGRESS = "UPDATE page_actions SET done = done + %s, updated_at = UTC_TIMESTAMP(6) WHERE id = %s"
+_SET = "UPDATE page_actions SET done = %s, updated_at = UTC_TIMESTAMP(6) WHERE id = %s"
 _END = (
     "UPDATE page_actions SET problem = %s, updated_at = UTC_TIMESTAMP(6),"
     " ended_at = UTC_TIMESTAMP(6) WHERE id = %s"
@@ -136,10 +137,10 @@ class Progress:
         self._lookups = lookups
         self._number = number
 
-    def note(self, done: int) -> None:
-        """Note that so many more are done. Raises ServerError."""
+    def set(self, done: int) -> None:
+        """Note that so many are done. Raises ServerError."""
         with self._lookups.cursor() as cursor:
-            cursor.execute(_PROGRESS, (done, self._number))
+            cursor.execute(_SET, (done, self._number))
 
     def change_failures(
         self, what: str, wanted: failures.Filter, chosen: Sequence[Identity] | None

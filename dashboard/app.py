@@ -7,7 +7,7 @@ import gzip
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -19,6 +19,7 @@ from dashboard import answers, text
 from dashboard.actions import Actions
 from dashboard.board import Board
 from dashboard.finding import Finding
+from dashboard.letters import Letters
 from dashboard.login import Login
 from dashboard.lookup import Lookups
 from dashboard.operating import Operating
@@ -26,6 +27,7 @@ from dashboard.sessions import Role, Sessions
 from dashboard.watch import Pace
 from turnwise import __version__
 from turnwise.errors import ServerError
+from turnwise.node import Node
 
 FOLLOW_TIMEOUT = 1.0
 """Seconds to wait for the next look at the database."""
@@ -43,6 +45,7 @@ VIEWS = (
     ("Live", "page"),
     ("Search", "search"),
     ("Failures", "failures"),
+    ("Dead letters", "dead"),
     ("Actions", "actions"),
 )
 
@@ -77,6 +80,8 @@ def create_app(
     links: Links,
     lookups: Lookups,
     acting: Actions | None,
+    nodes: Sequence[Node] | None,
+    queue: str,
     pace: Pace,
     alive: Callable[[], bool],
 ) -> Flask:
@@ -84,7 +89,8 @@ def create_app(
 
     ``tokens`` maps each role that can log in to its token; ``hosts`` are the names that it answers
     to where looking needs none. ``pace`` is told when somebody looks; ``alive()`` tells whether the
-    watchers run. Without ``acting`` nobody can act.
+    watchers run. Without ``acting`` nobody can act; ``nodes`` are of an
+    account that may read the dead letters of ``queue``.
     """
     app = Flask(__name__)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -114,6 +120,7 @@ def create_app(
     Login(app, tokens, Sessions(session_key), hosts)
     Finding(app, lookups)
     Operating(app, lookups, acting)
+    Letters(app, nodes, queue, acting)
     return app
 
 

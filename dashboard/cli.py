@@ -25,7 +25,8 @@ from turnwise.database import Database
 from turnwise.errors import ExitCode, TurnwiseError
 from turnwise.http_server import HttpServer
 from turnwise.log import event
-from turnwise.options import MysqlUrl, mysql_option
+from turnwise.node import Node
+from turnwise.options import AmqpUrl, MysqlUrl, mysql_option
 
 THREADS = 12
 """That answer. A page asks several times a second, and gets its answer from memory."""
@@ -115,8 +116,8 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     cls=cli.SecretOption,
     envvar="DASHBOARD_OPERATOR_TOKEN",
     callback=_check_secret,
-    help="What is asked for before somebody may act: retry and drop what failed. Needs the "
-    "operator's account too. DASHBOARD_OPERATOR_TOKEN_FILE names a file that holds it.",
+    help="What is asked for before somebody may act: retry, replay, drop. Needs the operator's "
+    "accounts too. DASHBOARD_OPERATOR_TOKEN_FILE names a file that holds it.",
 )
 @cli.option(
     "--operator-mysql-url",
@@ -127,6 +128,16 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     metavar="URL",
     help="The same database with an account that may act: SELECT, UPDATE on 'failures', INSERT "
     "and UPDATE on 'page_actions'. DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
+)
+@cli.option(
+    "--operator-amqp-url",
+    "nodes",
+    cls=cli.SecretOption,
+    type=AmqpUrl(),
+    envvar="DASHBOARD_OPERATOR_AMQP_URL",
+    metavar="URL[,URL...]",
+    help="RabbitMQ with an account that may read the dead letters and publish to the queue. "
+    "Without it the page only counts them. DASHBOARD_OPERATOR_AMQP_URL_FILE names a file.",
 )
 @cli.option(
     "--session-key",
@@ -181,6 +192,7 @@ def main(
     token: str | None,
     operator_token: str | None,
     operator_database: Database | None,
+    nodes: list[Node] | None,
     session_key: str | None,
     proxy: str | None,
     management: Management | None,
@@ -224,6 +236,8 @@ def main(
         acting=(
             Actions(Lookups(operator_database, "dashboard operator")) if operator_database else None
         ),
+        nodes=nodes,
+        queue=queue,
         pace=pace,
         alive=lambda: all(watcher.is_alive() for watcher in watchers),
     )

@@ -37,9 +37,15 @@ _UNSERVED = (
 
 CHANGES = {
     # Somebody has looked: it begins anew.
-    "retry": "attempts = 0, deaths = 0, due_at = UTC_TIMESTAMP(6)",
+    "retry": (
+        "attempts = 0, deaths = 0, due_at = UTC_TIMESTAMP(6),"
+        " reason = IF(reason = 'died', 'failed', reason)"
+    ),
     # Kept as a mark, so that it is accounted for and a repeat does not bring it back.
-    "drop": "reason = 'dropped', due_at = NULL, message = '', traceback = NULL",
+    "drop": (
+        "reason = 'dropped', due_at = NULL, message = '', traceback = NULL,"
+        " failed_at = UTC_TIMESTAMP(6)"
+    ),
 }
 
 
@@ -164,7 +170,8 @@ def change(cursor: Any, what: str, identities: Sequence[Identity], wanted: Filte
         counters.setdefault(client, []).append(counter)
     return sum(
         cursor.execute(
-            f"UPDATE failures SET {CHANGES[what]} WHERE client = %s AND counter IN %s AND {where}",
+            f"UPDATE failures SET {CHANGES[what]} WHERE client = %s AND counter IN %s"
+            f" AND failures.reason <> 'dropped' AND {where}",
             (client, some, *values),
         )
         for client, some in counters.items()

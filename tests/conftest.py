@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from lab.errors import LabError
 from lab.servers import DEFAULT_FOLDER, Servers
+from tests import browser as browsers
+from tests.browser import Browser
 from tests.pipeline import Pipeline
 from tests.shop import Shop
 
@@ -54,6 +56,22 @@ def pipeline(servers: Servers, tmp_path: Path) -> Iterator[Pipeline]:
     """A vhost and a schema of the test's own."""
     with Pipeline(servers, f"test-{uuid.uuid4().hex[:12]}", tmp_path) as pipeline:
         yield pipeline
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    yield from browsers.start(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """A browser that must not have met an error, nor asked anybody else."""
+    yield chromium
+    assert chromium.errors() == []
+    origin = chromium.js("location.origin")
+    asked = chromium.asked()
+    assert [url for url in asked if url.startswith(f"{origin}/")]
+    assert [url for url in asked if not url.startswith((f"{origin}/", "data:", "about:"))] == []
 
 
 @pytest.fixture

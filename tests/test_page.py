@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from lab.process import free_port
-from tests import browser as browsers
 from tests.browser import Browser
+from tests.page import page
 from tests.pipeline import Pipeline, alternation
 from turnwise.limits import MAX_MESSAGE_BYTES
 from turnwise.message import Request
@@ -20,30 +18,6 @@ TURNS = (
     "[...document.querySelectorAll('#turns .track span')]"
     ".sort((a, b) => a.dataset.order - b.dataset.order).map(e => e.dataset.replica)"
 )
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    yield from browsers.start(tmp_path_factory.mktemp("profile"))
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    """A browser that must not have met an error, nor asked anybody else."""
-    yield chromium
-    assert chromium.errors() == []
-    origin = chromium.js("location.origin")
-    asked = chromium.asked()
-    assert f"{origin}/" in asked
-    assert [url for url in asked if not url.startswith((f"{origin}/", "data:"))] == []
-
-
-def page(pipeline: Pipeline, **environment: str) -> str:
-    """Start the page; return its address."""
-    port = free_port()
-    dashboard = pipeline.start("dashboard", "dashboard", "--port", str(port), **environment)
-    pipeline.wait_event(dashboard, "dashboard.serving")
-    return f"http://127.0.0.1:{port}/"
 
 
 def send_for_ever(pipeline: Pipeline) -> None:

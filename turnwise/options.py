@@ -11,8 +11,11 @@ from turnwise.cli import SecretOption, Url, option
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _AmqpUrl(Url):
+class AmqpUrl(Url):
+    """AMQP_URL."""
+
     def parse(self, value: str) -> list[node.Node]:
+        """Read it."""
         return node.parse_urls(value)
 
 
@@ -30,7 +33,7 @@ def amqp_option(command: F) -> F:
         "--amqp-url",
         "nodes",
         cls=SecretOption,
-        type=_AmqpUrl(),
+        type=AmqpUrl(),
         envvar="AMQP_URL",
         required=True,
         metavar="URL[,URL...]",

@@ -1,0 +1,176 @@
+"""What operators do on the page, with a real browser and real servers."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.parse
+from pathlib import Path
+
+from tests.browser import Browser
+from tests.page import OPERATOR, click, log_in, operators_page, press
+from tests.pipeline import Pipeline
+
+HANDLER = """
+import pathlib
+
+def serve(request, db):
+    if request.message != "fine" and pathlib.Path("{closed}").exists():
+        raise RuntimeError("the shop is closed <b>now</b>")
+"""
+
+STATE = "document.querySelector('#progress .state')?.textContent.trim()"
+
+
+def failing(pipeline: Pipeline, folder: Path) -> Path:
+    """Start a worker whose handler fails as long as a file is there; return the file."""
+    closed = folder / "closed"
+    closed.touch()
+    (folder / "shop_that_closes.py").write_text(HANDLER.format(closed=closed))
+    options = ["--handler", "shop_that_closes:serve", "--max-attempts", "1"]
+    pipeline.worker("worker-1", *options, PYTHONPATH=str(folder))
+    return closed
+
+
+def failures(pipeline: Pipeline, where: str = "TRUE") -> int:
+    query = f"SELECT COUNT(*) FROM failures WHERE {where}"
+    return int(pipeline.servers.database.query(query, name=pipeline.name)[0][0])
+
+
+def insert_failures(pipeline: Pipeline, client: str, count: int) -> None:
+    pipeline.servers.database.query(
+        "INSERT INTO failures SELECT %s, seq, 'm', UTC_TIMESTAMP(6), 9, 3, 'E: it', NULL, 'died',"
+        " UTC_TIMESTAMP(6), 'worker-1', NULL FROM (WITH RECURSIVE n AS (SELECT 1 AS seq UNION ALL"
+        " SELECT seq + 1 FROM n WHERE seq < 999) SELECT a.seq + 999 * b.seq AS seq FROM n AS a,"
+        " (SELECT 0 AS seq UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) AS b) AS s"
+        " WHERE seq <= %s",
+        client,
+        count,
+        name=pipeline.name,
+    )
+
+
+def test_what_failed_is_seen_retried_and_then_served(
+    pipeline: Pipeline, browser: Browser, tmp_path: Path
+) -> None:
+    closed = failing(pipeline, tmp_path)
+    client = pipeline.send("fine", "order 1", "order 2")
+    pipeline.wait(lambda: failures(pipeline) == 2, "two failures")
+    address = operators_page(pipeline)
+    log_in(browser, address)
+    browser.wait("document.querySelector('#given-up')?.textContent == '2'")
+    browser.open(f"{address}failures?state=given-up")
+    assert len(browser.texts("table tbody tr")) == 2
+    assert "the shop is closed <b>now</b>" in browser.text("tbody .message")
+    click(browser, "tbody .counter a")
+    browser.wait("document.querySelector('h1').textContent.startsWith('Request 3 of')")
+    assert "raise RuntimeError" in browser.text("pre")
+    assert "order 2" in browser.text("pre.message")
+    closed.unlink()
+    press(browser, "Retry now")
+    browser.wait(f"{STATE} == '✓ 1 done'")
+    pipeline.wait_served(2)
+    browser.open(f"{address}requests/{client}/3")
+    assert "worker-1" in browser.text(".facts")
+    # What was done, and by whom, is written down.
+    browser.open(f"{address}actions")
+    assert "Ada" in browser.text("tbody tr")
+    assert "retry failures" in browser.text("tbody tr")
+    browser.open(f"{address}failures")
+    assert len(browser.texts("table tbody tr")) == 1
+
+
+def test_dropping_asks_first_and_leaves_a_mark(pipeline: Pipeline, browser: Browser) -> None:
+    pipeline.run("worker", "migrate")
+    insert_failures(pipeline, "till", 3)
+    address = operators_page(pipeline)
+    log_in(browser, address)
+    browser.open(f"{address}failures")
+    click(browser, "#choose-all")
+    press(browser, "Drop chosen …")
+    browser.wait("document.querySelector('h1').textContent == 'Drop 3 failed requests?'")
+    assert browser.texts(".chosen li") == ["till 3", "till 2", "till 1"]
+    click(browser, "a.quiet")
+    browser.wait("Boolean(document.querySelector('#choose-all'))")
+    assert failures(pipeline, "reason = 'dropped'") == 0
+    click(browser, "#choose-all")
+    press(browser, "Drop chosen …")
+    browser.wait("document.querySelector('h1').textContent == 'Drop 3 failed requests?'")
+    press(browser, "Drop 3 failed requests")
+    browser.wait(f"{STATE} == '✓ 3 done'")
+    assert failures(pipeline, "reason = 'dropped' AND message = '' AND due_at IS NULL") == 3
+    browser.open(f"{address}failures")
+    assert "Nothing has failed" in browser.text(".nothing")
+
+
+def test_thousands_are_retried_step_by_step_on_an_account_that_may_do_no_more(
+    pipeline: Pipeline, browser: Browser
+) -> None:
+    pipeline.run("worker", "migrate")
+    insert_failures(pipeline, "till", 3456)
+    insert_failures(pipeline, "other", 10)
+    name = pipeline.name.replace("-", "_")
+    database = pipeline.servers.database
+    database.query(f"CREATE USER '{name}'@'%' IDENTIFIED BY 'pw'")
+    database.query(f"GRANT SELECT ON `{pipeline.name}`.* TO '{name}'@'%'")
+    database.query(f"GRANT UPDATE ON `{pipeline.name}`.failures TO '{name}'@'%'")
+    database.query(f"GRANT INSERT, UPDATE ON `{pipeline.name}`.page_actions TO '{name}'@'%'")
+    try:
+        url = f"mysql://{name}:pw@127.0.0.1:{database.port}/{pipeline.name}"
+        address = operators_page(pipeline, DASHBOARD_OPERATOR_MYSQL_URL=url)
+        log_in(browser, address)
+        browser.open(f"{address}failures?client=till")
+        assert browser.text(".head .summary") == "3,456 match"
+        press(browser, "Retry all …")
+        browser.wait("document.querySelector('h1').textContent == 'Retry 3,456 failed requests?'")
+        press(browser, "Retry 3,456 failed requests")
+        browser.wait(f"{STATE} == '✓ 3,456 done'")
+        assert failures(pipeline, "due_at IS NOT NULL AND attempts = 0 AND deaths = 0") == 3456
+        assert failures(pipeline, "client = 'other' AND due_at IS NULL") == 10
+        # A program may do the same; its token is no cookie, so no other site can use it.
+        form = urllib.parse.urlencode({"do": "drop", "client": "other", "sure": "yes"})
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=30)
+        login = {"Authorization": f"Bearer {OPERATOR}"}
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/failures?which=all", form, login | kind)
+        assert connection.getresponse().headers["Location"] == "/actions/2"
+        connection.close()
+        pipeline.wait(lambda: failures(pipeline, "reason = 'dropped'") == 10, "they are dropped")
+    finally:
+        database.query(f"DROP USER '{name}'@'%'")
+
+
+def test_dead_letters_are_seen_replayed_and_dropped(pipeline: Pipeline, browser: Browser) -> None:
+    pipeline.worker("worker-1")
+    for number in range(3):
+        pipeline.publish(b"no request <script>" + bytes([number]), message_id=f"till/{number}")
+    pipeline.publish(b"{}", message_id="other/1")
+    pipeline.wait(lambda: pipeline.ready("requests.dead") == 4, "four dead letters")
+    address = operators_page(pipeline)
+    log_in(browser, address)
+    browser.wait("document.querySelector('#dead')?.textContent == '4'")
+    browser.open(f"{address}dead")
+    assert len(browser.texts("tbody tr")) == 4
+    assert "no request <script>\\x00" in browser.text("details pre")
+    browser.open(f"{address}dead?client=till")
+    assert len(browser.texts("tbody tr")) == 3
+    press(browser, "Drop all …")
+    browser.wait("document.querySelector('h1').textContent == 'Drop 3 dead letters?'")
+    press(browser, "Drop 3 dead letters")
+    browser.wait(f"{STATE} == '✓ 3 done'")
+    assert pipeline.ready("requests.dead") == 1
+    # What is no request comes back.
+    browser.open(f"{address}dead")
+    press(browser, "Replay all …")
+    press(browser, "Replay all dead letters")
+    browser.wait(f"{STATE} == '✓ 1 done'")
+    pipeline.wait(lambda: pipeline.ready("requests.dead") == 1, "it is back")
+
+
+def test_who_only_looks_sees_no_button_and_is_refused(pipeline: Pipeline, browser: Browser) -> None:
+    pipeline.run("worker", "migrate")
+    insert_failures(pipeline, "till", 1)
+    address = operators_page(pipeline)
+    browser.driver.delete_all_cookies()
+    browser.open(f"{address}failures")
+    assert len(browser.texts("tbody tr")) == 1
+    assert browser.texts("main form[method=post] button, main input[type=checkbox]") == []
