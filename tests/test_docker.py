@@ -127,3 +127,29 @@ def test_rabbitmq_is_given_hashes(tmp_path: Path) -> None:
     assert salted[4:] == hashlib.sha256(salted[:4] + password.encode()).digest()
     rights = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())["permissions"]
     assert {right["user"] for right in rights} == users.keys()
+
+
+def test_the_settings_for_a_shell_say_what_they_need(tmp_path: Path) -> None:
+    def said(**environment: str) -> str:
+        done = subprocess.run(
+            ["/bin/sh", DOCKER / "env"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        return done.stderr
+
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "dirname").symlink_to("/usr/bin/dirname")
+    assert said(PATH=str(programs)) == "docker/env: there is no Docker on this machine\n"
+    # One that is not asked.
+    (programs / "docker").symlink_to("/bin/false")
+    nowhere = said(PATH=str(programs), SECRETS=str(tmp_path))
+    assert "producer-amqp-url: 'make secrets' makes it" in nowhere
+    (tmp_path / "producer-amqp-url").write_text("amqp://producer:secret@rabbitmq:5672/turnwise")
+    down = said(PATH=str(programs), SECRETS=str(tmp_path))
+    assert "'docker compose up' starts it" in down
+    assert "secret@" not in down

@@ -132,6 +132,10 @@ class Consumer:
         if self._vitals.on_batch and batch:
             waited = committed - batch[0].arrived
             self._vitals.on_batch(Batch(len(batch), committed - begun, waited))
+        if self._vitals.on_served:
+            pairs = zip(decoded, results, strict=True)
+            new = [each for each, result in pairs if result is Outcome.SERVED]
+            self._vitals.on_served([each for each in new if isinstance(each, Request)])
         self._tell(batch, decoded, results, verdicts)
 
     def _settle(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from turnwise.errors import InvalidRequest
 from turnwise.letter import CONFLICT, INVALID
+from turnwise.message import Request
 from worker.failures import DIED, FAILED, REJECTED, TIMEOUT
 from worker.store import Outcome
 
@@ -24,8 +25,9 @@ class Batch:
 class Vitals:
     """Written by the worker's one thread, read by others.
 
-    ``on_batch`` is told of each batch, if somebody wants to measure, and ``on_handled`` of the
-    seconds of each call of a handler.
+    ``on_batch`` is told of each batch, if somebody wants to measure, ``on_served`` of the requests
+    that are new in it, if somebody watches, and ``on_handled`` of the seconds of each call of a
+    handler.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class Vitals:
         self.lost: Counter[str] = Counter({"broker": 0, "database": 0})
         """How often a connection to a server was lost, or could not be made."""
         self.on_batch: Callable[[Batch], None] | None = None
+        self.on_served: Callable[[Sequence[Request]], None] | None = None
         self.failed = 0
         self.attempts: Counter[str] = Counter({FAILED: 0, REJECTED: 0, TIMEOUT: 0, DIED: 0})
         """How often a handler's attempt ended so. The handler's thread counts them."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
 import socket
+import sys
 
 import click
 
@@ -16,6 +18,7 @@ from turnwise.loop import Loop
 from turnwise.node import Node
 from turnwise.options import amqp_option, mysql_option
 from turnwise.topology import Topology
+from worker.display import Display
 from worker.handler import Terms
 from worker.handler_loading import load
 from worker.handler_thread import HandlerStuck
@@ -125,7 +128,8 @@ def command(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; finish what is in hand, and exit 0.
 
-    Waits for servers that are away. A second signal ends it at once, which loses nothing either.
+    Waits for servers that are away. A second signal ends it at once, which loses nothing either. On
+    a terminal it shows what it serves.
     """
     log.configure(log_level, log_format)
     serve = load(handler) if handler else None
@@ -143,6 +147,10 @@ def command(
             metrics = cli.import_extra("worker.metrics", "metrics")
             server = cli.import_extra("turnwise.status_server", "metrics")
             stack.enter_context(server.StatusServer(loop, http, metrics.pages(replica.vitals)))
+        # Those who read the log of each request, or want less of it, have no use for that.
+        if log_level == "info" and log_format != "json" and sys.stderr.isatty():
+            write = functools.partial(click.echo, err=True)
+            replica.vitals.on_served = Display(loop, write).served
         try:
             replica.run()
         except HandlerStuck as error:
