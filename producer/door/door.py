@@ -88,17 +88,21 @@ class Door:
                 publisher = Publisher(broker, self._topology, self._pending)
                 publisher.run(lambda: self._finished(broker), progress)
                 publisher.drain()
-        except Transient as error:
-            self._pending.refuse(str(error))
+        except Transient:
+            # Which host, and what it said, is in the log: it is no client's business.
+            self._pending.refuse("RabbitMQ is away, or has no queue for this")
             raise
 
     def _finished(self, broker: Broker) -> bool:
         """Look, once a turn, at whether requests can be published, and whether to end."""
         obstacle = self._obstacle(broker)
         if obstacle is None:
-            self._pending.resume()
+            if self._pending.refusal is not None:
+                self._pending.resume()
+                event(log, logging.INFO, "door.resumed")
         elif self._pending.refusal is None:
             self._pending.refuse(obstacle)
+            event(log, logging.WARNING, "door.refusing", reason=obstacle)
         if self._loop.stopping:
             self._listener.stop()
         return not self._listener.answers

@@ -36,7 +36,7 @@ class Pending:
 
     def __init__(self, loop: Loop, limit: int) -> None:
         """Take the loop of the thread that speaks AMQP."""
-        self.refusal: str | None = "the door has not reached RabbitMQ yet"
+        self.refusal: str | None = "RabbitMQ is not reached yet"
         """Why nothing can be published now; None if it can. Written by the AMQP thread."""
         self.accepted = 0
         self._loop = loop
