@@ -34,6 +34,9 @@ _NEXT = "SELECT counter, message, sent_at FROM requests WHERE counter > ? ORDER 
 _FORGET = "DELETE FROM requests WHERE counter BETWEEN ? AND ?"
 _CONFIRM = "UPDATE client SET confirmed = confirmed + ?"
 
+_CLUSTER = "SELECT cluster FROM clusters WHERE queue = ?"
+_KEEP_CLUSTER = "INSERT OR REPLACE INTO clusters (queue, cluster) VALUES (?, ?)"
+
 _LOOK = 10_000
 """Requests removed until it is looked whether the file can be made smaller."""
 
@@ -129,6 +132,17 @@ class Outbox:
         for counter, message, sent_at in rows:
             at = datetime.fromisoformat(sent_at)
             yield counter, Request(self.client, counter, message, at)
+
+    def cluster(self, queue: str) -> str | None:
+        """Return the name of the cluster that confirmed something in a queue; None if none did."""
+        with self._translating("read"):
+            row = self._db.execute(_CLUSTER, (queue,)).fetchone()
+        return row[0] if row else None
+
+    def keep_cluster(self, queue: str, cluster: str) -> None:
+        """Remember it."""
+        with self._translating("write"):
+            self._db.execute(_KEEP_CLUSTER, (queue, cluster))
 
     def number(self, message_id: str) -> int:
         """Return the counter of a request of this client."""

@@ -21,6 +21,13 @@ _HEADER_BYTES = 100
 VERSION = 2
 """The schema's. Version 1 did not count what was confirmed."""
 
+# Added later than version 2, whose releases do without it.
+_CLUSTERS = """
+CREATE TABLE IF NOT EXISTS clusters (
+    queue TEXT PRIMARY KEY,
+    cluster TEXT NOT NULL
+)"""
+
 _SCHEMA = f"""
 CREATE TABLE client (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
@@ -34,6 +41,7 @@ CREATE TABLE requests (
     message TEXT NOT NULL,
     sent_at TEXT NOT NULL
 );
+{_CLUSTERS};
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
@@ -120,6 +128,7 @@ def connect_alone(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA temp_store = MEMORY")  # a container may have no folder for it
     if version < VERSION:
         db.executescript(_UPGRADE)
+    db.execute(_CLUSTERS)
     return db
 
 

@@ -9,7 +9,7 @@ from producer.outbox import Outbox
 from producer.publisher import Publisher
 from producer.report import Report
 from producer.source import Source
-from turnwise.broker import Broker
+from turnwise.acquaintance import Acquaintance
 from turnwise.errors import Stopped
 from turnwise.loop import Loop
 from turnwise.node import Node
@@ -35,6 +35,12 @@ class Sender:
         self._topology = topology
         self._report = report
         self._source = source
+        queue = topology.queue
+        self._acquaintance = Acquaintance(
+            topology,
+            lambda: outbox.cluster(queue),
+            lambda cluster: outbox.keep_cluster(queue, cluster),
+        )
 
     def run(self) -> None:
         """Do it. What could not be published stays in the outbox."""
@@ -45,11 +51,17 @@ class Sender:
             persist(self._session, sleep=self._sleep, on_failure=self._report.failed)
 
     def _session(self, progress: Callable[[], None]) -> None:
-        with Broker.connect(self._loop, self._nodes, f"producer {self._outbox.client}") as broker:
-            self._topology.declare(broker)
+        name = f"producer {self._outbox.client}"
+        with self._acquaintance.connect(self._loop, self._nodes, name) as broker:
+            self._acquaintance.meet(broker)
             self._report.connected(broker)
             publisher = Publisher(broker, self._topology, self._outbox)
-            publisher.run(self._finished, progress)
+
+            def confirmed() -> None:
+                self._acquaintance.confirmed(broker)
+                progress()
+
+            publisher.run(self._finished, confirmed)
             publisher.drain()
 
     def _sleep(self, seconds: float) -> None:

@@ -40,9 +40,20 @@ class Broker:
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
-    def connect(cls, loop: Loop, nodes: Sequence[Node], connection_name: str) -> Self:
+    def connect(
+        cls,
+        loop: Loop,
+        nodes: Sequence[Node],
+        connection_name: str,
+        cluster: str | None = None,
+    ) -> Self:
         """Connect to the first node that answers, as ``reach`` does."""
-        return cls(loop, *reach(loop, nodes, connection_name))
+        return cls(loop, *reach(loop, nodes, connection_name, cluster))
+
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster that the node belongs to, as it said when it was met."""
+        return self._connection.cluster
 
     def __enter__(self) -> Self:
         return self
@@ -158,18 +169,18 @@ class Channel:
         """
         loop = self.broker.loop
         begun = time.monotonic()
-        until = begun + (CLOSE_TIMEOUT if loop.stopping else CALL_TIMEOUT)
-        hurried = loop.stopping
-        while not condition():
+
+        def answered() -> object:
             self.check()
-            if loop.stopping and not hurried:
-                hurried = True
-                until = min(until, time.monotonic() + CLOSE_TIMEOUT)
-            now = time.monotonic()
-            if now >= until:
-                raise Transient(f"{self.broker.node} has not answered for {now - begun:.0f} s")
-            loop.turn(until - now)
-        self.check()
+            return condition()
+
+        if not loop.stopping:
+            loop.wait(lambda: answered() or loop.stopping, CALL_TIMEOUT)
+            if answered():
+                return
+        if not (loop.stopping and loop.wait(answered, CLOSE_TIMEOUT)):
+            seconds = time.monotonic() - begun
+            raise Transient(f"{self.broker.node} has not answered for {seconds:.0f} s")
 
     def fail(self, error: Exception) -> None:
         """End the use of this channel with an error of the caller's."""

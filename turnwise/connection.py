@@ -43,6 +43,11 @@ class Connection(SelectConnection):
         self.callbacks.add(0, spec.Connection.Close, self._note_close)
         self.add_on_close_callback(self._note_failure)
 
+    @property
+    def cluster(self) -> str:
+        """What the broker called its cluster in the handshake."""
+        return str((self.server_properties or {}).get("cluster_name", ""))
+
     def deliver(self, channel: int, take: Callable[[Delivery], None]) -> None:
         """Give the deliveries of a channel to ``take``, before pika sees them."""
         self._deliveries = Deliveries(channel, take, super()._on_data_available)

@@ -37,6 +37,8 @@ class Node:
     password: str
     heartbeat: int = HEARTBEAT
     tls: pika.SSLOptions | None = None
+    cluster: str | None = None
+    """The name of the cluster that it must belong to; None: not said."""
     troubles: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
     """When there was trouble with an address of it last (monotonic)."""
 
@@ -84,7 +86,9 @@ def parse_urls(text: str) -> list[Node]:
 
     Options after ``?`` are those of https://www.rabbitmq.com/docs/uri-query-parameters:
     ``cacertfile``, ``certfile``, ``keyfile``, ``verify``, ``server_name_indication``, ``heartbeat``
-    (seconds). Raises ValueError, which never repeats the URL: it holds a password.
+    (seconds); and ``cluster``, the name of the cluster that the node must belong to.
+
+    Raises ValueError, which never repeats the URL: it holds a password.
     """
     nodes = [_parse_url(url.strip()) for url in text.split(",") if url.strip()]
     if not nodes:
@@ -102,6 +106,7 @@ def _parse_url(url: str) -> Node:
     heartbeat = options.pop("heartbeat", str(HEARTBEAT))
     if not heartbeat.isdecimal():
         raise ValueError("has a heartbeat that is no whole number of seconds")
+    cluster = options.pop("cluster", None)
     tls = _tls(options, parts.host) if parts.scheme == "amqps" else None
     if options:
         raise ValueError(f"has an option {min(options)!r} that is not known or needs amqps://")
@@ -114,6 +119,7 @@ def _parse_url(url: str) -> Node:
         password=parts.password or "guest",
         heartbeat=int(heartbeat),
         tls=tls,
+        cluster=cluster,
     )
 
 

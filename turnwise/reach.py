@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from turnwise.amqp_errors import translate
 from turnwise.connection import Connection
@@ -48,9 +49,17 @@ class _Lookup:
     over: bool = False
 
 
-def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> tuple[Node, Connection]:
+class Stranger(Permanent):
+    """A node belongs to another cluster."""
+
+
+def reach(
+    loop: Loop, nodes: Sequence[Node], connection_name: str, cluster: str | None = None
+) -> tuple[Node, Connection]:
     """Connect to one of the nodes: in random order, those in trouble last.
 
+    A node counts as one that refuses if it belongs to another cluster than its URL says or, if that
+    says nothing, than ``cluster``.
     What one node refuses is a reason to try the next. Raises Transient if none is to be had now,
     Refused or Permanent if each one says that it never will, Stopped if asked to stop.
     """
@@ -62,6 +71,7 @@ def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> tuple[Node
         timeout = CONNECT_TIMEOUT if number == len(attempts) else QUICK_TIMEOUT
         try:
             connection = _open(loop, place.node, address, connection_name, timeout)
+            _check_cluster(place.node, connection, cluster)
         except Transient as error:
             failure = error
         except Permanent as error:
@@ -77,6 +87,18 @@ def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> tuple[Node
         raise refusals[-1]
     texts = [str(failure)] if failure else []
     raise Transient("; ".join(texts + [str(each) for each in refusals[:1]]))
+
+
+def _check_cluster(node: Node, connection: Connection, cluster: str | None) -> None:
+    met, wanted = connection.cluster, node.cluster or cluster
+    if wanted is None or met == wanted:
+        return
+    connection.close()
+    raise Stranger(
+        f"{node} belongs to the cluster {met!r}, not to {wanted!r}. A node that lost its data and "
+        "has not joined again looks like this: what it confirms is lost when it joins. If the "
+        f"cluster was renamed or replaced on purpose, say so in AMQP_URL: ?cluster={quote(met)}"
+    )
 
 
 def _places(loop: Loop, nodes: Sequence[Node]) -> tuple[list[_Place], Transient | None]:

@@ -25,13 +25,12 @@ but valid request can meet; none at all would let a request that kills its worke
 DEAD_DELIVERY_LIMIT = 1_000_000
 """The same for dead letters, which each look at them counts against; beyond it they are dropped."""
 
-CREATION_PAUSE = 1.0
-"""Seconds between making a queue and the first publish to it. A single RabbitMQ node writes down
-the existence of a new quorum queue after up to 500 ms; killed before that, it comes back without
-what it had confirmed."""
-
 NOT_FOUND = 404
 _PRECONDITION_FAILED = 406
+
+
+class QueueMissing(Transient):
+    """The queue is gone from where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +70,20 @@ class Topology:
         """The arguments of the queue of dead letters."""
         return {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
 
-    def declare(self, broker: Broker) -> None:
+    def declare(self, broker: Broker, *, make: bool = True) -> None:
         """Make sure that all of it is there as it is meant to be.
 
         An account that may not configure is content with a queue that exists. Raises Transient if
-        there is none yet, Permanent if there is another one of that name.
+        there is none yet, QueueMissing if there is none and it must not be made (not ``make``),
+        Permanent if there is another one of that name.
         """
         existed = self._exists(broker)
+        if not (existed or make):
+            raise QueueMissing(
+                f"{broker.node} (cluster {broker.cluster!r}) has no queue {self.queue!r} any more, "
+                "though requests were confirmed in it: somebody deleted it, or the node has lost "
+                "its data. Waiting for a worker or an operator to make it again"
+            )
         channel = broker.channel()
         try:
             for name, arguments in (
@@ -105,8 +111,6 @@ class Topology:
                 code=error.code,
             ) from None
         channel.close()
-        if not existed:
-            broker.sleep(CREATION_PAUSE)
 
     def _exists(self, broker: Broker) -> bool:
         channel = broker.channel()

@@ -10,6 +10,7 @@ from producer.door.figures import Figures
 from producer.door.listener import Listener, ListenError
 from producer.door.pending import Pending
 from producer.publisher import DRAIN_TIMEOUT, Publisher
+from turnwise.acquaintance import Acquaintance
 from turnwise.broker import CLOSE_TIMEOUT, Broker
 from turnwise.errors import Stopped, Transient
 from turnwise.log import Outage, event
@@ -44,6 +45,8 @@ class Door:
         self._loop = loop
         self._nodes = nodes
         self._topology = topology
+        # It keeps nothing: ?cluster= in AMQP_URL tells it at its start whom to send to.
+        self._acquaintance = Acquaintance(topology, lambda: None, lambda _: None)
         self._name = name
         self._timeout = timeout
         self._pending = Pending(loop, limit)
@@ -80,13 +83,18 @@ class Door:
     def _session(self, progress: Callable[[], None]) -> None:
         name = f"producer serve {self._name}"
         try:
-            with Broker.connect(self._loop, self._nodes, name) as broker:
-                self._topology.declare(broker)
+            with self._acquaintance.connect(self._loop, self._nodes, name) as broker:
+                self._acquaintance.meet(broker)
                 self._outage.over()
                 self._stalled_since = None
                 self._pending.resume()
                 publisher = Publisher(broker, self._topology, self._pending)
-                publisher.run(lambda: self._finished(broker), progress)
+
+                def confirmed() -> None:
+                    self._acquaintance.confirmed(broker)
+                    progress()
+
+                publisher.run(lambda: self._finished(broker), confirmed)
                 publisher.drain()
         except Transient:
             # Which host, and what it said, is in the log: it is no client's business.

@@ -11,6 +11,7 @@ import time
 
 from producer.publisher import Publisher
 from producer.relay.line import Line
+from turnwise.acquaintance import CREATION_PAUSE
 from turnwise.broker import Broker
 from turnwise.errors import Permanent, Transient
 from turnwise.log import event
@@ -32,6 +33,7 @@ class Outlet:
         """Why the queue takes nothing; None if it does."""
         self._broker = broker
         self._publisher: Publisher | None = None
+        self._ripe = False
         self._try_at = 0.0
         self._wait = FIRST_WAIT
 
@@ -48,6 +50,11 @@ class Outlet:
             if self._publisher is None:
                 topology = Topology(self.line.queue)
                 topology.declare(self._broker)
+                if not self._ripe:
+                    # It may just have been made, by whomever. The other queues go on meanwhile.
+                    self._ripe = True
+                    self._try_at = time.monotonic() + CREATION_PAUSE
+                    return 0
                 self._publisher = Publisher(self._broker, topology, self.line)
                 if not self.line:
                     self._recover()

@@ -1,0 +1,98 @@
+"""Whom a producer trusts: not a queue that has just been made, nor a cluster it does not know."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.pipeline import Pipeline
+from turnwise.errors import ExitCode
+from turnwise.topology import Topology
+
+
+def make_queue(pipeline: Pipeline) -> None:
+    """Make the queue as a worker does."""
+    topology = Topology()
+    with pipeline.channel() as channel:
+        for name, arguments in (
+            (topology.dead, topology.dead_arguments),
+            (topology.queue, topology.queue_arguments),
+        ):
+            channel.exchange_declare(name, "direct", durable=True)
+            channel.queue_declare(name, durable=True, arguments=arguments)
+            channel.queue_bind(name, name, name)
+
+
+def test_what_is_confirmed_in_a_queue_that_another_has_just_made_is_kept(
+    pipeline: Pipeline,
+) -> None:
+    """The broker dies right after the first confirm."""
+    proxy, through = pipeline.broker_proxy()
+    proxy.hold(proxy.down)
+    sender = pipeline.start("sender", "producer", "send", "hello", "--count", "1",
+                            AMQP_URL=through)  # fmt: skip
+    pipeline.wait(lambda: proxy.connections, "it connects")
+    make_queue(pipeline)
+    proxy.release(proxy.down)
+    assert sender.wait(30) == 0
+    pipeline.servers.rabbitmq.kill()
+    pipeline.servers.rabbitmq.start()
+    pipeline.worker("worker-1")
+    pipeline.wait_served(1, timeout=15)
+    pipeline.assert_exactly_once(pipeline.client(), 1)
+
+
+def test_ctrl_c_in_the_second_after_the_queue_was_made_loses_nothing(pipeline: Pipeline) -> None:
+    sender = pipeline.start("sender", "producer", "send", "hello", "--count", "1")
+    pipeline.wait(
+        lambda: "requests" in [q["name"] for q in pipeline.api("GET", f"queues/{pipeline.name}")],
+        "the queue",
+    )
+    sender.signal(signal.SIGINT)
+    assert sender.wait(10) in {ExitCode.OK, ExitCode.WAITING}
+    pipeline.run("producer", "flush")
+    pipeline.worker("worker-1")
+    pipeline.wait_served(1)
+    pipeline.assert_exactly_once(pipeline.client(), 1)
+
+
+def test_a_queue_that_held_confirmed_requests_is_not_quietly_made_anew(pipeline: Pipeline) -> None:
+    pipeline.send("one")
+    pipeline.api("DELETE", f"queues/{pipeline.name}/requests")
+    sender = pipeline.start("sender", "producer", "send", "two", "--count", "1", "--json")
+    pipeline.wait_event(sender, "broker.away")
+    [away, *_] = [e for e in pipeline.events(sender) if e["event"] == "broker.away"]
+    assert "has no queue 'requests' any more" in away["error"]
+    assert [q["name"] for q in pipeline.api("GET", f"queues/{pipeline.name}")] == ["requests.dead"]
+    # Somebody makes it on purpose.
+    worker = pipeline.worker("worker-1")
+    assert sender.wait(20) == 0
+    pipeline.wait_served(1)
+    assert [row.counter for row in pipeline.rows()] == [2]
+    assert worker.alive()
+
+
+@pytest.fixture
+def other_cluster(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """The broker calls itself by another name once something was confirmed."""
+    [name] = {node["name"] for node in pipeline.api("GET", "nodes")}
+    pipeline.send("one")
+    pipeline.servers.rabbitmq.ctl("set_cluster_name", "blank@node")
+    yield pipeline
+    pipeline.servers.rabbitmq.ctl("set_cluster_name", name)
+
+
+def test_a_node_of_another_cluster_is_sent_nothing(other_cluster: Pipeline) -> None:
+    pipeline = other_cluster
+    for _ in range(2):
+        result = pipeline.run("producer", "send", "two", "--count", "1", code=ExitCode.CONFIG)
+        assert "belongs to the cluster 'blank@node', not to" in result.stderr
+        assert "?cluster=blank%40node" in result.stderr
+    assert pipeline.status()["waiting"] == 2
+    # On purpose, and from then on by itself.
+    url = f"{pipeline.amqp_url}?cluster=blank%40node"
+    pipeline.run("producer", "flush", AMQP_URL=url)
+    pipeline.run("producer", "send", "three", "--count", "1")
+    assert pipeline.status()["waiting"] == 0
