@@ -186,3 +186,14 @@ def test_there_is_no_outbox_to_flush(pipeline: Pipeline) -> None:
         said = refused(pipeline, ExitCode.STORAGE, "producer", command)
         assert "producer send" in said
     assert not pipeline.outbox.exists()
+
+
+def test_what_ends_a_command_is_a_line_of_its_log(pipeline: Pipeline) -> None:
+    """JSON off a terminal, like everything before it."""
+    with pipeline.channel() as channel:
+        channel.queue_declare("requests", durable=True, arguments={"x-queue-type": "quorum"})
+    result = pipeline.run("worker", "run", code=ExitCode.CONFIG, LOG_FORMAT="auto")
+    last = [json.loads(line) for line in result.stderr.splitlines()][-1]
+    assert (last["event"], last["level"]) == ("command.failed", "error")
+    assert (last["command"], last["exit_code"]) == ("worker run", ExitCode.CONFIG)
+    assert "inequivalent arg" in last["error"]

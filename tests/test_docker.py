@@ -66,6 +66,27 @@ def test_a_container_is_given_the_time_to_finish(name: str, budget: float) -> No
     assert int(grace) > budget
 
 
+SERVICES = re.findall(r"^  ([a-z]+):$", COMPOSE.partition("\nvolumes:")[0], re.MULTILINE)
+ONCE = {"migrate", "operator"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_is_bounded_and_watched(name: str) -> None:
+    """The shared parts bound it; what is to go on has a health check."""
+    told = service(name)
+    [shared] = re.findall(r"<<: \*(turnwise|server)$", told, re.MULTILINE)
+    [part] = re.findall(rf"^x-{shared}: .*\n((?:  .*\n)+)", COMPOSE, re.MULTILINE)
+    assert "logging: *logging" in part
+    for limit in ("mem_limit", "pids_limit"):
+        assert f"  {limit}: " in part + told
+    assert ("healthcheck:" in told) == (name not in ONCE)
+
+
+def test_one_service_builds_the_image_and_none_pulls_it() -> None:
+    assert COMPOSE.count("build:") == 1
+    assert "pull_policy: never" in COMPOSE
+
+
 def test_the_locked_releases_are_those_the_project_asks_for() -> None:
     project = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text())
     locked = dict(

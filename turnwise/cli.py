@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from turnwise import streams
+from turnwise import log, streams
 from turnwise.errors import ExitCode, InvalidRequest, TurnwiseError
 from turnwise.limits import check_queue
 
@@ -59,7 +60,7 @@ class Command(click.Command):
         except streams.OutputLost:
             raise
         except TurnwiseError as error:
-            click.echo(f"{ctx.command_path}: {error}", err=True)
+            _report(ctx.command_path, error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo(err=True)  # after the terminal's ^C
@@ -68,6 +69,15 @@ class Command(click.Command):
     def get_short_help_str(self, limit: int = 0) -> str:
         """Return the first sentence, however long it is: the list of commands wraps it."""
         return super().get_short_help_str(max(limit, 1000))
+
+
+def _report(command: str, error: TurnwiseError) -> None:
+    """Say what ended a command, where its logs go and in their form."""
+    if log.writes_json():
+        event = {"command": command, "error": str(error), "exit_code": int(error.exit_code)}
+        log.event(logging.getLogger(__name__), logging.ERROR, "command.failed", **event)
+    else:
+        click.echo(f"{command}: {error}", err=True)
 
 
 class Group(Command, click.Group):

@@ -54,6 +54,11 @@ def configure(level: str, style: str) -> None:
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
 
 
+def writes_json() -> bool:
+    """Whether logs are configured, as JSON lines."""
+    return any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers)
+
+
 def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> None:
     """Log an event by its name. Fields must hold no secret."""
     if log.isEnabledFor(level):
