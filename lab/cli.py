@@ -226,9 +226,9 @@ def trial(
     for each request too, and faults befall it in mid-work (docs/handlers.md).
     """
     from lab.trial.catalogue import chosen  # noqa: PLC0415
+    from lab.trial.report import as_json as to_json  # noqa: PLC0415
     from lab.trial.report import picture, progress, text  # noqa: PLC0415
     from lab.trial.run import Trial  # noqa: PLC0415
-    from lab.trial.run import as_json as to_json  # noqa: PLC0415
     from lab.trial.schedule import plan  # noqa: PLC0415
     from lab.trial.workload import load  # noqa: PLC0415
     from lab.trial.world import World  # noqa: PLC0415

@@ -76,6 +76,10 @@ class Pipeline:
     def start(self, name: str, *command: str, **environment: str) -> Process:
         """Start a command in the background, with its log in a file called after ``name``."""
         process = commands.start(name, self.folder, list(command), self.environment(**environment))
+        return self.adopt(process)
+
+    def adopt(self, process: Process) -> Process:
+        """End a process with the pipeline, and show its log if the test fails."""
         self._processes.append(process)
         return process
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.trial.catalogue import CATALOGUE, chosen
-from lab.trial.check import Evidence, Row, check, farthest_ahead
+from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
 from lab.trial.members import End, Usage
 from lab.trial.recovery import Disturbance, recoveries
 from lab.trial.schedule import plan
@@ -59,10 +59,31 @@ CALLED = replace(
 )
 
 
+# The same by the table: the application knows its messages; its last COMMIT was cut off.
+LEFT = replace(
+    GOOD,
+    ledger={},
+    accepted={},
+    rows=[row(counter, message=f"m{counter}") for counter in range(1, 6)],
+    table=Table(
+        committed=frozenset({"m1", "m2", "m3", "m4"}),
+        undone=frozenset({"never"}),
+        doubtful=frozenset({"m5"}),
+        clients={"client": 5},
+    ),
+)
+
+
+def left(**changes: object) -> Evidence:
+    return replace(LEFT, table=replace(LEFT.table, **changes))  # type: ignore[arg-type]
+
+
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert not check(GOOD).counts
     assert not check(CALLED).counts
     assert not check(replace(CALLED, rows=CALLED.rows[:-1])).counts
+    assert not check(LEFT).counts
+    assert not check(replace(left(clients={"client": 4}), rows=LEFT.rows[:-1])).counts
 
 
 @pytest.mark.parametrize(
@@ -93,6 +114,15 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         ("repeated", lambda _: replace(CALLED, rows=[*CALLED.rows, row(5)])),
         ("dead-lettered", lambda _: replace(CALLED, dead=[("client", 5)], rows=CALLED.rows[:-1])),
         ("answered", lambda _: replace(CALLED, unexpected=["client/5: 500"])),
+        ("lost", lambda _: left(committed=LEFT.table.committed | {"m6"})),
+        ("rolled back", lambda _: left(undone=frozenset({"m5"}), doubtful=frozenset())),
+        ("invented", lambda _: left(doubtful=frozenset())),
+        ("numbers", lambda _: left(clients={"client": 6})),
+        (
+            "repeated",
+            lambda _: replace(left(clients={"client": 6}), rows=[*LEFT.rows, row(6, message="m5")]),
+        ),
+        ("dead-lettered", lambda _: replace(LEFT, dead=[("client", 6)])),
         ("topology", lambda good: replace(good, queue_arguments={"x-queue-type": "quorum"})),
         ("audit", lambda good: replace(good, audit_holds=False)),
     ],

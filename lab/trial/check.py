@@ -42,6 +42,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """What applications left in the table outbox. Each message is another one."""
+
+    committed: frozenset[str] = frozenset()
+    undone: frozenset[str] = frozenset()
+    """Messages of transactions that were rolled back, or never committed."""
+    doubtful: frozenset[str] = frozenset()
+    """Messages of transactions that were lost in COMMIT."""
+    clients: Mapping[str, int] = field(default_factory=dict)
+    """As whom relays have sent them, with the last number of each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known at the end."""
 
@@ -72,6 +85,7 @@ class Evidence:
     """How often a request's handler was begun, has raised, and was held by a fault."""
     problems: Sequence[tuple[str, str]] = ()
     """What the handler's own check found."""
+    table: Table = field(default_factory=Table)
 
 
 @dataclass(slots=True)
@@ -89,10 +103,11 @@ class Findings:
 
 
 KINDS = {
-    "lost": "accepted or answered 201, and neither stored, nor waiting, nor dead-lettered",
+    "lost": "accepted, answered 201 or committed, and neither stored, waiting nor dead-lettered",
     "repeated": "stored more than once",
     "changed": "stored with another content",
     "invented": "stored, and never accepted",
+    "rolled back": "stored, though its transaction was rolled back",
     "dead-lettered": "valid, and dead-lettered",
     "waiting": "still in the outbox at the end",
     "answered": "an answer of a door that nothing explains",
@@ -116,6 +131,7 @@ def check(evidence: Evidence) -> Findings:
     """Compare."""
     findings = Findings()
     _check_rows(evidence, findings)
+    _check_table(evidence, findings)
     _check_numbers(evidence, findings)
     _check_order(evidence, findings)
     for end in evidence.ends:
@@ -135,6 +151,8 @@ def check(evidence: Evidence) -> Findings:
 def _check_rows(evidence: Evidence, findings: Findings) -> None:
     stored: dict[Identity, Content] = {}
     for row in evidence.rows:
+        if row.client in evidence.table.clients:
+            continue
         identity, content = (row.client, row.counter), (row.message, row.sent_at)
         if identity in stored:
             findings.add("repeated", f"{identity}")
@@ -156,14 +174,41 @@ def _check_rows(evidence: Evidence, findings: Findings) -> None:
         findings.add(kind, f"{identity}")
 
 
+def _check_table(evidence: Evidence, findings: Findings) -> None:
+    """Applications know messages, and no identities."""
+    table = evidence.table
+    stored: Counter[str] = Counter()
+    numbers: dict[str, list[int]] = {client: [] for client in table.clients}
+    for row in evidence.rows:
+        if row.client in numbers:
+            stored[row.message] += 1
+            numbers[row.client].append(row.counter)
+    for message, times in stored.items():
+        if times > 1:
+            findings.add("repeated", f"{message[:40]}: {times} times")
+    for message in stored.keys() - table.committed - table.doubtful:
+        findings.add("rolled back" if message in table.undone else "invented", message[:40])
+    for message in table.committed - stored.keys():
+        findings.add("lost", message[:40])
+    for identity in evidence.dead:
+        if identity and identity[0] in numbers:
+            findings.add("dead-lettered", f"{identity}")
+    for client, last in table.clients.items():
+        _check_gapless(client, set(numbers[client]), last, findings)
+
+
 def _check_numbers(evidence: Evidence, findings: Findings) -> None:
     given: dict[str, set[int]] = defaultdict(set)
     for client, counter in evidence.ledger:
         given[client].add(counter)
     for client, accepted in evidence.accepted.items():
-        wrong = given[client] ^ set(range(1, accepted + 1))
-        if wrong:
-            findings.add("numbers", f"{client}: {sorted(wrong)[:5]}")
+        _check_gapless(client, given[client], accepted, findings)
+
+
+def _check_gapless(client: str, numbers: set[int], last: int, findings: Findings) -> None:
+    wrong = numbers ^ set(range(1, last + 1))
+    if wrong:
+        findings.add("numbers", f"{client}: {sorted(wrong)[:5]}")
 
 
 def _check_order(evidence: Evidence, findings: Findings) -> None:

@@ -6,7 +6,15 @@ from lab.proxy import Direction
 from lab.trial.faults import ON, WAIT, Course, fault
 from lab.trial.world import Shape, World
 
-LINKS = ("client-broker", "worker-broker", "worker-database", "door-broker", "caller-door")
+LINKS = (
+    "client-broker",
+    "worker-broker",
+    "worker-database",
+    "door-broker",
+    "caller-door",
+    "relay-broker",
+    "relay-database",
+)
 DIRECTIONS = ("up", "down")
 
 LATENCY = 0.2

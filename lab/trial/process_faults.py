@@ -1,4 +1,4 @@
-"""What befalls workers, clients and doors."""
+"""What befalls workers, clients, doors and relays."""
 
 from __future__ import annotations
 
@@ -82,6 +82,26 @@ def _term_door(world: World, pick: int) -> Course:
 def _freeze_door(world: World, pick: int) -> Course:
     """Frozen with answers owed: its callers turn to the other one."""
     return (yield from _freeze(world.doors[pick % len(world.doors)]))
+
+
+@fault("relay.kill")
+def _kill_relay(world: World, pick: int) -> Course:
+    relay = world.relays[pick % len(world.relays)]
+    return (yield from _end(relay, signal.SIGKILL, -signal.SIGKILL))
+
+
+@fault("relay.term")
+def _term_relay(world: World, pick: int) -> Course:
+    relay = world.relays[pick % len(world.relays)]
+    # One that has just been started has no handler yet.
+    relay.order_end(-signal.SIGTERM)
+    return (yield from _end(relay, signal.SIGTERM, ExitCode.OK))
+
+
+@fault("relay.freeze", 2, 14)
+def _freeze_relay(world: World, pick: int) -> Course:
+    """Frozen for longer than the other one waits: it wakes up to find itself taken over."""
+    return (yield from _freeze(world.relays[pick % len(world.relays)]))
 
 
 @fault("client.kill")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -49,9 +50,12 @@ def text(result: Result) -> str:
             for kind in sorted(happened)
         ),
         "",
-        f"accepted  {result.accepted:,}, of those {result.confirmed:,} by HTTP",
+        f"accepted  {result.accepted:,}, of those {result.confirmed:,} by HTTP,",
+        f"          {result.committed:,} by the table",
         f"by HTTP   {result.doubtful:,} tries not answered 201; after one of them the caller died",
         f"          {result.given_up:,} times, and {result.given_up_served:,} of those are stored",
+        f"by table  {result.undone:,} in transactions that were not committed, and",
+        f"          {result.in_doubt:,} in ones that were lost in COMMIT",
         f"stored    {result.served:,}, repeats absorbed {result.repeats_absorbed:,}",
         f"served by {shares}",
         f"farthest ahead of the lowest not yet served: {result.ahead}",
@@ -83,6 +87,44 @@ def text(result: Result) -> str:
         "Each request was recorded exactly once." if result.holds else "This trial failed."
     )
     return "\n".join(lines)
+
+
+def as_json(result: Result) -> str:
+    """Return the result for machines."""
+    return json.dumps(
+        {
+            "holds": result.holds,
+            "seconds": round(result.seconds, 1),
+            "accepted": result.accepted,
+            "confirmed_by_http": result.confirmed,
+            "doubtful_tries": result.doubtful,
+            "given_up": result.given_up,
+            "given_up_served": result.given_up_served,
+            "committed_to_the_table": result.committed,
+            "rolled_back": result.undone,
+            "in_doubt": result.in_doubt,
+            "served": result.served,
+            "findings": dict(result.findings.counts),
+            "cases": dict(result.findings.cases),
+            "void": [fault.planned.kind for fault in result.void],
+            "faults": [
+                {
+                    "number": fault.planned.number,
+                    "kind": fault.planned.kind,
+                    "on": fault.on_at,
+                    "off": fault.off_at,
+                    "proof": fault.proof,
+                }
+                for fault in result.faults
+            ],
+            "repeats_absorbed": result.repeats_absorbed,
+            "farthest_ahead": result.ahead,
+            "served_by": result.served_by,
+            "restarts": result.restarts,
+            "peak_memory": result.peak_memory,
+            "recovery": result.recovery.as_dict(),
+        }
+    )
 
 
 def picture(result: Result, file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from datetime import UTC
 
 from lab import commands
 from lab.errors import LabError
+from lab.trial.applications import gather
 from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
 from lab.trial.faults import ON, Course
@@ -93,6 +93,12 @@ class Result:
     """Requests whose caller never learned what became of them."""
     given_up_served: int = 0
     """How many of those are stored."""
+    committed: int = 0
+    """Of those accepted, committed to the table outbox."""
+    undone: int = 0
+    """Requests of transactions that were not committed."""
+    in_doubt: int = 0
+    """Requests of transactions that were lost in COMMIT."""
     served: int = 0
     repeats_absorbed: int = 0
     ahead: int = 0
@@ -140,8 +146,8 @@ class Trial:
     def run(self) -> Result:
         """Do it all."""
         self.world.prepare()
-        for caller in self.world.callers:
-            caller.start()
+        for source in (*self.world.callers, *self.world.applications):
+            source.start()
         self._zero = time.monotonic()
         self.result.begun = time.time()
         self._turn_until(lambda: self.world.served() not in {None, 0}, 60, "the first row")
@@ -211,6 +217,7 @@ class Trial:
             member.look(now)
         accepted = sum(client.accepted() for client in self.world.clients)
         accepted += sum(len(caller.confirmed) for caller in self.world.callers)
+        accepted += sum(len(application.committed) for application in self.world.applications)
         self.result.samples.append(Sample(now, accepted, self.world.served()))
         if not self._feeding and self.world.queued() != 0:
             self._queued_at = now
@@ -232,15 +239,20 @@ class Trial:
             client.finish()
         for caller in self.world.callers:
             caller.finish()
+        for application in self.world.applications:
+            application.finish()
 
         def drained() -> bool:
             if any(client.unsent() for client in self.world.clients):
                 return False
-            if any(caller.is_alive() for caller in self.world.callers):
+            if any(s.is_alive() for s in (*self.world.callers, *self.world.applications)):
+                return False
+            if self.world.left() != 0:
                 return False
             latest = self.result.samples[-1]
             # What a caller gave up may be among those that are served, in place of others.
             given_up = sum(len(c.offered) - len(c.confirmed) for c in self.world.callers)
+            given_up += sum(len(a.doubtful) for a in self.world.applications)
             return (latest.served or 0) >= latest.accepted + given_up or (
                 # What is neither there nor on its way is lost.
                 self.now - self._queued_at > QUIET and self.world.failures() == 0
@@ -263,7 +275,7 @@ class Trial:
         arguments = world.servers.rabbitmq.api("GET", f"queues/{world.name}/{Topology().queue}")[
             "arguments"
         ]
-        for member in (*world.workers, *world.doors):
+        for member in (*world.workers, *world.doors, *world.relays):
             member.down_holds += 1
             member.order_end(0)
             member.process.signal(signal.SIGTERM)
@@ -281,6 +293,7 @@ class Trial:
         for caller in world.callers:
             confirmed |= caller.confirmed
             offered |= caller.offered
+        table = gather(world.applications, world.relayed())
         rows = self._rows()
         failed = self._failed(rows)
         problems: list[tuple[str, str]] = []
@@ -305,11 +318,15 @@ class Trial:
             failed=failed,
             calls=calls(world.rig(worker) for worker in world.workers),
             problems=problems,
+            table=table,
         )
         result.findings = check(evidence)
         result.rows = rows
-        result.accepted, result.served = len(ledger) + len(confirmed), len(rows)
+        result.accepted = len(ledger) + len(confirmed) + len(table.committed)
+        result.served = len(rows)
         result.confirmed = len(confirmed)
+        result.committed = len(table.committed)
+        result.undone, result.in_doubt = len(table.undone), len(table.doubtful)
         result.given_up = len(offered) - len(confirmed)
         result.given_up_served = sum(
             (row.client, row.counter) in offered.keys() - confirmed.keys() for row in rows
@@ -367,38 +384,3 @@ class Trial:
             else:
                 dead.append((request.client, request.counter))
         return dead
-
-
-def as_json(result: Result) -> str:
-    """Return the result for machines."""
-    return json.dumps(
-        {
-            "holds": result.holds,
-            "seconds": round(result.seconds, 1),
-            "accepted": result.accepted,
-            "confirmed_by_http": result.confirmed,
-            "doubtful_tries": result.doubtful,
-            "given_up": result.given_up,
-            "given_up_served": result.given_up_served,
-            "served": result.served,
-            "findings": dict(result.findings.counts),
-            "cases": dict(result.findings.cases),
-            "void": [fault.planned.kind for fault in result.void],
-            "faults": [
-                {
-                    "number": fault.planned.number,
-                    "kind": fault.planned.kind,
-                    "on": fault.on_at,
-                    "off": fault.off_at,
-                    "proof": fault.proof,
-                }
-                for fault in result.faults
-            ],
-            "repeats_absorbed": result.repeats_absorbed,
-            "farthest_ahead": result.ahead,
-            "served_by": result.served_by,
-            "restarts": result.restarts,
-            "peak_memory": result.peak_memory,
-            "recovery": result.recovery.as_dict(),
-        }
-    )

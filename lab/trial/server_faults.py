@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.trial.faults import ON, WAIT, Course
-from lab.trial.world import ServerState
+from lab.trial.server_state import ServerState
 
 
 def restart(server: ServerState, *, kill: bool) -> Course:

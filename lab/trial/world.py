@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +14,14 @@ import pika
 import pymysql
 
 from lab.commands import BIN
-from lab.database import DatabaseServer
 from lab.errors import LabError
 from lab.process import free_port
 from lab.proxy import Direction, Proxy
-from lab.rabbitmq import RabbitMQ
 from lab.servers import Servers
+from lab.trial.applications import Application
 from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
+from lab.trial.server_state import ServerState
 from lab.trial.workload import Workload
 from turnwise.topology import Topology
 
@@ -36,8 +33,8 @@ BALLAST = 500
 
 DOORS = 2
 CALLERS = 2
-
-_GREETING_TIMEOUT = 0.3
+RELAYS = 2
+APPLICATIONS = 2
 
 _SERVED = "SELECT COUNT(*) FROM requests"
 _SERVED_OR_GIVEN_UP = """
@@ -56,59 +53,6 @@ Program = Callable[[list[str]], list[str | Path]]
 def installed(command: list[str]) -> list[str | Path]:
     """Return the command as it is installed."""
     return [BIN / command[0], *command[1:]]
-
-
-class ServerState:
-    """A server, how many faults want it down or frozen, and when it answered again."""
-
-    def __init__(self, server: RabbitMQ | DatabaseServer, heals: list[float]) -> None:
-        self.server = server
-        self.down_holds = 0
-        self.frozen_holds = 0
-        self._heals = heals
-        self._serving = True
-        self._looked = 0.0
-
-    def is_whole(self) -> bool:
-        """Whether no fault keeps it away and it answers."""
-        return self._serving and not self.down_holds and not self.frozen_holds
-
-    def gone(self) -> None:
-        """Note that it does not serve any more."""
-        self._serving = False
-
-    def healed(self) -> None:
-        """Note that it serves again, though its process never went."""
-        self._heals.append(time.time())
-
-    def begin_stop(self) -> None:
-        """Let it end gracefully, without waiting for that."""
-        threading.Thread(target=self.server.stop, daemon=True).start()
-
-    def tick(self, now: float) -> None:
-        """Start it when nobody wants it down; note when it answers."""
-        if not self.down_holds and not self.server.runner.alive():
-            self.gone()
-            self.server.runner.start()
-        if self._serving or now - self._looked < _GREETING_TIMEOUT:
-            return
-        self._looked = now
-        if self.greets():
-            self._serving = True
-            self._heals.append(time.time())
-
-    def greets(self) -> bool:
-        """Whether it says its first word: after AMQP's header, or as MySQL does by itself."""
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection(
-                ("127.0.0.1", self.server.port), timeout=_GREETING_TIMEOUT
-            ) as connection,
-        ):
-            if isinstance(self.server, RabbitMQ):
-                connection.sendall(b"AMQP\0\0\x09\x01")
-            return bool(connection.recv(1))
-        return False
 
 
 @dataclass(slots=True)
@@ -166,11 +110,17 @@ class World:
         self.callers = [
             Caller(f"caller-{n}", lambda: ports, per_second / 2) for n in range(1, CALLERS + 1)
         ]
+        self.relays = [self._relay(f"relay-{n}", program) for n in range(1, RELAYS + 1)]
+        self.applications = [
+            Application(f"application-{n}", self.as_worker, per_second / 2)
+            # A handler may know nothing of their messages.
+            for n in range(1, (0 if workload else APPLICATIONS) + 1)
+        ]
 
     @property
     def members(self) -> list[Member]:
         """All processes of the pipeline."""
-        return [*self.workers, *self.clients, *self.doors]
+        return [*self.workers, *self.clients, *self.doors, *self.relays]
 
     def prepare(self) -> None:
         """Make what must be there before the first process starts."""
@@ -230,6 +180,8 @@ class World:
         """End the processes and the links; what was made on the servers goes too."""
         for caller in self.callers:
             caller.abandon()
+        for application in self.applications:
+            application.finish()
         for member in self.members:
             member.process.resume()
             member.process.kill()
@@ -283,6 +235,22 @@ class World:
 
     def served(self) -> int | None:
         """Return how many rows there are, and failures given up; None if that cannot be seen."""
+        return self._count(_SERVED if self.workload is None else _SERVED_OR_GIVEN_UP)
+
+    def left(self) -> int | None:
+        """Return how many rows wait in the table outbox; None if that cannot be seen now."""
+        return self._count("SELECT COUNT(*) FROM outbox")
+
+    def relayed(self) -> dict[str, int]:
+        """Return as whom the relays have sent to the workers' queue, with the last number."""
+        rows = self.servers.database.query(
+            "SELECT client, last FROM outbox_clients WHERE queue = %s",
+            Topology().queue,
+            name=self.name,
+        )
+        return {str(client): int(last) for client, last in rows}
+
+    def _count(self, query: str) -> int | None:
         try:
             if self._served_connection is None:
                 self._served_connection = pymysql.connect(
@@ -296,7 +264,7 @@ class World:
                     read_timeout=1,
                 )
             with self._served_connection.cursor() as cursor:
-                cursor.execute(_SERVED if self.workload is None else _SERVED_OR_GIVEN_UP)
+                cursor.execute(query)
                 return int(cursor.fetchone()[0])
         except pymysql.Error:
             self._served_connection = None
@@ -338,6 +306,7 @@ class World:
             "client": self.clients,
             "worker": self.workers,
             "door": self.doors,
+            "relay": self.relays,
         }
         member = members[who][pick % len(members[who])]
         return member, member.links[server]
@@ -402,6 +371,20 @@ class World:
         environment = {"AMQP_URL": self._amqp_url(broker), "LOG_FORMAT": "json"}
         links = {"broker": broker, "caller": self._proxy(port)}
         return Member(name, self.folder, command, environment, links)
+
+    def _relay(self, name: str, program: Program) -> Member:
+        broker = self._proxy(self.servers.rabbitmq.port)
+        database = self._proxy(self.servers.database.port)
+        user = f"{self.name}:{self._password}"
+        environment = {
+            "AMQP_URL": self._amqp_url(broker),
+            "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
+            "LOG_FORMAT": "json",
+        }
+        command = program(["producer", "relay", "--name", name])
+        return Member(
+            name, self.folder, command, environment, {"broker": broker, "database": database}
+        )
 
     def _amqp_url(self, proxy: Proxy) -> str:
         return f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"

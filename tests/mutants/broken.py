@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import producer.cli
@@ -15,6 +16,8 @@ import worker.cli
 from producer.door.pending import Pending
 from producer.outbox import Outbox
 from producer.publisher import Backlog, Publisher
+from producer.relay import ledger
+from producer.relay.line import Line
 from turnwise.broker import Broker
 from turnwise.message import Request
 from turnwise.topology import Topology
@@ -119,6 +122,53 @@ def answered_before_confirm() -> None:
     Pending.submit = submitting  # type: ignore[method-assign]
 
 
+def deleted_before_confirm() -> None:
+    """Believe that what the relay published has arrived."""
+    after, forget = Line.after, Line.forget
+
+    def deleting(self: Line, number: int, limit: int) -> Iterator[tuple[int, Request]]:
+        for counter, request in list(after(self, number, limit)):
+            yield counter, request
+            forget(self, [(counter, counter)])
+
+    Line.after = deleting  # type: ignore[method-assign]
+    Line.forget = lambda _self, _ranges: None  # type: ignore[method-assign,assignment]
+
+
+def number_reused() -> None:
+    """Look at nothing that the relay before has written down, and count anew."""
+    acquire, execute = ledger.Ledger.acquire, ledger._execute
+
+    def acquiring(self: ledger.Ledger, seen: ledger.State) -> ledger.Charge | None:
+        charge = acquire(self, seen)
+        if charge is None:
+            return None
+        clients = {queue: (client, 0) for queue, (client, _) in charge.clients.items()}
+        return replace(charge, clients=clients, batches=[])
+
+    def executing(connection: Any, statement: str, *values: object) -> int:
+        if statement != ledger._NUMBERED:
+            return execute(connection, statement, *values)
+        # Nor look whether the table says the same.
+        last, queue, *_ = values
+        execute(
+            connection,
+            "UPDATE outbox_clients SET last = GREATEST(last, %s) WHERE queue = %s",
+            last,
+            queue,
+        )
+        return 1
+
+    vars(ledger)["_ADD_BATCH"] = ledger._ADD_BATCH.replace("INSERT", "REPLACE")
+    ledger.Ledger.acquire = acquiring  # type: ignore[method-assign]
+    vars(ledger)["_execute"] = executing
+
+
+def rolled_back_sent() -> None:
+    """Send what is inserted, committed or not."""
+    vars(ledger)["_ISOLATION"] = ledger._ISOLATION.replace("READ COMMITTED", "READ UNCOMMITTED")
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     mutate.__name__: mutate
     for mutate in (
@@ -129,6 +179,9 @@ MUTANTS: dict[str, Callable[[], None]] = {
         not_mandatory,
         default_delivery_limit,
         answered_before_confirm,
+        deleted_before_confirm,
+        number_reused,
+        rolled_back_sent,
     )
 }
 

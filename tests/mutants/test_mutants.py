@@ -45,6 +45,16 @@ CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
         ],
         "lost",
     ),
+    "deleted_before_confirm": (
+        [
+            ("broker.freeze", 4, 4, 0),
+            ("network.reset.relay-broker", 7, 0, 0),
+            ("network.reset.relay-broker", 7, 0, 1),
+        ],
+        "lost",
+    ),
+    "number_reused": ([("relay.kill", 8, 0, 0), ("relay.kill", 8, 0, 1)], "dead-lettered"),
+    "rolled_back_sent": ([("relay.kill", 2, 0, 0)], "rolled back"),
     "default_delivery_limit": ([("worker.kill", 1, 0, 0)], "topology"),
 }
 

@@ -1,0 +1,66 @@
+"""A server of a trial: what keeps it away, and when it answered again."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+from lab.database import DatabaseServer
+from lab.rabbitmq import RabbitMQ
+
+_GREETING_TIMEOUT = 0.3
+
+
+class ServerState:
+    """A server, how many faults want it down or frozen, and when it answered again."""
+
+    def __init__(self, server: RabbitMQ | DatabaseServer, heals: list[float]) -> None:
+        self.server = server
+        self.down_holds = 0
+        self.frozen_holds = 0
+        self._heals = heals
+        self._serving = True
+        self._looked = 0.0
+
+    def is_whole(self) -> bool:
+        """Whether no fault keeps it away and it answers."""
+        return self._serving and not self.down_holds and not self.frozen_holds
+
+    def gone(self) -> None:
+        """Note that it does not serve any more."""
+        self._serving = False
+
+    def healed(self) -> None:
+        """Note that it serves again, though its process never went."""
+        self._heals.append(time.time())
+
+    def begin_stop(self) -> None:
+        """Let it end gracefully, without waiting for that."""
+        threading.Thread(target=self.server.stop, daemon=True).start()
+
+    def tick(self, now: float) -> None:
+        """Start it when nobody wants it down; note when it answers."""
+        if not self.down_holds and not self.server.runner.alive():
+            self.gone()
+            self.server.runner.start()
+        if self._serving or now - self._looked < _GREETING_TIMEOUT:
+            return
+        self._looked = now
+        if self.greets():
+            self._serving = True
+            self._heals.append(time.time())
+
+    def greets(self) -> bool:
+        """Whether it says its first word: after AMQP's header, or as MySQL does by itself."""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(
+                ("127.0.0.1", self.server.port), timeout=_GREETING_TIMEOUT
+            ) as connection,
+        ):
+            if isinstance(self.server, RabbitMQ):
+                connection.sendall(b"AMQP\0\0\x09\x01")
+            return bool(connection.recv(1))
+        return False
