@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.commands import BIN
+from lab.process import free_port
 from tests.door import Door, exchange, open_door, read_answer
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
@@ -373,6 +376,34 @@ def test_a_thousand_slow_clients_cost_little_and_keep_nobody_waiting(
     pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "none but me")
     assert door.metric('turnwise_door_answers_total{status="408"}') == 500
     assert pipeline.ready() == counter
+
+
+def test_a_connection_too_many_is_refused_and_the_others_are_served(
+    pipeline: Pipeline, slow_clients: list[socket.socket]
+) -> None:
+    port = free_port()
+    prlimit = shutil.which("prlimit")
+    assert prlimit is not None
+    producer = str(BIN / "producer")
+    # It keeps fifty of its files for other things.
+    process = pipeline.start(
+        "few-files", prlimit, "--nofile=60", producer, "serve", "--http", str(port)
+    )
+    pipeline.wait_event(process, "door.serving")
+    door = Door(process, port)
+    pipeline.wait(door.ready, "a door that may publish")
+    connection = door.connection()
+    assert exchange(connection, "PUT", PATH, b"hello").status == 201
+    slow_clients += [door.socket() for _ in range(9)]
+    with door.socket() as client:
+        answer = read_answer(client)
+    assert answer.status == 503
+    assert "10 connections are open already" in answer.detail
+    assert answer.headers["retry-after"] == "1"
+    assert exchange(connection, "PUT", PATH, b"hello").status == 201
+    slow_clients.pop().close()
+    pipeline.wait(lambda: door.put("alice", 2).status == 201, "room again")
+    connection.close()
 
 
 def test_it_ends_by_sigterm_with_nothing_to_do(door: Door) -> None:

@@ -76,6 +76,8 @@ def test_every_command_has_help_without_the_extras(bare: Path, program: str) -> 
 def test_a_part_that_is_not_installed_is_named(bare: Path) -> None:
     said = run(bare / "dashboard", "--help", code=78)
     assert "pip install 'turnwise[page]'" in said
+    said = run(bare / "producer", "serve", "--amqp-url", "amqp://localhost", code=78)
+    assert "pip install 'turnwise[http]'" in said
     assert "Traceback" not in said
     assert "turnwise[page] not installed" in run(bare / "python", "-m", "turnwise")
 
