@@ -24,7 +24,7 @@ BROKER_TAGS = {
     "dashboard": ["monitoring"],
 }
 TOKENS = ("dashboard-token", "door-token")
-DATABASE_USERS = ("migrate", "worker", "dashboard")
+DATABASE_USERS = ("migrate", "worker", "relay", "dashboard")
 
 
 def rabbitmq_hash(password: str) -> str:

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from producer.commands.serve import DEFAULT_TIMEOUT
 from producer.door.door import STOP_MARGIN
+from producer.relay.relay import STOP_BUDGET
 from producer.report import STOP_GRACE
 from turnwise.topology import Topology
 from worker.replica import SHUTDOWN_BUDGET
@@ -58,6 +59,7 @@ def test_the_broker_is_told_of_the_topology_that_the_code_declares() -> None:
     [
         ("worker", SHUTDOWN_BUDGET),
         ("producer", STOP_GRACE),
+        ("relay", STOP_BUDGET),
         ("door", DEFAULT_TIMEOUT + STOP_MARGIN),
     ],
 )

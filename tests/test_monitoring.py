@@ -17,8 +17,12 @@ from producer import metrics as of_producer
 from producer.door.figures import Figures
 from producer.door.pending import Pending
 from producer.outbox import Outbox
+from producer.relay import metrics as of_relay
+from producer.relay.vitals import Vitals as RelayVitals
 from tests.requirements import or_skip
+from turnwise.database import parse_url
 from turnwise.loop import Loop
+from turnwise.outbox_status import OutboxStatus, QueueStatus
 from worker import metrics as of_worker
 from worker.vitals import Vitals
 
@@ -47,11 +51,21 @@ def _door() -> Figures:
     return figures
 
 
+def _relay() -> Iterator[str]:
+    figures = of_relay.Figures(parse_url("mysql://u@h/db"), "relay-1")
+    figures.status = OutboxStatus("relay-1", 0.1, (QueueStatus("q", "c", 3, 1, 2, 0.5),))
+    vitals = RelayVitals()
+    vitals.stuck["q"] = "why"
+    page = of_relay.pages(vitals, figures)["/metrics"]()[2].decode()
+    yield from re.findall(r"^(turnwise_\w+)", page, re.MULTILINE)
+
+
 def ours(tmp_path: Path) -> Iterator[str]:
     """The metrics that a worker and a producer serve, whatever they have counted so far."""
     vitals = Vitals()
     vitals.dead_lettered["invalid"] += 1
     vitals.lost["broker"] += 1
+    yield from _relay()
     yield from re.findall(r"^(turnwise_\w+)", _door().exposition().decode(), re.MULTILINE)
     with Outbox(tmp_path / "outbox.db", "client") as outbox:
         for pages in (of_worker.pages(vitals), of_producer.pages(outbox)):

@@ -9,4 +9,15 @@ GRANT SELECT, INSERT, UPDATE ON counter_db.* TO 'worker'@'%';
 GRANT DELETE, CREATE ON counter_db.audit_gaps TO 'worker'@'%';
 REVOKE CREATE ON counter_db.audit_gaps FROM 'worker'@'%';
 
+-- The relay numbers, publishes and removes what applications leave. The same again: its tables are
+-- not there yet.
+GRANT SELECT, DELETE, CREATE ON counter_db.outbox TO 'relay'@'%';
+GRANT SELECT, UPDATE, CREATE ON counter_db.outbox_relay TO 'relay'@'%';
+GRANT SELECT, INSERT, UPDATE, CREATE ON counter_db.outbox_clients TO 'relay'@'%';
+GRANT SELECT, INSERT, DELETE, CREATE ON counter_db.outbox_batches TO 'relay'@'%';
+REVOKE CREATE ON counter_db.outbox FROM 'relay'@'%';
+REVOKE CREATE ON counter_db.outbox_relay FROM 'relay'@'%';
+REVOKE CREATE ON counter_db.outbox_clients FROM 'relay'@'%';
+REVOKE CREATE ON counter_db.outbox_batches FROM 'relay'@'%';
+
 GRANT SELECT ON counter_db.* TO 'dashboard'@'%';

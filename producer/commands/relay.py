@@ -11,7 +11,7 @@ import click
 
 from producer.client_name import check_base
 from producer.relay.ledger import Ledger
-from producer.relay.relay import Relay
+from producer.relay.relay import STOP_GRACE, Relay
 from turnwise import cli, log
 from turnwise.database import Database
 from turnwise.loop import Loop
@@ -69,7 +69,7 @@ def command(
     log.configure(log_level, log_format)
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(contextlib.closing(Loop()))
-        stack.enter_context(loop.signals(signal.SIGINT, signal.SIGTERM))
+        stack.enter_context(loop.signals(signal.SIGINT, signal.SIGTERM, grace=STOP_GRACE))
         relay = Relay(loop, nodes, Ledger(database, name, client))
         if http:
             metrics = cli.import_extra("producer.relay.metrics", "metrics")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from producer.relay.ledger import Charge, Ledger, LedgerAway, State, TakenOver
 from producer.relay.shift import Shift
 from producer.relay.vitals import Vitals
-from turnwise.broker import Broker
+from turnwise.broker import CLOSE_TIMEOUT, Broker
+from turnwise.database import TIMEOUT
 from turnwise.errors import Permanent, Stopped, Transient
 from turnwise.log import Outage, event
 from turnwise.loop import Loop
@@ -23,6 +24,14 @@ LEASE = 5.0
 """Seconds without a sign of life from the relay at work, after which another takes over.
 
 By the clock of the one that stands by, which cannot be set; and if it is wrong, no harm is done."""
+
+STOP_GRACE = 5.0
+"""Seconds for what is numbered to be confirmed, once asked to stop."""
+
+STOP_BUDGET = STOP_GRACE + 3 * TIMEOUT + 2 * CLOSE_TIMEOUT
+"""Seconds from SIGTERM to the end at worst: the database takes its time for what is being written,
+then to remove what was confirmed, then to let another relay begin; then a hung broker does not
+answer the goodbye of channel and connection."""
 
 WATCH = 1.0
 """Seconds from one look at the relay at work to the next."""
@@ -43,7 +52,7 @@ class Relay:
         """Relay. Raises Permanent when somebody has to act."""
         event(log, logging.INFO, "relay.started", relay=self._ledger.name)
         try:
-            persist(self._session, sleep=self._loop.sleep, on_failure=self._lost)
+            persist(self._session, sleep=self._sleep, on_failure=self._lost)
         except Stopped:
             pass
         finally:
@@ -55,7 +64,7 @@ class Relay:
         with Broker.connect(self._loop, self._nodes, name) as broker:
             self._outages["broker"].over()
             try:
-                while not self._loop.stopping:
+                while not self._loop.asked:
                     charge = self._stand_by(broker)
                     with contextlib.suppress(TakenOver):
                         self._work(broker, charge, progress)
@@ -81,7 +90,9 @@ class Relay:
             ):
                 self._epoch = charge.epoch
                 return charge
-            broker.sleep(WATCH)
+            broker.wait(lambda: self._loop.asked, WATCH)
+            if self._loop.asked:
+                raise Stopped
 
     def _work(self, broker: Broker, charge: Charge, progress: Callable[[], None]) -> None:
         event(log, logging.INFO, "relay.working", epoch=charge.epoch, batches=len(charge.batches))
@@ -97,12 +108,19 @@ class Relay:
                 raise
             finally:
                 self.vitals.at_work = False
+        except LedgerAway:
+            raise
         except (Transient, Permanent):
-            # Another relay may have more luck.
+            # Another relay may have more luck with RabbitMQ.
             with contextlib.suppress(Transient, Permanent):
                 self._ledger.release(charge.epoch)
             raise
         self._ledger.release(charge.epoch)
+
+    def _sleep(self, seconds: float) -> None:
+        self._loop.wait(lambda: self._loop.asked, seconds)
+        if self._loop.asked:
+            raise Stopped
 
     def _lost(self, error: Transient, wait: float) -> None:
         server = "database" if isinstance(error, LedgerAway) else "broker"

@@ -39,9 +39,6 @@ STALLED = 10.0
 """Seconds without any confirm, on a connection that is not blocked, after which another relay may
 have more luck: this one may be cut off from RabbitMQ and not know it yet."""
 
-FINISH_TIMEOUT = 5.0
-"""Seconds to wait for confirms when asked to stop."""
-
 
 class Shift:
     """The work of one epoch. Raises TakenOver when it is over, Transient when a server is lost."""
@@ -65,14 +62,10 @@ class Shift:
             self._outlet(batch).line.add(restore(batch, ledger.rows(batch)))
 
     def run(self, progress: Callable[[], None]) -> None:
-        """Work until the loop is asked to stop; then finish what is numbered, for a while."""
-        stop_at: float | None = None
-        while True:
-            if self._broker.loop.stopping:
-                stop_at = stop_at or time.monotonic() + FINISH_TIMEOUT
-                if time.monotonic() > stop_at or not any(self._working()):
-                    break
-            self._turn(progress, look=stop_at is None)
+        """Work until the loop is asked to stop; then finish what is numbered, within its grace."""
+        loop = self._broker.loop
+        while not loop.asked or (any(self._working()) and not loop.stopping):
+            self._turn(progress, look=not loop.asked)
         self._write([])
 
     def close(self) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import secrets
 import signal
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pymysql.err import OperationalError
 
 from lab.process import Process, free_port
 from tests.pipeline import Pipeline
 from turnwise import outbox
+from turnwise.database import parse_url
 from turnwise.errors import ExitCode
 from turnwise.limits import MAX_MESSAGE_BYTES
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -337,6 +344,43 @@ def test_the_relay_waits_for_the_tables(pipeline: Pipeline) -> None:
     assert "waiting for 'worker migrate'" in away["error"]
     pipeline.run("worker", "migrate")
     pipeline.wait_event(relay, "relay.working")
+
+
+def test_the_account_of_the_containers_is_enough_for_a_relay_and_for_no_more(
+    pipeline: Pipeline,
+) -> None:
+    """Its rights are given before there is a table, as in docker/."""
+    database = pipeline.servers.database
+    user, password = f"relay-{secrets.token_hex(4)}", secrets.token_hex(8)
+    database.query(f"CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")
+    try:
+        rights = (ROOT / "docker" / "mysql" / "20-rights.sql").read_text()
+        for right in re.findall(r"^(?:GRANT|REVOKE) .*'relay'@'%';$", rights, re.MULTILINE):
+            database.query(
+                right.replace("counter_db", f"`{pipeline.name}`").replace("'relay'", f"'{user}'")
+            )
+        pipeline.run("worker", "migrate")
+        url = f"mysql://{user}:{password}@127.0.0.1:{database.port}/{pipeline.name}"
+        relay = start(pipeline, "relay-1", MYSQL_URL=url)
+        pipeline.wait_event(relay, "relay.working")
+        commit(pipeline, "one", "two")
+        wait_empty(pipeline)
+        assert "confirmed  2" in pipeline.run("producer", "status", "--mysql-url", url).stdout
+        login = parse_url(url)
+        with contextlib.closing(login.connect("test")) as connection:
+            for statement in (
+                "SELECT * FROM requests",
+                "INSERT INTO outbox (queue, message) VALUES ('requests', 'mine')",
+                "UPDATE outbox SET message = ''",
+                "DELETE FROM outbox_clients",
+                "DELETE FROM outbox_relay",
+                "DROP TABLE outbox",
+                "CREATE TABLE other (id INT)",
+            ):
+                with connection.cursor() as cursor, pytest.raises(OperationalError, match="denied"):
+                    cursor.execute(statement)
+    finally:
+        database.query(f"DROP USER '{user}'@'%'")
 
 
 def _events(pipeline: Pipeline, relay: Process, name: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 
 from producer.commands.serve import DEFAULT_TIMEOUT
 from producer.door.door import STOP_MARGIN
+from producer.relay.relay import STOP_BUDGET
 from producer.report import STOP_GRACE
 from tests.kubernetes.manifests import K8S, ROOT, Overlay, Pod
 from turnwise import cli
@@ -75,16 +76,16 @@ def test_values_are_such_that_the_commands_take_them(overlay: Overlay) -> None:
 
 
 def test_a_replica_is_called_after_its_pod(overlay: Overlay) -> None:
-    [name] = [
-        each for each in overlay.pod("worker").container["env"] if each["name"] == "WORKER_NAME"
-    ]
-    assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    for pod, variable in (("worker", "WORKER_NAME"), ("relay", "RELAY_NAME")):
+        [name] = [each for each in overlay.pod(pod).container["env"] if each["name"] == variable]
+        assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
 def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None:
     for overlay in overlays.values():
         worker = overlay.pod("worker")
         assert worker.spec["terminationGracePeriodSeconds"] > SHUTDOWN_BUDGET
+        assert overlay.pod("relay").spec["terminationGracePeriodSeconds"] > STOP_BUDGET
         # It would count.
         assert "lifecycle" not in worker.container
         door = overlay.pod("door")

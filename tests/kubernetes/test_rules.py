@@ -235,6 +235,8 @@ def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay
     assert arrows(local) == {
         ("producer", "rabbitmq", "5672"),
         ("door", "rabbitmq", "5672"),
+        ("relay", "rabbitmq", "5672"),
+        ("relay", "mysql", "3306"),
         (ANYWHERE, "door", "8000"),
         door,
         ("worker", "rabbitmq", "5672"),
@@ -250,6 +252,8 @@ def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay
     assert arrows(production) == {
         ("worker", "rabbitmq", "5671"),
         ("door", "rabbitmq", "5671"),
+        ("relay", "rabbitmq", "5671"),
+        ("relay", mysql, "3306"),
         door,
         ("worker", mysql, "3306"),
         ("migrate", mysql, "3306"),
@@ -264,6 +268,7 @@ def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay
         ("in keda", "rabbitmq", "15672"),
         ("in monitoring", "worker", "9090"),
         ("in monitoring", "door", "8000"),
+        ("in monitoring", "relay", "9090"),
         ("in monitoring", "rabbitmq", "15691"),
         ("in monitoring", "rabbitmq", "15692"),
         ("rabbitmq", "kube-dns in kube-system", "53"),
