@@ -64,14 +64,18 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    """A browser that must not have met an error, nor asked anybody else."""
+def browser(chromium: Browser, pipeline: Pipeline) -> Iterator[Browser]:  # noqa: ARG001 - outlives it
+    """A browser that must not have met an error, nor asked anybody else.
+
+    It leaves the page before the pipeline ends: a page whose server is gone complains.
+    """
     yield chromium
     assert chromium.errors() == []
     origin = chromium.js("location.origin")
     asked = chromium.asked()
     assert [url for url in asked if url.startswith(f"{origin}/")]
     assert [url for url in asked if not url.startswith((f"{origin}/", "data:", "about:"))] == []
+    chromium.driver.get("about:blank")
 
 
 @pytest.fixture
