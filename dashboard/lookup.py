@@ -50,10 +50,9 @@ class Lookups:
         if not self._lent.acquire(timeout=1):
             raise Busy("too many ask the database at once; try again")
         try:
-            connection = self._free.pop() if self._free else self._connect()
+            connection = self._take()
             try:
                 with translating(self._database):
-                    connection.ping(reconnect=True)
                     yield connection
             except ServerError as error:
                 _close(connection)
@@ -75,6 +74,18 @@ class Lookups:
         """Give all back."""
         while self._free:
             _close(self._free.pop())
+
+    def _take(self) -> Connection:
+        """Return a connection that was kept and still lives, or a new one."""
+        while self._free:
+            connection = self._free.pop()
+            try:
+                connection.ping(reconnect=False)
+            except pymysql.Error:
+                _close(connection)
+            else:
+                return connection
+        return self._connect()
 
     def _connect(self) -> Connection:
         connection = self._database.connect(self._program)

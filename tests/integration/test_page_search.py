@@ -1,0 +1,182 @@
+"""The search: what it finds, what it refuses, and that it never reads the whole table."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dashboard import search
+from dashboard.lookup import Lookups
+from dashboard.search import LOOKED, PAGE, Page, Unclear
+from tests.page import page
+from tests.pipeline import Pipeline
+from turnwise.database import parse_url
+
+ROWS = 100_000
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def filled(pipeline: Pipeline) -> Pipeline:
+    """A hundred thousand requests of ten clients, one each second; every 10,000th is special."""
+    pipeline.run("worker", "migrate")
+    digits = " UNION ALL ".join(f"SELECT {digit} AS n" for digit in range(10))
+    pipeline.servers.database.query(
+        "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)"
+        f" WITH d AS ({digits}), s AS (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n"
+        " AS seq FROM d AS a, d AS b, d AS c, d AS d, d AS e)"
+        " SELECT CONCAT('c', seq MOD 10), seq DIV 10 + 1,"
+        " IF(seq MOD 10000 = 5000, 'the Special one', 'ordinary'), %s, %s + INTERVAL seq SECOND,"
+        " CONCAT('worker-', seq MOD 3) FROM s",
+        BEGUN.replace(tzinfo=None),
+        BEGUN.replace(tzinfo=None),
+        name=pipeline.name,
+    )
+    return pipeline
+
+
+def find(pipeline: Pipeline, before: str = "", **form: str) -> tuple[Page, int]:
+    """Return a page, and how many rows the server read for it."""
+    lookups = Lookups(parse_url(pipeline.mysql_url), "test")
+    with lookups.cursor() as cursor:
+        cursor.execute("FLUSH STATUS")
+        found = search.find(cursor, search.parse(form), before)
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        read = sum(int(value) for _, value in cursor.fetchall())
+    lookups.close()
+    return found, read
+
+
+def all_pages(pipeline: Pipeline, **form: str) -> list[tuple[str, int]]:
+    """Return what all pages hold together."""
+    found, before, pages = [], "", 0
+    while True:
+        pages += 1
+        assert pages < 100
+        result, read = find(pipeline, before, **form)
+        assert read < 4 * LOOKED
+        found += [request.identity for request in result.requests]
+        if result.more is None:
+            return found
+        before = result.more
+
+
+def at(second: int) -> str:
+    return (BEGUN + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
+
+
+def test_searches_along_an_index_read_what_they_show(filled: Pipeline) -> None:
+    for form in (
+        {},
+        {"client": "c3"},
+        {"client": "c3", "first": "100", "last": "9000"},
+        {"since": at(5000)},
+        {"until": at(90_000)},
+        {"since": at(5000), "until": at(90_000)},
+    ):
+        result, read = find(filled, **form)
+        assert len(result.requests) == PAGE, form
+        assert read < 10 * PAGE, form
+        further, read = find(filled, result.more or "", **form)
+        assert read < 10 * PAGE, form
+        assert not {r.identity for r in further.requests} & {r.identity for r in result.requests}
+
+
+def test_pages_leave_nothing_out(filled: Pipeline) -> None:
+    wanted = {"client": "c3", "first": "101", "last": "400"}
+    assert all_pages(filled, **wanted) == [("c3", counter) for counter in range(400, 100, -1)]
+    wanted = {"since": at(99_000), "until": at(99_299)}
+    expected = [(f"c{second % 10}", second // 10 + 1) for second in range(99_299, 98_999, -1)]
+    assert all_pages(filled, **wanted) == expected
+    # Those that were served at the same instant, too.
+    filled.servers.database.query(
+        "UPDATE requests SET served_at = %s WHERE client = 'c1' AND counter <= 200",
+        BEGUN.replace(tzinfo=None) + timedelta(days=30),
+        name=filled.name,
+    )
+    wanted = {"since": at(30 * 86_400)}
+    assert all_pages(filled, **wanted) == [("c1", counter) for counter in range(200, 0, -1)]
+
+
+def test_a_text_is_found_in_steps_that_are_bounded(filled: Pipeline) -> None:
+    specials = [(f"c{s % 10}", s // 10 + 1) for s in range(95_000, 0, -10_000)]
+    assert all_pages(filled, text="Special", since=at(0)) == specials
+    assert all_pages(filled, text="special", since=at(0)) == []  # upper and lower case differ
+    assert all_pages(filled, text="Special", client="c0") == specials
+    first, read = find(filled, text="Special", since=at(0))
+    assert read < 4 * LOOKED
+    assert first.looked_to is not None
+    assert first.looked_to.served_at == BEGUN + timedelta(seconds=ROWS - LOOKED)
+
+
+def test_a_replica_and_a_client_in_a_time_are_found(filled: Pipeline) -> None:
+    found = all_pages(filled, replica="worker-1", since=at(99_000))
+    assert len(found) == len([s for s in range(99_000, ROWS) if s % 3 == 1])
+    found = all_pages(filled, client="c4", since=at(99_000), until=at(99_099))
+    assert found == [("c4", s // 10 + 1) for s in range(99_099, 98_999, -1) if s % 10 == 4]
+    assert all_pages(filled, client="c4", first="2", last="3", since=at(0)) == [
+        ("c4", 3),
+        ("c4", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"text": "x"}, "would read the whole table"),
+        ({"replica": "worker-1"}, "would read the whole table"),
+        ({"text": "x", "until": "2026-01-01T00:00"}, "would read the whole table"),
+        ({"first": "3"}, "name the client too"),
+        ({"client": "a b"}, "cannot be the name of a client"),
+        ({"client": "c", "last": "-1"}, "is no counter"),
+        ({"client": "c", "last": str(2**63)}, "is no counter"),
+        ({"since": "yesterday"}, "is no time"),
+        ({"client": "c", "text": "x" * 201}, "at most 200"),
+    ],
+)
+def test_what_would_read_all_or_means_nothing_is_refused(form: dict[str, str], said: str) -> None:
+    with pytest.raises(Unclear, match=said):
+        search.parse(form)
+
+
+@pytest.mark.parametrize("before", ["x", "2026-01-01T00:00:00 nonsense", "' OR 1=1 --", "9" * 30])
+def test_an_address_that_is_not_ours_is_told(pipeline: Pipeline, before: str) -> None:
+    pipeline.run("worker", "migrate")
+    address = page(pipeline)
+    query = urllib.parse.urlencode({"before": before})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{address}requests?{query}", timeout=30)  # noqa: S310
+    with caught.value as answer:
+        assert answer.code == 400
+        assert "Traceback" not in answer.read().decode()
+
+
+def test_a_view_has_an_address_to_be_sent_to_somebody(filled: Pipeline) -> None:
+    address = page(filled)
+    query = urllib.parse.urlencode({"text": "Special", "client": "c0"})
+    with urllib.request.urlopen(f"{address}requests?{query}", timeout=30) as answer:  # noqa: S310
+        body = answer.read().decode()
+    assert body.count("the Special one") == 10
+    assert 'value="Special"' in body
+    with urllib.request.urlopen(f"{address}requests/c0/9501", timeout=30) as answer:  # noqa: S310
+        assert "the Special one" in answer.read().decode()
+
+
+def test_a_database_that_is_away_is_told_on_the_page(pipeline: Pipeline) -> None:
+    pipeline.run("worker", "migrate")
+    address = page(pipeline, MYSQL_URL="mysql://u:hushhush@127.0.0.1:1/x")
+    for path in ("requests?client=a", "failures", "actions", "requests/a/1"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{address}{path}", timeout=30)  # noqa: S310
+        with caught.value as answer:
+            assert answer.code == 503
+            said = answer.read().decode()
+            assert "cannot reach" in said
+            assert "hushhush" not in said
+    with urllib.request.urlopen(f"{address}api/state", timeout=30) as answer:  # noqa: S310
+        assert not json.load(answer)["servers"]["database"]["seen"]
