@@ -8,16 +8,19 @@ client, and no number of the old one is ever used again.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
 from producer import outbox_file
 from producer.client_name import default_base
 from turnwise.errors import OutboxError
+from turnwise.limits import check_message
 from turnwise.message import Request
 
 LIMIT = 1024**3
@@ -100,38 +103,37 @@ class Outbox:
         """Figures as of now."""
         return Status(self.client, self.accepted, self.accepted - self.waiting, self.waiting)
 
-    def accept(self, messages: Sequence[str]) -> Sequence[Request]:
+    def accept(self, messages: Sequence[str]) -> range:
         """Number messages and keep them, all or none, on stable storage when this returns.
 
-        Raises InvalidRequest for a message out of bounds, and OutboxFull at the limit; then none of
-        them is accepted.
+        Returns their counters. Raises InvalidRequest for a message out of bounds, and OutboxFull at
+        the limit; then none of them is accepted.
         """
-        now = datetime.now(UTC)
-        requests = [
-            Request(self.client, counter, message, now)
-            for counter, message in enumerate(messages, self.accepted + 1)
-        ]
-        if not requests:
-            return requests
+        counters = range(self.accepted + 1, self.accepted + len(messages) + 1)
+        if not counters:
+            return counters
+        for message in dict.fromkeys(messages):  # a clock's are all the same
+            check_message(message)
         with self._translating("read"):
             self._check_room()
-        last = requests[-1].counter
-        sent_at = now.isoformat()
+        rows = zip(counters, messages, itertools.repeat(datetime.now(UTC).isoformat()))
         with self._translating("write"), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_ACCEPT, ((r.counter, r.message, sent_at) for r in requests))
-            self._db.execute(_NUMBER, (last,))
-        self.accepted = last
-        self.waiting += len(requests)
-        return requests
+            self._db.executemany(_ACCEPT, rows)
+            self._db.execute(_NUMBER, (counters[-1],))
+        self.accepted = counters[-1]
+        self.waiting += len(counters)
+        return counters
 
     def after(self, number: int, limit: int) -> Iterator[tuple[int, Request]]:
         """Yield at most ``limit`` waiting requests above a counter, lowest first, with theirs."""
         with self._translating("read"):
             rows = self._db.execute(_NEXT, (number, limit)).fetchall()
-        for counter, message, sent_at in rows:
+        client = self.client
+        for sent_at, group in itertools.groupby(rows, key=itemgetter(2)):
             at = datetime.fromisoformat(sent_at)
-            yield counter, Request(self.client, counter, message, at)
+            for counter, message, _ in group:
+                yield counter, Request(client, counter, message, at)
 
     def cluster(self, queue: str) -> str | None:
         """Return the name of the cluster that confirmed something in a queue; None if none did."""
@@ -149,16 +151,19 @@ class Outbox:
         return int(message_id.rpartition("/")[2])
 
     def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Remove confirmed requests: each range is a first and a last counter, both included."""
-        with self._translating("write"), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            removed = self._db.executemany(_FORGET, ranges).rowcount
-            self._db.execute(_CONFIRM, (removed,))
-        self.waiting -= removed
-        self._removed += removed
-        if self._removed >= _LOOK:
-            self._removed = 0
-            outbox_file.shrink(self._db)
+        """Remove confirmed requests: each range is a first and a last counter, both included.
+
+        Should the machine fail now, some may still be there afterwards, and are published again.
+        """
+        with self._translating("write"):
+            with outbox_file.unsynced(self._db):
+                removed = self._db.executemany(_FORGET, ranges).rowcount
+                self._db.execute(_CONFIRM, (removed,))
+            self.waiting -= removed
+            self._removed += removed
+            if self._removed >= _LOOK:
+                self._removed = 0
+                outbox_file.shrink(self._db)
 
     def _check_room(self) -> None:
         self.full = outbox_file.used(self._db) >= self.limit

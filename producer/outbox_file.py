@@ -132,6 +132,18 @@ def connect_alone(path: Path) -> sqlite3.Connection:
     return db
 
 
+@contextlib.contextmanager
+def unsynced(db: sqlite3.Connection) -> Iterator[None]:
+    """Hold a transaction that the next one, or a checkpoint, brings to stable storage."""
+    db.execute("PRAGMA synchronous = NORMAL")
+    try:
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+    finally:
+        db.execute("PRAGMA synchronous = FULL")
+
+
 def used(db: sqlite3.Connection) -> int:
     """Return the bytes of the file that hold something."""
     return _pragma(db, "page_size") * (_pragma(db, "page_count") - _pragma(db, "freelist_count"))

@@ -65,6 +65,7 @@ class Publisher:
         raw = self._channel.raw
         raw.add_on_return_callback(self._on_return)
         self._channel.call(raw.confirm_delivery, ack_nack_callback=self._on_confirm)
+        self._publish = self._channel.publishing(topology.exchange, topology.queue)
 
     def run(self, until: Callable[[], bool], progress: Callable[[], None]) -> None:
         """Publish until ``until()``, calling ``progress()`` after each confirm.
@@ -109,20 +110,14 @@ class Publisher:
             return 0
         if self._published == self._backlog.accepted:
             return 0
-        published = 0
-        publish = self._channel.raw.basic_publish
+        self._channel.check()
+        numbers = []
         for number, request in self._backlog.after(self._published, room):
-            publish(
-                exchange=self._topology.exchange,
-                routing_key=self._topology.queue,
-                body=request.encode(),
-                properties=request.properties(),
-                mandatory=True,
-            )
-            self._window.published(number)
-            self._published = number
-            published += 1
-        return published
+            self._publish(request.encode(), request.encode_properties())
+            numbers.append(number)
+        self._window.published(numbers)
+        self._published = numbers[-1] if numbers else self._published
+        return len(numbers)
 
     def _forget(self) -> bool:
         confirmed = self._window.take_confirmed()

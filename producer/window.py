@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Iterable
 
 
 class Window:
@@ -14,8 +14,9 @@ class Window:
     """
 
     def __init__(self) -> None:
-        self._in_flight: OrderedDict[int, int] = OrderedDict()  # tag: counter
-        self._last_tag = 0
+        self._in_flight: dict[int, int] = {}  # tag: counter
+        self._oldest = 1  # no tag in flight is below
+        self._next = 1
         self._returned: set[int] = set()
         self._confirmed: list[tuple[int, int]] = []
         self.refused = 0
@@ -24,10 +25,11 @@ class Window:
     def __len__(self) -> int:
         return len(self._in_flight)
 
-    def published(self, counter: int) -> None:
-        """Note the next publish of the channel."""
-        self._last_tag += 1
-        self._in_flight[self._last_tag] = counter
+    def published(self, counters: Iterable[int]) -> None:
+        """Note the next publishes of the channel."""
+        for tag, counter in enumerate(counters, self._next):
+            self._in_flight[tag] = counter
+            self._next = tag + 1
 
     def returned(self, counter: int) -> None:
         """Note a ``basic.return``. It comes before the ack, which then confirms nothing."""
@@ -40,8 +42,12 @@ class Window:
             if counter is not None:
                 self._settle(counter, taken=taken)
             return
-        while self._in_flight and next(iter(self._in_flight)) <= tag:
-            self._settle(self._in_flight.popitem(last=False)[1], taken=taken)
+        end = min(tag + 1, self._next)
+        for each in range(self._oldest, end):
+            counter = self._in_flight.pop(each, None)
+            if counter is not None:
+                self._settle(counter, taken=taken)
+        self._oldest = max(self._oldest, end)
 
     def take_confirmed(self) -> list[tuple[int, int]]:
         """Return the ranges of counters confirmed since the last call: (first, last) each."""

@@ -99,7 +99,7 @@ def test_new_requests_are_told_from_repeats_and_conflicts(
 def test_a_window_confirms_only_what_the_broker_took() -> None:
     window = Window()
     for counter in range(1, 8):
-        window.published(counter)
+        window.published([counter])
     window.settle(3, multiple=True, taken=True)
     window.settle(6, multiple=False, taken=True)
     window.returned(5)
@@ -115,7 +115,7 @@ def test_whatever_the_order_each_request_is_settled_once(data: st.DataObject) ->
     counters = sorted(data.draw(st.sets(st.integers(1, 100), min_size=1)))
     window = Window()
     for counter in counters:
-        window.published(counter)
+        window.published([counter])
     taken: dict[int, bool] = {}
     while window:
         tag = data.draw(st.integers(1, len(counters)))

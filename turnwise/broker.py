@@ -17,6 +17,7 @@ from turnwise.deliveries import Delivery, encode_ack, encode_reject
 from turnwise.errors import Stopped, Transient
 from turnwise.loop import Loop
 from turnwise.node import Node
+from turnwise.publishes import Envelope
 from turnwise.reach import reach
 
 CALL_TIMEOUT = 30.0
@@ -157,6 +158,16 @@ class Channel:
     def reject(self, tag: int) -> None:
         """Have a delivery dead-lettered."""
         self._connection.write(encode_reject(self.raw.channel_number, tag))
+
+    def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
+        """Return what publishes a body with its encoded properties there, ``mandatory``.
+
+        Nothing tells it that the channel has ended: call ``check()`` in each turn.
+        """
+        frame_max = self._connection.params.frame_max
+        envelope = Envelope(self.raw.channel_number, exchange, routing_key, frame_max)
+        frames, send = envelope.write, self._connection.write
+        return lambda body, properties: send(frames(body, properties))
 
     def flush(self) -> None:
         """Send what is written at once; without it, the next turn does."""

@@ -18,6 +18,7 @@ from producer.outbox import Outbox
 from producer.publisher import Backlog, Publisher
 from producer.relay import ledger
 from producer.relay.line import Line
+from turnwise import publishes
 from turnwise.broker import Broker
 from turnwise.message import Request
 from turnwise.topology import Topology
@@ -82,20 +83,7 @@ def forgotten_on_reconnect() -> None:
 
 def not_mandatory() -> None:
     """Take the confirm of a request that went to no queue for its arrival."""
-    fill = Publisher.publish
-
-    def filling(self: Publisher) -> int:
-        raw = self._channel.raw
-        if "basic_publish" not in vars(raw):
-            publish = raw.basic_publish
-
-            def optional(**arguments: Any) -> None:
-                publish(**{**arguments, "mandatory": False})
-
-            vars(raw)["basic_publish"] = optional
-        return fill(self)
-
-    Publisher.publish = filling  # type: ignore[method-assign]
+    vars(publishes)["_MANDATORY"] = b"\x00"
 
 
 def default_delivery_limit() -> None:
