@@ -23,8 +23,13 @@ BROKER_TAGS = {
     "operator": [],
     "dashboard": ["monitoring"],
 }
-TOKENS = ("dashboard-token", "door-token")
-DATABASE_USERS = ("migrate", "worker", "relay", "dashboard")
+TOKENS = (
+    "dashboard-token",
+    "dashboard-operator-token",
+    "dashboard-session-key",
+    "door-token",
+)
+DATABASE_USERS = ("migrate", "worker", "relay", "dashboard", "operator")
 
 
 def rabbitmq_hash(password: str) -> str:

@@ -21,3 +21,10 @@ REVOKE CREATE ON counter_db.outbox_clients FROM 'relay'@'%';
 REVOKE CREATE ON counter_db.outbox_batches FROM 'relay'@'%';
 
 GRANT SELECT ON counter_db.* TO 'dashboard'@'%';
+
+-- The operators' account: what the page does for them. The same again.
+GRANT SELECT ON counter_db.* TO 'operator'@'%';
+GRANT UPDATE, CREATE ON counter_db.failures TO 'operator'@'%';
+GRANT INSERT, UPDATE, CREATE ON counter_db.page_actions TO 'operator'@'%';
+REVOKE CREATE ON counter_db.failures FROM 'operator'@'%';
+REVOKE CREATE ON counter_db.page_actions FROM 'operator'@'%';

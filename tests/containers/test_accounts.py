@@ -96,7 +96,7 @@ def test_the_pages_account_may_look_and_no_more(stack: Stack) -> None:
     [
         *(
             (user, statement)
-            for user in ("worker", "dashboard")
+            for user in ("worker", "dashboard", "operator")
             for statement in (
                 "DELETE FROM requests",
                 "TRUNCATE requests",
@@ -109,6 +109,11 @@ def test_the_pages_account_may_look_and_no_more(stack: Stack) -> None:
         ),
         ("dashboard", "UPDATE requests SET deliveries = 1"),
         ("dashboard", "INSERT INTO audits (client, through, repeated) VALUES ('x', 0, 0)"),
+        ("dashboard", "UPDATE failures SET attempts = 0"),
+        ("dashboard", "UPDATE page_actions SET actor = 'nobody'"),
+        ("operator", "UPDATE requests SET deliveries = 1"),
+        ("operator", "DELETE FROM failures"),
+        ("operator", "DELETE FROM page_actions"),
         ("worker", "DELETE FROM audits"),
         ("migrate", "CREATE DATABASE other"),
         ("migrate", "SELECT * FROM mysql.user"),
