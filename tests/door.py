@@ -1,4 +1,4 @@
-"""A door under test, and clients for it: one that behaves, and the bytes of those that do not."""
+"""A door under test, and clients for it: well-behaved ones, and the raw bytes of the others."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ class Application:
             return
         except Exception:
             log.exception("door.failed")
-            answer = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log of the door").answer()
+            answer = Problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the log of the door has it"
+            ).answer()
         if door:
             self._figures.answered(answer.status, time.monotonic() - begun)
         await send(
@@ -107,12 +109,12 @@ class Application:
         if reason is not None:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{reason}; it may be recorded or not: send the same again",
+                f"{reason}; it may or may not be recorded: send the same request again",
             )
         return confirmed(request)
 
     def _check(self, scope: Scope, path: list[str]) -> tuple[str, int]:
-        """Return client and counter. Raises Problem for whatever the head is wrong about."""
+        """Return client and counter. Raises Problem if the head of the request is wrong."""
         if self._credentials is not None:
             self._authorize(scope)
         else:
@@ -122,14 +124,15 @@ class Application:
         if scope["method"] != "PUT":
             raise Problem(
                 HTTPStatus.METHOD_NOT_ALLOWED,
-                "this door only takes requests, by PUT; it keeps nothing that could be read. "
-                "Whether a request is served, the page tells: /api/requests/CLIENT/COUNTER there",
+                "the door accepts PUT only, and stores nothing that could be read. The dashboard "
+                "knows whether a request was served: GET /api/requests/CLIENT/COUNTER",
                 allow="PUT",
             )
         _, _, client, counter = path
         if not _COUNTER.fullmatch(counter):
             raise Problem(
-                HTTPStatus.BAD_REQUEST, "counter: must be a number from 1 to 2^63 - 1, in digits"
+                HTTPStatus.BAD_REQUEST,
+                "counter: must be a number from 1 to 2^63 - 1, without leading zeros",
             )
         try:
             Request(client, int(counter), "", _LONG_AGO)
@@ -169,7 +172,7 @@ class Application:
         if look is None:
             raise Problem(HTTPStatus.NOT_FOUND, "requests are PUT to /requests/CLIENT/COUNTER")
         if scope["method"] not in {"GET", "HEAD"}:
-            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "it can only be read", allow="GET, HEAD")
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "this can only be read", allow="GET, HEAD")
         return look()
 
     def _healthz(self) -> Answer:

@@ -98,7 +98,7 @@ class Door:
                 publisher.drain()
         except Transient:
             # Which host, and what it said, is in the log: it is no client's business.
-            self._pending.refuse("RabbitMQ is away, or has no queue for this")
+            self._pending.refuse("RabbitMQ cannot be reached, or has no queue for requests")
             raise
 
     def _finished(self, broker: Broker) -> bool:
@@ -117,7 +117,7 @@ class Door:
 
     def _obstacle(self, broker: Broker) -> str | None:
         if broker.blocked is not None:
-            return f"RabbitMQ takes nothing at the moment ({broker.blocked})"
+            return f"RabbitMQ accepts no messages at the moment ({broker.blocked})"
         if self._pending.stalled(self._timeout):
             self._stalled_since = self._pending.progress_at
         # It is over when one of those confirms comes that were given up.

@@ -1,6 +1,6 @@
 """The thread that speaks HTTP: uvicorn, and the limits that it leaves to others.
 
-uvicorn reads a head of any size for any time, and keeps a connection that says nothing.
+uvicorn accepts a head of any size, waits for it for ever, and keeps silent connections.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ class _Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        self._refuse(Problem(HTTPStatus.BAD_REQUEST, f"this is no HTTP: {msg}", close=True))
+        """Answer what is not HTTP."""
+        self._refuse(Problem(HTTPStatus.BAD_REQUEST, f"this is not HTTP: {msg}", close=True))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what has not come as far as the application, and close."""

@@ -36,7 +36,7 @@ class Pending:
 
     def __init__(self, loop: Loop, limit: int) -> None:
         """Take the loop of the thread that speaks AMQP."""
-        self.refusal: str | None = "RabbitMQ is not reached yet"
+        self.refusal: str | None = "the door has not reached RabbitMQ yet"
         """Why nothing can be published now; None if it can. Written by the AMQP thread."""
         self.accepted = 0
         self._loop = loop
@@ -60,7 +60,7 @@ class Pending:
         return len(self._under_way)
 
     def check(self) -> None:
-        """Raise the Problem that a request would meet now, if any."""
+        """Raise Problem if a request could not be published now."""
         if self.refusal is not None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{self.refusal}; try again")
         if len(self._under_way) >= self._limit:

@@ -72,15 +72,17 @@ WRONG: list[tuple[str, str, bytes | None, int, str]] = [
     ("PUT", "/requests/alice/1/", b"", 404, "/requests/CLIENT/COUNTER"),
     ("PUT", "/requests/ali%2Fce/1", b"", 404, "/requests/CLIENT/COUNTER"),
     ("PUT", "/", b"", 404, "/requests/CLIENT/COUNTER"),
-    ("GET", "/requests/alice/1", None, 405, "keeps nothing that could be read"),
-    ("POST", "/requests/alice/1", b"hello", 405, "by PUT"),
-    ("DELETE", "/requests/alice/1", None, 405, "by PUT"),
-    ("OPTIONS", "/requests/alice/1", None, 405, "by PUT"),
+    ("GET", "/requests/alice/1", None, 405, "stores nothing that could be read"),
+    ("POST", "/requests/alice/1", b"hello", 405, "PUT only"),
+    ("DELETE", "/requests/alice/1", None, 405, "PUT only"),
+    ("OPTIONS", "/requests/alice/1", None, 405, "PUT only"),
     ("PUT", "/healthz", b"", 405, "only be read"),
 ]
 
 
-def test_a_request_that_is_wrong_is_told_so(pipeline: Pipeline, door: Door) -> None:
+def test_a_wrong_request_gets_a_problem_that_names_its_mistake(
+    pipeline: Pipeline, door: Door
+) -> None:
     for method, path, body, status, detail in WRONG:
         answer = door.ask(method, path, body)
         assert answer.status == status, (method, path)
@@ -137,7 +139,7 @@ def test_a_head_without_end_is_refused(door: Door) -> None:
     assert door.metric("turnwise_door_connections") == 1
 
 
-NO_HTTP = [
+NOT_HTTP = [
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"PUT /requests/\xc3\xbc/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"PUT http://[/requests/alice/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -149,13 +151,13 @@ NO_HTTP = [
 ]
 
 
-def test_what_is_no_http_is_told_so(pipeline: Pipeline, door: Door) -> None:
-    for data in NO_HTTP:
+def test_what_is_not_http_is_answered_400(pipeline: Pipeline, door: Door) -> None:
+    for data in NOT_HTTP:
         with door.socket() as client:
             client.sendall(data)
             answer = read_answer(client)
             assert answer.status == 400
-            assert "no HTTP" in answer.detail
+            assert "not HTTP" in answer.detail
             assert client.recv(1) == b""
     assert pipeline.ready() == 0
     assert "Traceback" not in door.process.log.read_text()
