@@ -9,7 +9,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-versio
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs image lock release-check secrets test test-containers test-mutants test-newest test-unit trial \
+.PHONY: help demo docs image lock release-check secrets test test-containers test-mutants test-newest test-unit trial trial-outage \
 	check format clean
 
 help: ## list the targets
@@ -45,6 +45,9 @@ test-mutants: $(READY) ## break a promise at a time, and see that it is caught
 
 trial: $(READY) ## two minutes of faults of all kinds, then account for every request
 	@$(VENV)/bin/lab trial --seed 1 --duration 100s
+
+trial-outage: $(READY) ## each server, and both, away for longer than a liveness probe has patience
+	@$(VENV)/bin/lab trial --seed 2 --count 4 --faults outage
 
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers

@@ -178,7 +178,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     "--faults",
     default="",
     help="Names and groups, separated by commas: worker, client, door, broker, database, network, "
-    "broker.kill, network.latency.worker-broker ...  [default: all]",
+    "broker.kill, network.latency.worker-broker ...  [default: all but outage, the long ones]",
 )
 @cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)
 @cli.option("--clients", type=click.IntRange(1, 20), default=2, show_default=True)

@@ -8,6 +8,7 @@ from lab.trial import (
     database_faults,
     handler_faults,
     network_faults,
+    outage_faults,
     process_faults,
 )
 from lab.trial.faults import CATALOGUE
@@ -20,6 +21,7 @@ __all__ = [
     "database_faults",
     "handler_faults",
     "network_faults",
+    "outage_faults",
     "process_faults",
 ]
 
@@ -27,8 +29,9 @@ __all__ = [
 def chosen(selection: str, handler: str | None = None) -> list[Kind]:
     """Return the kinds that a list of names or groups selects (``worker,network.latency``).
 
-    All, if the list is empty; those that befall a handler only if there is one, and what befalls
-    the trial's own tables only if it is its own. Raises LabError for a name that selects none.
+    All but the long outages, if the list is empty; those that befall a handler only if there is
+    one, and what befalls the trial's own tables only if it is its own. Raises LabError for a name
+    that selects none.
     """
     possible = {
         name: entry
@@ -39,7 +42,9 @@ def chosen(selection: str, handler: str | None = None) -> list[Kind]:
     wanted = [word.strip() for word in selection.split(",") if word.strip()] or [""]
 
     def selects(word: str, name: str) -> bool:
-        return not word or name == word or name.startswith(f"{word}.")
+        if not word:
+            return not name.startswith("outage.")
+        return name == word or name.startswith(f"{word}.")
 
     for word in wanted:
         if not any(selects(word, name) for name in possible):

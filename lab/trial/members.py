@@ -64,6 +64,8 @@ class Member:
         """How many faults want it to stay down."""
         self.frozen_holds = 0
         """How many faults want it frozen."""
+        self.condemned = False
+        """Whether its liveness probe has killed it."""
         self.process = Process(name, folder, command, environment)
         self._ordered: frozenset[int] = frozenset()
         self._restart_at: float | None = 0.0
@@ -79,7 +81,9 @@ class Member:
         if self._restart_at is None:
             code = self.process.wait(1)
             assert code is not None  # noqa: S101 - it is a child of ours
-            self.ends.append(End(self.name, now, code, code in self._ordered))
+            name = f"{self.name}, by its liveness probe," if self.condemned else self.name
+            self.condemned = False
+            self.ends.append(End(name, now, code, code in self._ordered))
             self._ordered = frozenset()
             self._restart_at = now + RESTART_AFTER
         if now >= self._restart_at and not self.down_holds:
@@ -144,6 +148,7 @@ class Client(Member):
             "PRODUCER_OUTBOX": str(self.outbox),
             "PRODUCER_CLIENT": name,
         }
+        self.port = free_port()
         how = (
             ["--stdin"]
             if lines
@@ -154,7 +159,11 @@ class Client(Member):
             ]
         )
         super().__init__(
-            name, folder, program(["producer", "send", "--json", *how]), self._environment, links
+            name,
+            folder,
+            program(["producer", "send", "--json", "--http", str(self.port), *how]),
+            self._environment,
+            links,
         )
         self._lines = lines
         self._message = message or self._noise

@@ -21,6 +21,7 @@ from lab.servers import Servers
 from lab.trial.applications import Application
 from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
+from lab.trial.probe import Probe
 from lab.trial.server_state import ServerState
 from lab.trial.workload import Workload
 from turnwise.topology import Topology
@@ -98,6 +99,7 @@ class World:
         self._password = secrets.token_urlsafe(12)
         self._shapes: dict[int, list[Shape]] = {}
         self._proxies: list[Proxy] = []
+        self._probes: list[Probe] = []
         self._served_connection: Any = None
         folder.mkdir(parents=True, exist_ok=True)
         self.clients = [
@@ -106,6 +108,7 @@ class World:
         ]
         self.workers = [self._worker(f"worker-{n}", program) for n in range(1, workers + 1)]
         self.doors = [self._door(f"door-{n}", program) for n in range(1, DOORS + 1)]
+        self._probes += [Probe(client, client.port) for client in self.clients]
         ports = [door.links["caller"].port for door in self.doors]
         self.callers = [
             Caller(f"caller-{n}", lambda: ports, per_second / 2) for n in range(1, CALLERS + 1)
@@ -178,6 +181,8 @@ class World:
 
     def close(self) -> None:
         """End the processes and the links; what was made on the servers goes too."""
+        for probe in self._probes:
+            probe.close()
         for caller in self.callers:
             caller.abandon()
         for application in self.applications:
@@ -358,19 +363,25 @@ class World:
             "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
             "LOG_FORMAT": "json",
         }
+        port = free_port()
         command = ["worker", "run", "--name", name, "--prefetch", str(self.prefetch)]
+        command += ["--http", str(port)]
         if self.workload:
             command += self.workload.options
             environment |= self.workload.environment(self.folder / f"rig-{name}")
         links = {"broker": broker, "database": database}
-        return Member(name, self.folder, program(command), environment, links)
+        return self._probed(Member(name, self.folder, program(command), environment, links), port)
+
+    def _probed(self, member: Member, port: int) -> Member:
+        self._probes.append(Probe(member, port))
+        return member
 
     def _door(self, name: str, program: Program) -> Member:
         broker, port = self._proxy(self.servers.rabbitmq.port), free_port()
         command = program(["producer", "serve", "--http", str(port), "--timeout", "3s"])
         environment = {"AMQP_URL": self._amqp_url(broker), "LOG_FORMAT": "json"}
         links = {"broker": broker, "caller": self._proxy(port)}
-        return Member(name, self.folder, command, environment, links)
+        return self._probed(Member(name, self.folder, command, environment, links), port)
 
     def _relay(self, name: str, program: Program) -> Member:
         broker = self._proxy(self.servers.rabbitmq.port)
@@ -381,10 +392,10 @@ class World:
             "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
             "LOG_FORMAT": "json",
         }
-        command = program(["producer", "relay", "--name", name])
-        return Member(
-            name, self.folder, command, environment, {"broker": broker, "database": database}
-        )
+        port = free_port()
+        command = program(["producer", "relay", "--name", name, "--http", str(port)])
+        links = {"broker": broker, "database": database}
+        return self._probed(Member(name, self.folder, command, environment, links), port)
 
     def _amqp_url(self, proxy: Proxy) -> str:
         return f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"

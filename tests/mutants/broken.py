@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from producer.relay import ledger
 from producer.relay.line import Line
 from turnwise import publishes
 from turnwise.broker import Broker
+from turnwise.loop import Loop
 from turnwise.message import Request
 from turnwise.topology import Topology
 from worker import schema
@@ -157,6 +159,28 @@ def rolled_back_sent() -> None:
     vars(ledger)["_ISOLATION"] = ledger._ISOLATION.replace("READ COMMITTED", "READ UNCOMMITTED")
 
 
+def alive_only_while_it_serves() -> None:
+    """Let the probe say that a process whose server is away hangs."""
+    turn, wait = Loop.turn, Loop.wait
+    state = {"waits": False, "served": time.monotonic()}
+
+    def turning(self: Loop, timeout: float) -> None:
+        if not state["waits"]:
+            state["served"] = time.monotonic()
+        turn(self, timeout)
+
+    def waiting(self: Loop, condition: Callable[[], object], timeout: float) -> bool:
+        state["waits"] = True
+        try:
+            return wait(self, condition, timeout)
+        finally:
+            state["waits"] = False
+
+    Loop.turn = turning  # type: ignore[method-assign]
+    Loop.wait = waiting  # type: ignore[method-assign]
+    Loop.silence = property(lambda _: time.monotonic() - state["served"])  # type: ignore[method-assign,assignment]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     mutate.__name__: mutate
     for mutate in (
@@ -170,6 +194,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         deleted_before_confirm,
         number_reused,
         rolled_back_sent,
+        alive_only_while_it_serves,
     )
 }
 

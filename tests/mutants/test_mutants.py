@@ -56,6 +56,7 @@ CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "number_reused": ([("relay.kill", 8, 0, 0), ("relay.kill", 8, 0, 1)], "dead-lettered"),
     "rolled_back_sent": ([("relay.kill", 2, 0, 0)], "rolled back"),
     "default_delivery_limit": ([("worker.kill", 1, 0, 0)], "topology"),
+    "alive_only_while_it_serves": ([("outage.broker", 1, 30, 0)], "ended"),
 }
 
 
