@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+from collections.abc import Callable
 
 from lab import commands
 from lab.bench.contender import Figures, Setting
@@ -19,27 +21,40 @@ _WARM_UP = CONNECTIONS
 def textbook_view(setting: Setting) -> Figures:
     """A Flask view that publishes, waits for its confirm, and answers."""
     port = free_port()
-    return _put(setting, port, "python", "-m", "lab.bench.textbook_view", str(port))
+    return _put(setting, port, answers, "python", "-m", "lab.bench.textbook_view", str(port))
 
 
 def door(setting: Setting) -> Figures:
     """``producer serve``."""
     port = free_port()
-    return _put(setting, port, "producer", "serve", "--http", str(port))
+    return _put(setting, port, _may_publish, "producer", "serve", "--http", str(port))
 
 
-def _put(setting: Setting, port: int, *command: str) -> Figures:
+def _may_publish(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _put(setting: Setting, port: int, ready: Callable[[int], bool], *command: str) -> Figures:
     count = setting.size(15_000)
     with setting.stage() as stage:
         server = commands.start("door", stage.folder, list(command), stage.environment)
         try:
-            wait_until(lambda: answers(port), "an HTTP server", 30, server)
+            wait_until(lambda: ready(port), "an HTTP server", 30, server)
             load = ("python", "-m", "lab.bench.http_load", str(port))
             stage.run(*load, str(_WARM_UP))
-            before, cpu = Fsyncs.read(setting.servers), cpu_seconds(server)
+            broker = setting.servers.rabbitmq.runner
+            before = Fsyncs.read(setting.servers)
+            cpu, broker_cpu = cpu_seconds(server), cpu_seconds(broker)
             finished = stage.run(*load, str(count))
             fsyncs = Fsyncs.read(setting.servers) - before
-            cpu = cpu_seconds(server) - cpu
+            cpu, broker_cpu = cpu_seconds(server) - cpu, cpu_seconds(broker) - broker_cpu
             assert server.pid is not None  # noqa: S101 - it has just answered
             memory = peak_memory(server.pid)
         finally:
@@ -50,6 +65,7 @@ def _put(setting: Setting, port: int, *command: str) -> Figures:
     return {
         "requests_per_s": count / finished.seconds,
         "cpu_per_1000": cpu / count * 1000,
+        "broker_cpu_per_1000": broker_cpu / count * 1000,
         "fsyncs_per_1000": fsyncs.broker / count * 1000,
         "peak_memory": memory or 0.0,
         **json.loads(finished.lines[-1][1]),
