@@ -44,7 +44,7 @@ class Outlet:
 
     def publish(self) -> int:
         """Publish what there is room for; return how many requests."""
-        if time.monotonic() < self._try_at:
+        if time.monotonic() < self._try_at or not (self.line or self.trouble):
             return 0
         try:
             if self._publisher is None:
