@@ -13,12 +13,12 @@ from pika.channel import Channel as PikaChannel
 
 from turnwise.amqp_errors import translate
 from turnwise.connection import Connection
-from turnwise.deliveries import Delivery, encode_ack, encode_reject
+from turnwise.deliveries import Delivery
 from turnwise.errors import Stopped, Transient
 from turnwise.loop import Loop
 from turnwise.node import Node
-from turnwise.publishes import Envelope
 from turnwise.reach import reach
+from turnwise.ways import way
 
 CALL_TIMEOUT = 30.0
 """Seconds for the answer to one AMQP method."""
@@ -119,6 +119,7 @@ class Channel:
         opened: list[object] = []
         self.raw: PikaChannel = connection.channel(on_open_callback=opened.append)
         self.raw.add_on_close_callback(self._on_close)
+        self._way = way(connection, self.raw)
         self.wait(lambda: opened)
 
     def check(self) -> None:
@@ -143,31 +144,27 @@ class Channel:
 
         It is called for all that comes, also while the consumer is being cancelled.
         """
-        self._connection.deliver(self.raw.channel_number, take)
         self.call(
             self.raw.basic_consume,
             queue=queue,
             consumer_tag=consumer_tag,
-            on_message_callback=_not_called,
+            on_message_callback=self._way.deliver(take),
         )
 
     def ack(self, tag: int) -> None:
         """Ack all deliveries up to this one that are not settled yet."""
-        self._connection.write(encode_ack(self.raw.channel_number, tag))
+        self._way.ack(tag)
 
     def reject(self, tag: int) -> None:
         """Have a delivery dead-lettered."""
-        self._connection.write(encode_reject(self.raw.channel_number, tag))
+        self._way.reject(tag)
 
     def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
         """Return what publishes a body with its encoded properties there, ``mandatory``.
 
-        Nothing tells it that the channel has ended: call ``check()`` in each turn.
+        It does not notice that the channel has ended: call ``check()`` in each turn.
         """
-        frame_max = self._connection.params.frame_max
-        envelope = Envelope(self.raw.channel_number, exchange, routing_key, frame_max)
-        frames, send = envelope.write, self._connection.write
-        return lambda body, properties: send(frames(body, properties))
+        return self._way.publishing(exchange, routing_key)
 
     def flush(self) -> None:
         """Send what is written at once; without it, the next turn does."""
@@ -206,7 +203,3 @@ class Channel:
 
     def _on_close(self, _channel: object, error: Exception) -> None:
         self._failure = self._failure or error
-
-
-def _not_called(*_: object) -> None:
-    """Take no delivery: the connection has taken it before pika saw it."""

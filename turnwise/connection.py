@@ -22,6 +22,13 @@ _READ = 64 * 1024
 """Bytes to be read at once."""
 
 
+_OURS = ("_proto_connection_made", "_on_data_available", "_adapter_emit_data")
+"""Methods of pika's that are overridden here: those that it calls with its transport, with what has
+come, and with what is to be sent."""
+
+_THEIRS = all(hasattr(SelectConnection, name) for name in _OURS)
+
+
 class Connection(SelectConnection):
     """Keeps why it ended: from its first moment on, and as the broker said it.
 
@@ -37,6 +44,8 @@ class Connection(SelectConnection):
         self._written_size = 0
         self._deliveries: Deliveries | None = None
         self._wire: Any = None
+        self.short = False
+        """Whether there is the short way: pika is inside what it is expected to be."""
         super().__init__(parameters, **more)
         self.parameters = parameters
         self.failure: BaseException | None = None
@@ -83,8 +92,10 @@ class Connection(SelectConnection):
 
     def _proto_connection_made(self, transport: Any) -> None:
         self._wire = transport
+        self.short = _THEIRS and hasattr(transport, "_sock") and hasattr(self, "_frame_buffer")
+        # Two that matter for speed alone.
         transport._MAX_RECV_BYTES = _READ
-        if not isinstance(transport._sock, ssl.SSLSocket):
+        if self.short and not isinstance(transport._sock, ssl.SSLSocket):
             # Having read what there is, pika would ask again whether there is more; poll() tells.
             transport._MAX_CONSUME_BYTES = 1
         super()._proto_connection_made(transport)
@@ -98,7 +109,10 @@ class Connection(SelectConnection):
             self._deliveries.read(data_in)
 
     def _adapter_emit_data(self, data: bytes) -> None:
-        self.write(data)
+        if self.short:
+            self.write(data)
+        else:
+            super()._adapter_emit_data(data)
 
     def _note_close(self, method: frame.Method[spec.Connection.Close]) -> None:
         self.parameters.close = method.method

@@ -1,0 +1,114 @@
+"""Deliveries, settlements and publishes: the short way past pika, and pika's own.
+
+The short way writes and reads frames as bytes, for which it reaches into pika (connection.py).
+Where a release of pika has changed there, all goes pika's own way: slower, but the same otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pika import BasicProperties
+from pika.channel import Channel as PikaChannel
+from pika.spec import Basic
+
+from turnwise.connection import Connection
+from turnwise.deliveries import Delivery, encode_ack, encode_reject
+from turnwise.errors import InvalidRequest
+from turnwise.message import check_sizes
+from turnwise.publishes import Envelope
+
+
+class Way(Protocol):
+    """How one channel does what is frequent."""
+
+    def deliver(self, take: Callable[[Delivery], None]) -> Callable[..., None]:
+        """Give each delivery to ``take``; return what pika is to call for each that it sees."""
+
+    def ack(self, tag: int) -> None:
+        """Ack all deliveries up to this one that are not settled yet."""
+
+    def reject(self, tag: int) -> None:
+        """Have a delivery dead-lettered."""
+
+    def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
+        """Return what publishes a body with its encoded properties there, ``mandatory``."""
+
+
+class ShortWay:
+    """As bytes."""
+
+    def __init__(self, connection: Connection, channel: PikaChannel) -> None:
+        self._connection = connection
+        self._channel = channel.channel_number
+
+    def deliver(self, take: Callable[[Delivery], None]) -> Callable[..., None]:
+        """Take them out of the stream of bytes before pika sees them."""
+        self._connection.deliver(self._channel, take)
+
+        def not_called(*_: object) -> None:
+            raise AssertionError
+
+        return not_called
+
+    def ack(self, tag: int) -> None:
+        """Write the frame."""
+        self._connection.write(encode_ack(self._channel, tag))
+
+    def reject(self, tag: int) -> None:
+        """Write the frame."""
+        self._connection.write(encode_reject(self._channel, tag))
+
+    def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
+        """Write the frames, of which most is the same each time."""
+        frame_max = self._connection.params.frame_max
+        envelope = Envelope(self._channel, exchange, routing_key, frame_max)
+        frames, send = envelope.write, self._connection.write
+        return lambda body, properties: send(frames(body, properties))
+
+
+class PlainWay:
+    """With pika's public methods alone."""
+
+    def __init__(self, channel: PikaChannel) -> None:
+        self._channel = channel
+
+    def deliver(self, take: Callable[[Delivery], None]) -> Callable[..., None]:
+        """Make a delivery of what pika makes of it."""
+
+        def taken(_: Any, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+            about = b"".join(properties.encode())
+            arrived, tag, again = time.monotonic(), method.delivery_tag, method.redelivered
+            try:
+                check_sizes(len(body), len(about))
+            except InvalidRequest as error:
+                take(Delivery(tag, b"", b"", arrived, again, error, len(body)))
+            else:
+                take(Delivery(tag, about, body, arrived, again, None, len(body)))
+
+        return taken
+
+    def ack(self, tag: int) -> None:
+        """As Way."""
+        self._channel.basic_ack(tag, multiple=True)
+
+    def reject(self, tag: int) -> None:
+        """As Way."""
+        self._channel.basic_reject(tag, requeue=False)
+
+    def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
+        """As Way."""
+
+        def publish(body: bytes, properties: bytes) -> None:
+            about = BasicProperties()
+            about.decode(properties)
+            self._channel.basic_publish(exchange, routing_key, body, about, mandatory=True)
+
+        return publish
+
+
+def way(connection: Connection, channel: PikaChannel) -> Way:
+    """Return the short way, if it is there."""
+    return ShortWay(connection, channel) if connection.short else PlainWay(channel)
