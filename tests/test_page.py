@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser import Browser
 from tests.page import page
-from tests.pipeline import Pipeline, alternation
+from tests.pipeline import Pipeline
 from turnwise.limits import MAX_MESSAGE_BYTES
 from turnwise.message import Request
 
@@ -47,7 +47,6 @@ def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
     wait_more(browser)
     turns = browser.js(TURNS)
     assert set(turns) == {"worker-1", "worker-2"}
-    assert alternation(turns) > 0.7
     # What is shown is what is stored.
     [key, replica] = browser.js(
         "(r => [r.dataset.key, r.dataset.replica])(document.querySelector(arguments[0]))", ROWS

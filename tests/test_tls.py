@@ -29,7 +29,7 @@ def tls_port(pipeline: Pipeline, authority: trustme.CA) -> Iterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        end = _TlsEnd(listening, context, urlsplit(pipeline.amqp_url).port or 0)
+        end = TlsEnd(listening, context, urlsplit(pipeline.amqp_url).port or 0)
         thread = threading.Thread(target=lambda: asyncio.run(end.serve()))
         thread.start()
         yield listening.getsockname()[1]
@@ -37,7 +37,7 @@ def tls_port(pipeline: Pipeline, authority: trustme.CA) -> Iterator[int]:
         thread.join()
 
 
-class _TlsEnd:
+class TlsEnd:
     def __init__(self, listening: socket.socket, context: ssl.SSLContext, target: int) -> None:
         self._listening = listening
         self._context = context
