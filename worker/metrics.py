@@ -15,6 +15,7 @@ from turnwise.status_server import Page
 from worker.vitals import Batch, Vitals
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_HANDLER_SECONDS = (*_SECONDS, 60, 120, 300, 600, 1500)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -44,6 +45,22 @@ class _Vitals(Collector):
         for server, count in vitals.lost.items():
             lost.add_metric([server], count)
         yield lost
+        attempts = CounterMetricFamily(
+            "turnwise_handler_failures",
+            "Attempts of the handler that did not serve a request.",
+            labels=["reason"],
+        )
+        for reason, count in vitals.attempts.items():
+            attempts.add_metric([reason], count)
+        yield attempts
+        failures = GaugeMetricFamily(
+            "turnwise_failures",
+            "Requests that the handler did not serve, in the whole database.",
+            labels=["state"],
+        )
+        failures.add_metric(["waiting"], vitals.failures_waiting)
+        failures.add_metric(["given_up"], vitals.failures_given_up)
+        yield failures
         yield GaugeMetricFamily(
             "turnwise_requests_in_hand", "Requests delivered and not settled.", vitals.in_hand
         )
@@ -72,12 +89,20 @@ def pages(vitals: Vitals) -> dict[str, Page]:
         "turnwise_batch_size", "Requests in one commit.", buckets=_SIZES, registry=registry
     )
 
+    handler = Histogram(
+        "turnwise_handler_seconds",
+        "One call of the handler; their number is that of the attempts.",
+        buckets=_HANDLER_SECONDS,
+        registry=registry,
+    )
+
     def observe(batch: Batch) -> None:
         commit.observe(batch.commit_seconds)
         delivery.observe(batch.delivery_seconds)
         size.observe(batch.size)
 
     vitals.on_batch = observe
+    vitals.on_handled = handler.observe
 
     def readyz() -> tuple[HTTPStatus, str, bytes]:
         status = HTTPStatus.OK if vitals.ready else HTTPStatus.SERVICE_UNAVAILABLE

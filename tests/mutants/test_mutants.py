@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lab.servers import Servers
-from lab.trial.run import Trial
+from lab.trial.run import Result, Trial
 from lab.trial.schedule import Planned
+from lab.trial.workload import Workload, load
 from lab.trial.world import World, installed
 from tests.mutants.broken import MUTANTS
 
@@ -58,35 +60,71 @@ CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "default_delivery_limit": ([("worker.kill", 1, 0, 0)], "topology"),
     "alive_only_while_it_serves": ([("outage.broker", 1, 30, 0)], "ended"),
 }
+# The same of those that serve by the trial's own handler.
+CATCH_HANDLER: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
+    "handler_before_claim": ([("handler.kill_after_commit", 1, 0, 0)], "effects"),
+    "effects_committed_apart": ([("handler.kill", 1, 0, 0)], "effects"),
+    "handler_run_for_a_repeat": ([("handler.kill_after_commit", 1, 0, 0)], "effects"),
+    "attempt_counted_twice": ([("worker.kill", 1, 0, 0)], "attempts"),
+    "follow_up_outside_of_the_transaction": ([("handler.kill", 1, 0, 0)], "follow-ups"),
+    "swallowed_deadlock_goes_on": ([("handler.deadlock", 1, 0, 0)], "money"),
+}
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, None])
+def test_every_mutant_is_tried() -> None:
+    assert {*CATCH, *CATCH_HANDLER} == MUTANTS.keys()
+
+
+@pytest.mark.parametrize("mutant", [*CATCH_HANDLER, None])
+def test_a_trial_of_a_handler_catches_every_mutant_and_only_them(
+    mutant: str | None, servers: Servers, tmp_path: Path
+) -> None:
+    result = run(mutant, CATCH_HANDLER, servers, tmp_path, load("money", None))
+    if mutant:
+        assert CATCH_HANDLER[mutant][1] in result.findings.counts
+    else:
+        assert dict(result.findings.cases) == {}
+        assert result.holds
+
+
+@pytest.mark.parametrize("mutant", [*CATCH, None])
 def test_a_trial_catches_every_mutant_and_only_them(
     mutant: str | None, servers: Servers, tmp_path: Path
 ) -> None:
+    result = run(mutant, CATCH, servers, tmp_path, None)
+    if mutant:
+        assert CATCH[mutant][1] in result.findings.counts
+    else:
+        assert dict(result.findings.cases) == {}
+        assert result.holds
+
+
+def run(
+    mutant: str | None,
+    catch: Mapping[str, tuple[list[tuple[str, float, float, int]], str]],
+    servers: Servers,
+    folder: Path,
+    workload: Workload | None,
+) -> Result:
+    """Let a mutant meet its faults; or none of them meet all."""
+
     def program(command: list[str]) -> list[str | Path]:
         if mutant is None:
             return installed(command)
         return [sys.executable, "-m", "tests.mutants.broken", mutant, *command]
 
-    faults, verdict = (
-        CATCH[mutant] if mutant else ([f for each, _ in CATCH.values() for f in each], "")
-    )
+    faults = catch[mutant][0] if mutant else [f for each, _ in catch.values() for f in each]
     schedule = [
         Planned(number, kind, at, lasts, pick)
         for number, (kind, at, lasts, pick) in enumerate(sorted(faults, key=lambda f: f[1]), 1)
     ]
     world = World(
-        servers, f"mutant-{mutant}", tmp_path, workers=2, clients=2, prefetch=50, per_second=100,
-        program=program,
+        servers, f"mutant-{mutant}", folder, workers=2, clients=2, prefetch=50, per_second=100,
+        program=program, workload=workload,
     )  # fmt: skip
     try:
         result = Trial(world, schedule, lambda _: None).run()
     finally:
         world.close()
     assert result.void == []
-    if mutant:
-        assert verdict in result.findings.counts
-    else:
-        assert dict(result.findings.cases) == {}
-        assert result.holds
+    return result

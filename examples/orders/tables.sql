@@ -1,0 +1,12 @@
+CREATE TABLE IF NOT EXISTS stock (
+    sku   VARCHAR(40) PRIMARY KEY,
+    items INT NOT NULL
+) ENGINE = InnoDB;
+
+CREATE TABLE IF NOT EXISTS orders (
+    id    VARCHAR(84) PRIMARY KEY COMMENT 'the request: CLIENT/COUNTER',
+    sku   VARCHAR(40) NOT NULL,
+    items INT NOT NULL
+) ENGINE = InnoDB;
+
+INSERT IGNORE INTO stock VALUES ('apple', 100), ('pear', 5);

@@ -1,0 +1,56 @@
+"""How a handler is tested: against a database, which is left as it was.
+
+    ORDERS_MYSQL_URL=mysql://user:password@localhost/test pytest test_orders.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import orders
+import pytest
+
+from turnwise import Reject, Retry
+from turnwise.database import Connection, parse_url
+from turnwise.testing import serve, serving
+
+TABLES = Path(__file__).with_name("tables.sql").read_text()
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    connection = parse_url(os.environ["ORDERS_MYSQL_URL"]).connect("tests")
+    with connection.cursor() as cursor:
+        for statement in filter(str.strip, TABLES.split(";")):
+            cursor.execute(statement)
+    yield connection
+    connection.close()
+
+
+def order(sku: str, items: int) -> str:
+    return json.dumps({"sku": sku, "items": items})
+
+
+def test_an_order_takes_from_the_stock_and_has_a_receipt_sent(connection: Connection) -> None:
+    with serving(orders.serve, order("apple", 2), connection) as served:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT items FROM stock WHERE sku = 'apple'")
+            assert cursor.fetchone() == (98,)
+    [receipt] = served.sent
+    assert receipt.queue == "receipts"
+    assert json.loads(receipt.message)["items"] == 2
+
+
+@pytest.mark.parametrize("message", ["", "[]", "{}", order("apple", 0)])
+def test_what_is_no_order_is_rejected(connection: Connection, message: str) -> None:
+    with pytest.raises(Reject):
+        serve(orders.serve, message, connection)
+
+
+def test_an_order_waits_for_what_is_out_of_stock(connection: Connection) -> None:
+    with pytest.raises(Retry) as caught:
+        serve(orders.serve, order("pear", 6), connection)
+    assert caught.value.after == 10
