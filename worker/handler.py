@@ -1,4 +1,4 @@
-"""The turn with a handler: claim the key, let the handler work, commit. Runs in its own thread.
+"""The turn with a handler: claim the key, let the handler work, commit.
 
 A batch shares a commit. It is tried the short way first: one statement claims all keys, then the
 handlers run, then the commit. When one of them fails, all of it is rolled back and done the careful
@@ -79,7 +79,7 @@ class _Failed(Exception):
 
 
 class Turns:
-    """Serves requests as ``name``, on a connection of its own, in one thread.
+    """Serves requests as ``name``, on a connection of its own.
 
     Every method raises Transient when the database cannot do it now. Called again with the same
     work, it goes on from what was committed: no attempt is made twice, and none is counted twice.

@@ -1,10 +1,15 @@
-"""The handler's thread, and the loop beside it: serves heartbeats, enforces the limits."""
+"""Relief for the loop: whoever is at a turn may take his time, and heartbeats are served.
+
+A turn is taken in the thread of the loop, since handing each one to another thread would cost more
+than the turn. Only when it takes long does another thread drive the loop meanwhile, and enforces
+the limits.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import queue
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +18,7 @@ from typing import TypeVar
 import pymysql
 
 from turnwise.database import Database
-from turnwise.errors import ExitCode, Stopped, TurnwiseError
+from turnwise.errors import ExitCode, TurnwiseError
 from turnwise.log import event
 from turnwise.loop import Loop
 from worker.handler import Turns, Work
@@ -27,18 +32,16 @@ T = TypeVar("T")
 RETURN_TIMEOUT = 10.0
 """Seconds that a handler may go on when its database connection was ended."""
 
-
-class HandlerStuck(TurnwiseError):
-    """A handler did not return, though its time was over."""
-
-    exit_code = ExitCode.STUCK
+RELIEF_AFTER = 0.2
+"""Seconds of a turn after which the loop is driven by the other thread, or twice that: it looks
+that often. Each look costs some microseconds."""
 
 
 class Beside:
-    """Has turns taken in a thread, while the loop goes on. ``stop_within``: seconds after a stop.
+    """Takes turns while the loop goes on, for ``stop_within`` seconds after a stop at most.
 
-    Raises HandlerStuck when a handler does not return. The thread is lost then, and so is the
-    process: no thread can be ended from outside.
+    Ends the process, with STUCK, when a handler does not return though its time is over: no thread
+    can be ended from outside.
     """
 
     def __init__(
@@ -56,11 +59,16 @@ class Beside:
         self._turns = turns
         self._watch = watch
         self._stop_within = stop_within
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._begun: float | None = None
+        """When the turn began that is under way (monotonic)."""
+        self._driving = False
+        """Whether the other thread has the loop. It leaves it before the turn's thread goes on."""
+        self._left = threading.Event()
+        self._failure: BaseException | None = None
+        """What the loop raised meanwhile."""
         self._ended_at: float | None = None
-        self._lost = False
-        """Whether the thread is at something that nobody waits for."""
-        threading.Thread(target=self._work, name="handler", daemon=True).start()
+        threading.Thread(target=self._relieve, name="relief", daemon=True).start()
 
     def serve(self, works: Sequence[Work]) -> list[Outcome]:
         """Serve these; return what became of each. Of fewer, if the worker has to end."""
@@ -76,63 +84,86 @@ class Beside:
         return self._call(self._turns.look)
 
     def close(self) -> None:
-        """Throw the connection away, unless a handler has it still."""
-        if not self._lost:
-            self._call(self._turns.close)
+        """Throw the connection away."""
+        self._turns.close()
 
-    # -- the loop's side
+    # -- the turn's side
 
     def _call(self, job: Callable[[], T]) -> T:
-        results: list[T] = []
-        errors: list[BaseException] = []
-        over: list[bool] = []
+        self._note_stop()
+        with self._lock:
+            self._begun = time.monotonic()
+        try:
+            return job()
+        finally:
+            with self._lock:
+                self._begun, driving = None, self._driving
+            if driving:
+                self._loop.add_callback(_wake)
+                self._left.wait()
+                self._left.clear()
+                failure, self._failure = self._failure, None
+                if failure is not None:
+                    raise failure
 
-        def run() -> None:
-            try:
-                results.append(job())
-            except BaseException as error:  # noqa: BLE001 - raised again by the other thread
-                errors.append(error)
-            over.append(True)
-            self._loop.add_callback(_wake)
-
-        self._jobs.put(run)
-        while not over:
-            deadline = self._deadline()
-            self._loop.turn(min(1.0, max(0.0, deadline - time.monotonic())))
-            self._enforce()
-            if self._watch.stop_at and time.monotonic() > self._watch.stop_at + 2 * STOP_TIMEOUT:
-                self._lost = True
-                raise Stopped
-        self._ended_at = None
-        if errors:
-            raise errors[0]
-        return results[0]
-
-    def _deadline(self) -> float:
+    def _note_stop(self) -> None:
         if self._loop.stopping and self._watch.stop_at is None:
             self._watch.stop_at = time.monotonic() + self._stop_within
-        now = time.monotonic()
-        if self._ended_at is not None and self._watch.stuck:
-            return self._ended_at + self._patience
-        return self._watch.deadline or now + 1.0
 
-    @property
-    def _patience(self) -> float:
-        return STOP_TIMEOUT if self._loop.stopping else RETURN_TIMEOUT
+    # -- the other thread's side
 
-    def _enforce(self) -> None:
-        now = time.monotonic()
-        if self._ended_at is not None and self._watch.stuck:
-            if now >= self._ended_at + self._patience:
+    def _relieve(self) -> None:
+        while True:
+            time.sleep(RELIEF_AFTER)
+            with self._lock:
+                begun = self._begun
+                take = begun is not None and time.monotonic() - begun > RELIEF_AFTER
+                self._driving = take
+            if take:
+                self._drive()
+
+    def _drive(self) -> None:
+        self._ended_at = None
+        while True:
+            with self._lock:
+                if self._begun is None:
+                    self._driving = False
+                    self._left.set()
+                    return
+            try:
+                self._turn()
+            except BaseException as error:  # noqa: BLE001 - for whoever has the loop next
+                self._failure = self._failure or error
+                time.sleep(RELIEF_AFTER)
+
+    def _turn(self) -> None:
+        self._note_stop()
+        deadline = self._stuck_at or self._watch.deadline
+        wait = 1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        self._loop.turn(min(1.0, wait))
+        stuck_at = self._stuck_at
+        if stuck_at is not None:
+            if time.monotonic() >= stuck_at:
                 self._give_up()
             return
         ended = self._watch.end()
         if ended is not None:
             why, number = ended
-            self._ended_at = now
+            self._ended_at = time.monotonic()
             if why is not Why.HUNG:
                 event(log, logging.WARNING, "handler.ended", worker=self._name, why=why.value)
             self._elsewhere(lambda: self._kill(number))
+
+    @property
+    def _patience(self) -> float:
+        return STOP_TIMEOUT if self._loop.stopping else RETURN_TIMEOUT
+
+    @property
+    def _stuck_at(self) -> float | None:
+        """When a handler that was ended must have returned (monotonic)."""
+        if self._ended_at is None or not self._watch.stuck:
+            return None
+        return self._ended_at + self._patience
 
     def _kill(self, number: int) -> None:
         """Have the server end the connection, and roll back what it was at."""
@@ -143,19 +174,24 @@ class Beside:
             cursor.execute("KILL %s", (number,))
 
     def _give_up(self) -> None:
-        """Note how the attempt ended, and end everything."""
-        self._lost = True
-        patience, work, why = self._patience, self._watch.work, self._watch.why
+        """Note how the attempt ended, and end the process."""
+        work, why = self._watch.work, self._watch.why
+        event(
+            log,
+            logging.ERROR,
+            "handler.stuck",
+            worker=self._name,
+            message_id=work.request.message_id if work else None,
+            seconds=self._patience,
+        )
         if work is not None and why is not None:
             noting = self._elsewhere(lambda: self._turns.note_stuck(work, why))
             self._loop.wait(lambda: not noting.is_alive(), STOP_TIMEOUT)
-        raise HandlerStuck(
-            f"the handler goes on, {patience:.0f} s after its database connection was ended; "
-            "the worker ends, for its supervisor to start it anew"
-        )
+        # The handler's thread would keep the interpreter from ending.
+        os._exit(ExitCode.STUCK)
 
     def _elsewhere(self, work: Callable[[], None]) -> threading.Thread:
-        """Have something done by another thread that may fail."""
+        """Have something done by a third thread that may fail."""
 
         def run() -> None:
             with contextlib.suppress(pymysql.Error, TurnwiseError):
@@ -164,12 +200,6 @@ class Beside:
         thread = threading.Thread(target=run, name="handler's end", daemon=True)
         thread.start()
         return thread
-
-    # -- the thread's side
-
-    def _work(self) -> None:
-        while True:
-            self._jobs.get()()
 
 
 def _wake() -> None:

@@ -33,9 +33,9 @@ the last moment, and then another one, begun in the last moment; then a hung bro
 the consumer, nor close the channel, nor the connection. One for the rest. Measured in
 tests/integration/test_shutdown.py."""
 
-HANDLER_ENDING = 2 * STOP_TIMEOUT + 3 * CLOSE_TIMEOUT + 1
-"""Seconds at worst from a stop's end of a handler: until it returns or is given up, until that is
-noted, and until a broker has done none of these three. One for the rest."""
+HANDLER_ENDING = STOP_TIMEOUT + TIMEOUT + 3 * CLOSE_TIMEOUT + 1
+"""Seconds at worst from a stop's end of a handler: until it returns or is given up, a database has
+not taken the note of that, and a broker has done none of the three. One for the rest."""
 
 
 class Replica:

@@ -43,7 +43,7 @@ class Vitals:
         self.on_served: Callable[[Sequence[Request]], None] | None = None
         self.failed = 0
         self.attempts: Counter[str] = Counter({FAILED: 0, REJECTED: 0, TIMEOUT: 0, DIED: 0})
-        """How often a handler's attempt ended so. The handler's thread counts them."""
+        """How often a handler's attempt ended so."""
         self.failures_waiting = 0
         self.failures_given_up = 0
         self.on_handled: Callable[[float], None] | None = None

@@ -1,6 +1,6 @@
 """How a handler is tested: against a database, which is left as it was.
 
-    ORDERS_MYSQL_URL=mysql://user:password@localhost/test pytest test_orders.py
+ORDERS_MYSQL_URL=mysql://user:password@localhost/test pytest test_orders.py
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def order(sku: str, items: int) -> str:
 
 
 def test_an_order_takes_from_the_stock_and_has_a_receipt_sent(connection: Connection) -> None:
-    with serving(orders.serve, order("apple", 2), connection) as served:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT items FROM stock WHERE sku = 'apple'")
-            assert cursor.fetchone() == (98,)
+    ordered = order("apple", 2)
+    with serving(orders.serve, ordered, connection) as served, connection.cursor() as cursor:
+        cursor.execute("SELECT items FROM stock WHERE sku = 'apple'")
+        assert cursor.fetchone() == (98,)
     [receipt] = served.sent
     assert receipt.queue == "receipts"
     assert json.loads(receipt.message)["items"] == 2

@@ -23,6 +23,9 @@ CONTENDERS: dict[str, Contender] = {
     "valid among hostile, strict": serving.among_hostile(1, 3000, share=1),
     "valid, drain": serving.among_hostile(200, 10_000, share=0),
     "valid among hostile, drain": serving.among_hostile(200, 10_000, share=1),
+    "textbook handler": serving.textbook_handler,
+    "handler, strict": serving.handler(1, 5000),
+    "handler, drain 200": serving.handler(200, 30_000),
     "latency": latency.latency,
     "C, strict": native.serving(1, 5000),
     "C, drain": native.serving(1000, _DRAINED),
@@ -45,6 +48,7 @@ Figure = tuple[str, str]
 """A contender and the name of its figure."""
 
 _TEXTBOOK: Figure = ("textbook", "rows_per_s")
+_TEXTBOOK_HANDLER: Figure = ("textbook handler", "rows_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,15 @@ LINES = (
          ("drain 200", "broker_cores")),
     Line("workers", "- by the database", ("drain 200, 4 workers", "database_cores"), "cores",
          ("drain 200", "database_cores")),
+    Line("handler", "with a handler, strict", ("handler, strict", "rows_per_s"), "rows/s",
+         _TEXTBOOK_HANDLER, 1.0),
+    Line("handler", "worker CPU per 1,000 requests, strict", ("handler, strict", "cpu_per_1000"),
+         "s", ("textbook handler", "cpu_per_1000"), less_is_better=True),
+    Line("handler", "with a handler, prefetch 200", ("handler, drain 200", "rows_per_s"), "rows/s",
+         _TEXTBOOK_HANDLER, 10),
+    Line("handler", "worker CPU per 1,000 requests, prefetch 200",
+         ("handler, drain 200", "cpu_per_1000"), "s",
+         ("textbook handler", "cpu_per_1000"), less_is_better=True),
     Line("native", "strict, to the same in C", ("strict", "rows_per_s"), "rows/s",
          ("C, strict", "rows_per_s")),
     Line("native", "worker CPU per 1,000 requests, strict", ("strict", "cpu_per_1000"), "s",

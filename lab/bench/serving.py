@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+from lab.bench import stock
 from lab.bench.contender import Contender, Figures, Setting
 from lab.bench.stage import TIMEOUT, Drained, Stage
 from lab.errors import LabError
@@ -48,6 +49,39 @@ def ours(prefetch: int, count: int, workers: int = WORKERS) -> Contender:
             return serve_backlog(stage, setting.size(count), workers * prefetch)
 
     return run
+
+
+def textbook_handler(setting: Setting) -> Figures:
+    """The consumer of the tutorials, which does some work in the same commit."""
+    with setting.stage() as stage:
+        _stock(stage)
+        stage.start_textbook(WORKERS, "work")
+        return _serve_by_handler(stage, setting.size(4000), WORKERS)
+
+
+def handler(prefetch: int, count: int) -> Contender:
+    """Return a contender: our workers, whose handler does that work."""
+
+    def run(setting: Setting) -> Figures:
+        with setting.stage() as stage:
+            _stock(stage)
+            stage.start_workers(WORKERS, prefetch, "--handler", "lab.bench.stock:serve")
+            return _serve_by_handler(stage, setting.size(count), WORKERS * prefetch)
+
+    return run
+
+
+def _stock(stage: Stage) -> None:
+    for statement in stock.PREPARE:
+        stage.query(statement)
+
+
+def _serve_by_handler(stage: Stage, count: int, most_a_sync: int) -> Figures:
+    found = serve_backlog(stage, count, most_a_sync)
+    [(taken,)] = stage.query(stock.TAKEN)
+    if taken != count:
+        raise LabError(f"{count} requests took {taken} items")
+    return found
 
 
 def full_table(prefetch: int, count: int) -> Contender:

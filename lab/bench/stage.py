@@ -117,13 +117,13 @@ class Stage:
 
     # -- who serves
 
-    def start_workers(self, count: int, prefetch: int) -> None:
+    def start_workers(self, count: int, prefetch: int, *options: str) -> None:
         """Start workers of ours and wait until they consume."""
-        self._start(count, "worker", "run", "--prefetch", str(prefetch), "--name")
+        self._start(count, "worker", "run", "--prefetch", str(prefetch), *options, "--name")
 
-    def start_textbook(self, count: int) -> None:
+    def start_textbook(self, count: int, *options: str) -> None:
         """Start textbook consumers and wait until they consume."""
-        self._start(count, "python", "-m", "lab.bench.textbook_consumer")
+        self._start(count, "python", "-m", "lab.bench.textbook_consumer", *options)
 
     def start_native(self, count: int, program: Path, prefetch: int) -> None:
         """Start workers in C and wait until they consume."""

@@ -1,6 +1,7 @@
 """The consumer as tutorials write it: one message, INSERT, COMMIT, ack. Never anything better.
 
-python -m lab.bench.textbook_consumer NAME, with AMQP_URL and MYSQL_URL.
+python -m lab.bench.textbook_consumer NAME, with AMQP_URL and MYSQL_URL; with ``work NAME`` it does
+what lab/bench/stock.py does, in the same commit.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 import pika
 import pymysql
 
+from lab.bench.stock import SKUS
 from turnwise.database import parse_url
 
 
-def main(name: str) -> None:
+def main(name: str, *, work: bool) -> None:
     """Consume until killed."""
     address = parse_url(os.environ["MYSQL_URL"])
     database = pymysql.connect(
@@ -44,6 +46,11 @@ def main(name: str) -> None:
                 name,
             ),
         )
+        if work:
+            cursor.execute(
+                "UPDATE stock SET items = items - %s WHERE sku = %s",
+                (1, request["counter"] % SKUS),
+            )
         database.commit()
         channel.basic_ack(method.delivery_tag)
 
@@ -54,4 +61,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[-1], work=sys.argv[1] == "work")

@@ -241,9 +241,9 @@ def attempt_counted_twice() -> None:
 
 def follow_up_outside_of_the_transaction() -> None:
     """Send a follow-up at once."""
-    database = parse_url(os.environ["MYSQL_URL"])
 
     def send(_cursor: object, queue: str, message: str) -> None:
+        database = parse_url(os.environ["MYSQL_URL"])
         with (
             contextlib.closing(database.connect("apart")) as apart,
             apart.cursor() as cursor,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import signal
 import socket
@@ -21,7 +20,6 @@ from turnwise.topology import Topology
 from worker.display import Display
 from worker.handler import Terms
 from worker.handler_loading import load
-from worker.handler_thread import HandlerStuck
 from worker.handling import Handling
 from worker.replica import HANDLER_ENDING, Replica
 from worker.store import Store
@@ -151,9 +149,4 @@ def command(
         if log_level == "info" and log_format != "json" and sys.stderr.isatty():
             write = functools.partial(click.echo, err=True)
             replica.vitals.on_served = Display(loop, write).served
-        try:
-            replica.run()
-        except HandlerStuck as error:
-            # Its thread would keep the interpreter from ending.
-            click.echo(f"run: {error}", err=True)
-            os._exit(error.exit_code)
+        replica.run()
