@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 from dashboard import rows
 from dashboard.board import Board
 from dashboard.figures import Accounts, Failures, Found, Identity, Line
-from turnwise.audit import Audit, audit
+from turnwise.account import Account, Audit
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError
 
@@ -192,7 +193,7 @@ class Audits(_Source):
                 connection.ping(reconnect=False)
                 return self.pace
             self._due = 0.0  # should it fail, the next one is due at once
-            self._board.put_audit(summarized(audit(connection)))
+            self._board.put_audit(_accounts(connection))
         took = time.monotonic() - begun
         self._change = change
         self._due = begun + min(took / AUDIT_SHARE, AUDIT_LATEST)
@@ -200,14 +201,25 @@ class Audits(_Source):
         return self.pace
 
 
-def summarized(found: Audit) -> Accounts:
-    """Keep the sums, and the lines of some clients: of those with a gap first. Pure."""
-    shown = sorted(found.clients, key=lambda each: (each.holds, each.client))[:AUDITED]
+def _accounts(connection: Connection) -> Accounts:
+    """Read the sums, and the lines of some clients: of those with a gap first."""
+    audit = Audit(connection, every=False)
+    shown: list[Account] = []
+    for account in audit.accounts():
+        if len(shown) < AUDITED:
+            shown.append(account)
+    totals = audit.totals
+    if len(shown) < min(AUDITED, totals.clients):
+        there = {account.client for account in shown}
+        every = contextlib.closing(Audit(connection, chunk=AUDITED).accounts())
+        with every as accounts:
+            others = (account for account in accounts if account.client not in there)
+            shown += itertools.islice(others, AUDITED - len(shown))
     return Accounts(
-        count=len(found.clients),
-        served=sum(each.served for each in found.clients),
-        missing=sum(each.missing for each in found.clients),
-        repeated=sum(each.repeated for each in found.clients),
+        count=totals.clients,
+        served=totals.served,
+        missing=totals.missing,
+        repeated=totals.repeated,
         lines=tuple(
             Line(
                 client=each.client,
@@ -220,5 +232,5 @@ def summarized(found: Audit) -> Accounts:
             )
             for each in shown
         ),
-        served_by=found.served_by,
+        served_by=dict(totals.served_by),
     )

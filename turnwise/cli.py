@@ -161,10 +161,10 @@ class SecretOption(click.Option):
 
 
 class Duration(click.ParamType[float]):
-    """A length of time: ``1s``, ``50ms``, ``2m``, ``0``; a bare number means seconds."""
+    """A length of time: ``1s``, ``50ms``, ``2m``, ``30d``, ``0``; a bare number means seconds."""
 
     name = "duration"
-    _units = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012
+    _units = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # noqa: RUF012
 
     def convert(
         self,
@@ -175,9 +175,9 @@ class Duration(click.ParamType[float]):
         """Return seconds."""
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)", str(value).strip())
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d|)", str(value).strip())
         if not match:
-            self.fail(f"{value!r} is no duration; write 1s, 50ms, 2m or 0", param, ctx)
+            self.fail(f"{value!r} is no duration; write 1s, 50ms, 2m, 12h, 30d or 0", param, ctx)
         return float(match[1]) * self._units[match[2]]
 
 

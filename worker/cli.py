@@ -10,6 +10,7 @@ COMMANDS = {
     "run": "Serve requests in turn until SIGTERM or Ctrl-C.",
     "migrate": "Create or upgrade the tables.",
     "audit": "Account for every request of every client.",
+    "prune": "Remove old rows, and keep up to where they are gone.",
     "dead": "Look after the dead letters.",
     "failed": "Look after the requests that a handler did not serve.",
 }
@@ -21,6 +22,6 @@ def main() -> None:
     """Serve requests in turn, and look after what was served.
 
     \b
-    Exit codes: 0 done, 1 the audit found a gap, 2 bad usage, 69 a server is out of reach,
-    77 login refused, 78 wrong set-up (virtual host, database, queue).
+    Exit codes: 0 done, 1 the audit found a gap or a failure, 2 bad usage,
+    69 a server is out of reach, 77 login refused, 78 wrong set-up (virtual host, database, queue).
     """

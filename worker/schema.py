@@ -166,6 +166,25 @@ STEPS = (
         problem    VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
     ) ENGINE = InnoDB COMMENT 'what operators did on the page'
     """,
+    # The row whose client is '' counts how often lines were moved; see worker/lines.py.
+    """
+    CREATE TABLE IF NOT EXISTS pruned (
+        client  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+        through BIGINT NOT NULL
+                COMMENT 'up to here what is in no gap was served, and its row may be gone',
+        removed BIGINT NOT NULL DEFAULT 0
+                COMMENT 'rows that are gone'
+    ) ENGINE = InnoDB COMMENT 'up to where old rows were removed'
+    """,
+    "INSERT INTO pruned (client, through) VALUES ('', 0) ON DUPLICATE KEY UPDATE client = client",
+    """
+    CREATE TABLE IF NOT EXISTS pruned_shares (
+        client    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        served_by VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        removed   BIGINT NOT NULL,
+        PRIMARY KEY (client, served_by)
+    ) ENGINE = InnoDB COMMENT 'who had served how many of the rows that are gone'
+    """,
 )
 
 VERSION = len(STEPS)

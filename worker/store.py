@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import pymysql
+from pymysql.constants import ER
 
-from turnwise.audit import MARGIN, advance
 from turnwise.database import (
     TIMEOUT,
     Connection,
@@ -22,11 +22,18 @@ from turnwise.database import (
 )
 from turnwise.errors import Transient
 from turnwise.message import Request
+from worker.counting import MARGIN, advance
+from worker.lines import Identity, Lines, removed_among
 
-_INSERT = "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by) VALUES "
+_INSERT = (
+    "INSERT INTO requests"
+    " (client, counter, message, sent_at, served_at, served_by, deliveries) VALUES "
+)
 _OR_COUNT = " ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"
 # Per client, since neither server is sure to use the key for a list of (client, counter) pairs.
 _CLAIMED = "SELECT counter, message, deliveries FROM requests WHERE client = %s AND counter IN %s"
+_BEFORE = "SAVEPOINT before_claim"
+_UNDO = "ROLLBACK TO SAVEPOINT before_claim"
 _CORRECT = "UPDATE requests SET deliveries = deliveries + %s WHERE client = %s AND counter = %s"
 # A plain read must see what was committed before it, not what the transaction saw first.
 FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -34,11 +41,18 @@ FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 A = TypeVar("A")
 T = TypeVar("T")
 
-_COUNT_AFTER = 2 * MARGIN
-"""How many more of a client's counters are worth counting."""
+_COUNT_AFTER = 5_000
+"""Requests that a worker writes before it counts one client: one or two hundredths of its work."""
+
+_WORTH_COUNTING = 100
+"""Requests of a client, written here since it was counted; with fewer it waits for idle times."""
+
+_COUNTED_IDLE = 100
+"""Clients, at most, that are counted in one go while nothing arrives."""
 
 _REMEMBERED = 10_000
-"""Clients, at most, of whom is remembered how far they are counted."""
+"""Clients, at most, of whom is remembered that they are to be counted. Others are counted when
+more of theirs comes, or by whoever asks."""
 
 
 class Outcome(enum.Enum):
@@ -54,9 +68,6 @@ class Outcome(enum.Enum):
     """The handler did not serve it; that is noted, and when it is due again."""
 
 
-Identity = tuple[str, int]
-
-
 class Store:
     """A connection to the database, opened when it is needed, and writing as ``name``.
 
@@ -69,8 +80,10 @@ class Store:
         self.database = database
         self._name = name
         self._connection: Connection | None = None
-        self._counted: dict[str, int] = {}
-        self._to_count: set[str] = set()
+        self._lines = Lines()
+        self._uncounted: Counter[str] = Counter()
+        self._written = 0
+        self._written_at = 0.0
 
     def open(self) -> Connection:
         """Return the connection, making it if there is none.
@@ -108,19 +121,30 @@ class Store:
     def note_served(self, requests: Sequence[Request]) -> None:
         """Remember whose accounts may be worth keeping now."""
         for request in requests:
-            if request.counter > self._counted.get(request.client, 0) + _COUNT_AFTER:
-                self._to_count.add(request.client)
+            if request.client in self._uncounted or len(self._uncounted) < _REMEMBERED:
+                self._uncounted[request.client] += 1
+        self._written += len(requests)
+        self._written_at = time.monotonic()
 
     def keep_account(self) -> None:
-        """Count a client of whom much was served since, if there is one; see turnwise/audit.py."""
-        if not self._to_count:
+        """Count whom much was served of, after some work; and all others while nothing arrives.
+
+        See worker/counting.py. Who finds that somebody else counts a client leaves it to them.
+        """
+        idle = time.monotonic() > self._written_at + MARGIN
+        if not self._uncounted or (self._written < _COUNT_AFTER and not idle):
             return
-        client = self._to_count.pop()
-        through = self._using(advance, client)
-        if through is not None:
-            if len(self._counted) > _REMEMBERED:
-                self._counted.clear()
-            self._counted[client] = through
+        self._written = 0
+        most = max(self._uncounted, key=self._uncounted.__getitem__)
+        if self._uncounted[most] >= _WORTH_COUNTING:
+            clients = [most]
+        elif idle:
+            clients = list(self._uncounted)[:_COUNTED_IDLE]
+        else:
+            return
+        for client in clients:
+            del self._uncounted[client]
+        self._using(advance, clients)
 
     def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
         try:
@@ -133,14 +157,18 @@ class Store:
             raise
 
     def _write(self, connection: Connection, requests: Sequence[Request]) -> list[Outcome]:
-        # One statement is one round trip, and is stored as a whole or not at all.
-        try:
-            connection.query(_insert(connection, requests, self._name))
-        except pymysql.IntegrityError as error:
-            if not is_duplicate_key(error):
-                raise
-        else:
-            return [Outcome.SERVED] * len(requests)
+        if self._lines.clear_of(connection, requests):
+            # One statement is one round trip, and is stored as a whole or not at all.
+            try:
+                connection.query(_insert(connection, requests, self._name, self._lines.guard()))
+            except pymysql.IntegrityError as error:
+                if error.args[:1] == (ER.BAD_NULL_ERROR,):
+                    # A line was moved.
+                    self._lines.forget()
+                elif not is_duplicate_key(error):
+                    raise
+            else:
+                return [Outcome.SERVED] * len(requests)
         connection.begin()
         outcomes = claim(connection, requests, self._name)
         connection.commit()
@@ -160,33 +188,54 @@ def claim(connection: Connection, requests: Sequence[Request], name: str) -> lis
     firsts: dict[Identity, Request] = {}
     for request in requests:
         firsts.setdefault((request.client, request.counter), request)
-    # Everybody takes the locks in one order.
-    unique = [firsts[identity] for identity in sorted(firsts)]
-    stored: dict[Identity, str] = {}
-    # Counts 1 for each new row, and 2 for each that was there.
-    if connection.query(_insert(connection, unique, name) + _OR_COUNT) > len(unique):
-        stored = _stored(connection, unique)
+    stored = _claim(connection, firsts, name)
     outcomes, repeats = compare(requests, stored)
     corrections = [
         (repeats[identity] - (identity in stored), *identity)
         for identity in sorted(firsts)
-        if repeats[identity] != (identity in stored)
+        if repeats[identity] != (identity in stored) and stored.get(identity, "") is not None
     ]
     with connection.cursor() as cursor:
         cursor.executemany(_CORRECT, corrections)
     return outcomes
 
 
-def _insert(connection: Connection, requests: Iterable[Request], name: str) -> str:
+def _claim(
+    connection: Connection, wanted: Mapping[Identity, Request], name: str
+) -> dict[Identity, str | None]:
+    """Insert those that are new; return the messages of the others, None where a row is gone."""
+    gone: set[Identity] = set()
+    while len(gone) < len(wanted):
+        # Everybody takes the locks in one order.
+        claimed = [wanted[identity] for identity in sorted(wanted.keys() - gone)]
+        connection.query(_BEFORE)
+        # Counts 1 for each new row, and 2 for each that was there.
+        count = connection.query(_insert(connection, claimed, name) + _OR_COUNT)
+        stored = _stored(connection, claimed) if count > len(claimed) else {}
+        new = [identity for identity in sorted(wanted.keys() - gone) if identity not in stored]
+        # After the insert, not before: see worker/lines.py.
+        removed = removed_among(connection, new)
+        if not removed:
+            return {**stored, **dict.fromkeys(gone)}
+        # The worker's account may not delete.
+        connection.query(_UNDO)
+        gone |= removed
+    return dict.fromkeys(gone)
+
+
+def _insert(
+    connection: Connection, requests: Iterable[Request], name: str, guard: str = "1"
+) -> str:
     # executemany() would send a row at a time, or cut where it likes.
     escape = connection.escape
     served_by = escape(name)
     rows = [
         f"({escape(r.client)},{r.counter:d},{escape(r.message)},"
-        f"'{r.sent_at.replace(tzinfo=None)}',UTC_TIMESTAMP(6),{served_by})"
+        f"'{r.sent_at.replace(tzinfo=None)}',UTC_TIMESTAMP(6),{served_by},"
         for r in requests
     ]
-    return _INSERT + ",".join(rows)
+    # Of one row, since it is for the statement.
+    return f"{_INSERT}{rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"
 
 
 def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity, str]:
@@ -206,13 +255,13 @@ def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity
 
 
 def compare(
-    requests: Iterable[Request], stored: Mapping[Identity, str]
+    requests: Iterable[Request], stored: Mapping[Identity, str | None]
 ) -> tuple[list[Outcome], Counter[Identity]]:
     """Tell new requests from repeats and conflicts, among each other too. Pure.
 
-    ``stored`` holds the messages that were there before. Returns the outcome of each request, and
-    how often each identity was repeated. ``sent_at`` does not matter: whoever tries again without
-    having kept it sends the same request.
+    ``stored`` holds the messages that were there before; None is one that was removed, and equals
+    any. Returns the outcome of each request, and how often each identity was repeated. ``sent_at``
+    does not matter: whoever tries again without having kept it sends the same request.
     """
     seen = dict(stored)
     outcomes: list[Outcome] = []
@@ -222,7 +271,7 @@ def compare(
         if identity not in seen:
             seen[identity] = request.message
             outcomes.append(Outcome.SERVED)
-        elif seen[identity] == request.message:
+        elif seen[identity] in {request.message, None}:
             repeats[identity] += 1
             outcomes.append(Outcome.REPEATED)
         else:

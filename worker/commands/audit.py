@@ -7,51 +7,100 @@ import json
 
 import click
 
-from turnwise import audit as audits
 from turnwise import cli
+from turnwise.account import Account, Audit, Totals
 from turnwise.database import Database, translating
 from turnwise.errors import ExitCode
 from turnwise.options import mysql_option
 from worker.commands.shared import connection_to, print_table, progress
+from worker.counting import recount as count_again
+
+SHOWN = 100
+"""Clients of whom each has a line, without --json."""
 
 
 @click.command("audit", cls=cli.Command)
 @click.option("--recount", is_flag=True, help="Trust nothing that was counted before.")
+@click.option("--client", help="Only this client's account.")
 @cli.json_option
 @mysql_option
 @click.pass_context
-def command(ctx: click.Context, recount: bool, as_json: bool, database: Database) -> None:
-    """Tell for each client what was served, and whether anything is missing. Exit 1 on a gap.
+def command(
+    ctx: click.Context, recount: bool, client: str | None, as_json: bool, database: Database
+) -> None:
+    """Tell for each client what was served, and whether anything is missing.
 
-    A request that a worker has in hand at this moment counts as missing; ask again.
+    Exit 1 if a request is missing or repeated, or was given up by its handler.
 
-    The workers count as they go, so this takes no time however many rows there are. Rows that
-    somebody removed or restored by hand are noticed with --recount, which may take minutes.
+    What is shown is the state of one moment. A request that a worker has in hand at this moment
+    counts as missing; ask again. Of more than a hundred clients, those are shown that need a look;
+    --json streams all.
+
+    The workers count as they go, so this takes little time however many rows there are. Rows that
+    somebody removed or restored by hand are noticed with --recount, which may take minutes. Rows
+    that 'worker prune' removed are served, and stay so.
     """
     with connection_to(database, "worker audit") as connection, translating(database):
         if recount:
-            audits.recount(connection, progress=progress("counting"))
-        found = audits.audit(connection, progress=progress("counting"))
-    if as_json:
-        click.echo(json.dumps({"holds": found.holds, **dataclasses.asdict(found)}))
-    else:
-        _print_audit(found)
-    if not found.holds:
+            count_again(connection, progress=progress("counting clients:"))
+        audit = Audit(
+            connection, every=as_json, client=client, progress=progress("auditing clients:")
+        )
+        if as_json:
+            _stream(audit)
+        else:
+            shown = _some(audit)
+            if audit.totals.clients <= SHOWN:
+                audit = Audit(connection, client=client)
+                shown = _some(audit)
+            _print(shown, audit.totals)
+    if not audit.totals.holds or audit.totals.given_up:
         ctx.exit(ExitCode.FAILED)
 
 
-def _print_audit(audit: audits.Audit) -> None:
-    head = ["client", "served", "highest", "missing", "repeated", "resume at"]
-    print_table(
-        head,
-        [
-            [a.client, a.served, a.highest, a.missing, a.repeated, a.resume_at]
-            for a in audit.clients
-        ],
-    )
-    for account in audit.clients:
+def _stream(audit: Audit) -> None:
+    """Write one JSON object, a line for each client, without ever having it all in memory."""
+    before = '{"clients": ['
+    for account in audit.accounts():
+        click.echo(f"{before}\n{json.dumps(dataclasses.asdict(account))}", nl=False)
+        before = ","
+    if before != ",":
+        click.echo(before, nl=False)
+    totals = dataclasses.asdict(audit.totals)
+    totals["served_by"] = dict(sorted(audit.totals.served_by.items()))
+    totals["count"] = totals.pop("clients")
+    rest = json.dumps({"holds": audit.totals.holds, **totals})
+    click.echo(f"],\n{rest[1:]}")
+
+
+def _some(audit: Audit) -> list[Account]:
+    """Read all of it, and return the first few."""
+    shown: list[Account] = []
+    for account in audit.accounts():
+        if len(shown) < SHOWN:
+            shown.append(account)
+    return shown
+
+
+def _print(shown: list[Account], totals: Totals) -> None:
+    head = ["client", "served", "highest", "missing", "failed", "repeated", "resume at"]
+    lines: list[list[object]] = [
+        [a.client, a.served, a.highest, a.missing, a.failed, a.repeated, a.resume_at] for a in shown
+    ]
+    print_table(head, lines)
+    for account in shown:
         if account.gaps:
             gaps = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in account.gaps)
             click.echo(f"missing of {account.client}: {gaps}")
-    for replica, count in audit.served_by.items():
+        if account.removed:
+            click.echo(f"served, and removed, of {account.client}: {account.removed:,}")
+    if totals.clients > len(shown):
+        click.echo(
+            f"clients: {totals.clients:,}; served {totals.served:,} (removed since:"
+            f" {totals.removed:,}), missing {totals.missing:,}, failed {totals.failed:,},"
+            f" repeated {totals.repeated:,}"
+        )
+    if totals.given_up:
+        click.echo(f"given up: {totals.given_up:,}; see 'worker failed list'")
+    for replica, count in sorted(totals.served_by.items()):
         click.echo(f"served by {replica}: {count:,}")

@@ -1,0 +1,328 @@
+"""The account: what the tables hold, per client, as of one moment. Reading only.
+
+A served request never changes, so the workers write down what they have counted
+(worker/counting.py): for each client the counter up to which it is counted (``audits``), what was
+missing up to there (``audit_gaps``), and who served how many (``audit_shares``). What is newer is
+counted here, when somebody asks. Rows are walked, never numbers: a counter may be anything.
+"""
+
+# Statements are put together of this module's own constants.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnwise.database import Connection
+from turnwise.walk import SHOWN_GAPS, Gap, Tail, filled, tails, walk
+
+CHUNK = 10_000
+"""Clients that are looked at together, at most."""
+
+STATEMENT_TIMEOUT = 9
+"""Seconds after which the server ends a statement by itself: the client has given it up by then."""
+
+# Where a chunk ends: by an index, a client at a time.
+_LAST = (
+    "SELECT MAX(client), COUNT(*) FROM (SELECT client FROM {table} WHERE client > %s"
+    " GROUP BY client ORDER BY client LIMIT %s) AS some"
+)
+_HIGHEST = (
+    "SELECT client, MAX(counter) AS highest FROM requests"
+    " WHERE client > %(after)s AND client <= %(last)s GROUP BY client"
+)
+_UNCOUNTED = (
+    f"SELECT of_rows.client, highest, through FROM ({_HIGHEST}) AS of_rows"
+    " LEFT JOIN audits ON audits.client = of_rows.client"
+    " WHERE through IS NULL OR through < highest"
+)
+_IN = " WHERE client > %(after)s AND client <= %(last)s"
+_COUNTED = f"SELECT client, through, repeated FROM audits{_IN}"
+_COUNTED_SUM = f"SELECT COUNT(*), COALESCE(SUM(through), 0) FROM audits{_IN}"
+_COUNTED_OF = "SELECT client, through, repeated FROM audits WHERE client IN %s"
+_REPEATED = f"SELECT client FROM audits{_IN} AND repeated > 0"
+_REMOVED = f"SELECT client, removed FROM pruned{_IN} AND removed > 0"
+_GAPS = f"SELECT client, SUM(last_missing - first_missing + 1) FROM audit_gaps{_IN} GROUP BY client"
+_SHARES = f"SELECT served_by, SUM(served) FROM audit_shares{_IN} GROUP BY served_by"
+_FAILURES = (
+    "SELECT failures.client, failures.counter, due_at IS NULL AND reason <> 'dropped'"
+    " FROM failures LEFT JOIN requests"
+    " ON requests.client = failures.client AND requests.counter = failures.counter"
+    " WHERE failures.client > %(after)s AND failures.client <= %(last)s"
+    " AND requests.client IS NULL ORDER BY failures.client, failures.counter"
+)
+_GAP_PAGE = (
+    "SELECT first_missing, last_missing FROM audit_gaps WHERE client = %s AND first_missing >= %s"
+    " ORDER BY first_missing LIMIT 1000"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One client's account. ``gaps`` holds the first few: (first, last) counter missing each.
+
+    ``served`` includes those whose rows are ``removed``. ``failed`` are in the table failures, and
+    of these ``given_up`` will not be tried again and were not dropped by an operator either.
+    """
+
+    client: str
+    served: int
+    removed: int
+    highest: int
+    missing: int
+    failed: int
+    given_up: int
+    repeated: int
+    resume_at: int
+    gaps: tuple[Gap, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether 1 ... highest are all accounted for, each once."""
+        return not self.missing and not self.repeated
+
+
+@dataclass(slots=True)
+class Totals:
+    """The sums over all clients."""
+
+    clients: int = 0
+    served: int = 0
+    removed: int = 0
+    missing: int = 0
+    failed: int = 0
+    given_up: int = 0
+    repeated: int = 0
+    served_by: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every account holds."""
+        return not self.missing and not self.repeated
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What is known of the clients of one chunk."""
+
+    counted: dict[str, tuple[int, int]]
+    uncounted: dict[str, int]
+    removed: dict[str, int]
+    gaps: dict[str, int]
+    failures: dict[str, list[tuple[int, bool]]]
+
+
+class Audit:
+    """One reading of all accounts, or of one client's, in a snapshot of its own.
+
+    ``every``: yield each account; otherwise only those that need a look, which is faster where
+    there are many clients. ``chunk`` clients are read together. ``totals`` is complete once
+    accounts() is exhausted.
+    ``progress(done, all)`` is told of clients, with an estimate of all.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        every: bool = True,
+        client: str | None = None,
+        chunk: int = CHUNK,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.totals = Totals()
+        self._connection = connection
+        self._every = every or client is not None
+        self._client = client
+        self._size = chunk
+        self._progress = progress
+
+    def accounts(self) -> Generator[Account]:
+        """Yield accounts, ordered by client. Raises pymysql.Error."""
+        connection = self._connection
+        bound_statements(connection)
+        connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        try:
+            for after, last in self._chunks():
+                yield from self._read(after, last)
+        finally:
+            connection.rollback()
+
+    def _chunks(self) -> Iterator[tuple[str, str]]:
+        """Yield ranges of clients: after this one, up to that one."""
+        if self._client is not None:
+            # The names before it, as they are sorted, end below it: 'alic~' < 'alice'.
+            yield self._client[:-1] + chr(ord(self._client[-1]) - 1) + "~" * 64, self._client
+            return
+        after = ""
+        while after < _END:
+            ends = []
+            for table in ("requests", "audits", "failures"):
+                [(last, count)] = self._all(_LAST.format(table=table), (after, self._size))
+                if count >= self._size:
+                    ends.append(last)
+            last = min(ends, default=_END)
+            yield after, last
+            after = last
+
+    def _read(self, after: str, last: str) -> Iterator[Account]:
+        span = {"after": after, "last": last}
+        totals = self.totals
+        for name, served in self._all(_SHARES, span):
+            totals.served_by[name] += int(served)
+        chunk = _Chunk(
+            counted={},
+            uncounted={client: int(high) for client, high, _ in self._all(_UNCOUNTED, span)},
+            removed={client: int(count) for client, count in self._all(_REMOVED, span)},
+            gaps={client: int(count) for client, count in self._all(_GAPS, span)},
+            failures={},
+        )
+        for client, counter, given_up in self._all(_FAILURES, span):
+            chunk.failures.setdefault(client, []).append((int(counter), bool(given_up)))
+        look = {*chunk.uncounted, *chunk.gaps, *chunk.failures}
+        if self._every:
+            rows = self._all(_COUNTED, span)
+        else:
+            look |= {client for (client,) in self._all(_REPEATED, span)}
+            rows = self._all(_COUNTED_OF, (sorted(look),)) if look else []
+            [(clients, through)] = self._all(_COUNTED_SUM, span)
+            others = int(clients) - len(rows)
+            totals.clients += others
+            totals.served += int(through) - sum(int(row[1]) for row in rows)
+            totals.removed += sum(n for c, n in chunk.removed.items() if c not in look)
+        chunk.counted = {client: (int(upto), int(repeated)) for client, upto, repeated in rows}
+        wanted = sorted({*chunk.counted, *look})
+        newer = self._newer(chunk)
+        for number, client in enumerate(wanted):
+            account = self._account(client, chunk, newer.get(client, Tail()))
+            self._add(account)
+            if self._every or not account.holds or account.failed:
+                yield account
+            if self._progress and number % 100 == 0:
+                self._progress(totals.clients, totals.clients + len(wanted) - number)
+
+    def _newer(self, chunk: _Chunk) -> dict[str, Tail]:
+        """Count what is not counted yet."""
+        spans = [
+            (client, chunk.counted.get(client, (0, 0))[0], highest)
+            for client, highest in sorted(chunk.uncounted.items())
+        ]
+
+        def note(done: int) -> None:
+            if self._progress:
+                self._progress(self.totals.clients + done, self.totals.clients + len(spans))
+
+        return tails(self._connection, spans, note)
+
+    def _account(self, client: str, chunk: _Chunk, newer: Tail) -> Account:
+        through, repeated = chunk.counted.get(client, (0, 0))
+        failures = chunk.failures.get(client, [])
+        highest = max(through, chunk.uncounted.get(client, 0), *(c for c, _ in failures), 0)
+        missing = chunk.gaps.get(client, 0)
+        gaps: list[Gap] = []
+        if missing:
+            missing, more, gaps = self._open_gaps(client, missing, {c for c, _ in failures})
+            repeated += more
+        served = through - missing + newer.distinct
+        repeated += newer.rows - newer.distinct
+        self.totals.served_by.update(newer.shares)
+        upto = chunk.uncounted.get(client, through)
+        newest: list[Gap] = [*newer.gaps, *([(max(through, upto) + 1, highest)] if
+                             highest > max(through, upto) else [])]  # fmt: skip
+        if len(gaps) <= SHOWN_GAPS:
+            gaps = _joined([*gaps, *_without(newest, {c for c, _ in failures})])
+        shown = tuple(gaps[:SHOWN_GAPS])
+        return Account(
+            client=client,
+            served=served,
+            removed=chunk.removed.get(client, 0),
+            highest=highest,
+            missing=highest - served - len(failures),
+            failed=len(failures),
+            given_up=sum(given_up for _, given_up in failures),
+            repeated=repeated,
+            resume_at=shown[0][0] if shown else highest + 1,
+            gaps=shown,
+        )
+
+    def _open_gaps(self, client: str, missing: int, failed: set[int]) -> tuple[int, int, list[Gap]]:
+        """Look which of the gaps have closed since they were written down.
+
+        Returns how many counters are missing still, how many rows are repeated in what has closed,
+        and the first gaps, without those that ``failed``.
+        """
+        repeated = 0
+        shown: list[Gap] = []
+        first = 0
+        while page := self._all(_GAP_PAGE, (client, first)):
+            gaps = [(int(a), int(b)) for a, b in page]
+            first = gaps[-1][1] + 1
+            closed = filled(self._connection, client, gaps)
+            for gap in gaps:
+                still = [gap]
+                if gap in closed:
+                    tail = Tail()
+                    for piece in walk(self._connection, client, *gap):
+                        tail.add(piece)
+                    missing -= tail.distinct
+                    repeated += tail.rows - tail.distinct
+                    self.totals.served_by.update(tail.shares)
+                    still = tail.gaps
+                if len(shown) <= SHOWN_GAPS:
+                    shown = _joined([*shown, *_without(still, failed)])
+        return missing, repeated, shown
+
+    def _add(self, account: Account) -> None:
+        totals = self.totals
+        totals.clients += 1
+        for name in ("served", "removed", "missing", "failed", "given_up", "repeated"):
+            setattr(totals, name, getattr(totals, name) + getattr(account, name))
+
+    def _all(self, statement: str, values: object) -> list[Any]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+
+
+_END = "~"
+"""Sorts after every client's name."""
+
+
+def bound_statements(connection: Connection, seconds: int = STATEMENT_TIMEOUT) -> None:
+    """Have the server end a statement that takes longer, for as long as the connection lasts."""
+    # The stubs do not know it.
+    if "MariaDB" in str(vars(connection)["server_version"]):
+        connection.query(f"SET SESSION max_statement_time = {seconds:d}")
+    else:
+        connection.query(f"SET SESSION max_execution_time = {1000 * seconds:d}")
+
+
+def _joined(gaps: list[Gap]) -> list[Gap]:
+    """Join gaps that were cut where one step of counting ended. Pure."""
+    joined: list[Gap] = []
+    for first, last in gaps:
+        if joined and joined[-1][1] == first - 1:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _without(gaps: list[Gap], counters: set[int]) -> list[Gap]:
+    """Cut counters out of gaps. Pure."""
+    if not counters:
+        return gaps
+    left: list[Gap] = []
+    for begin, last in gaps:
+        first = begin
+        for counter in sorted(c for c in counters if begin <= c <= last):
+            if counter > first:
+                left.append((first, counter - 1))
+            first = counter + 1
+        if first <= last:
+            left.append((first, last))
+    return left

@@ -1,0 +1,180 @@
+"""Walks a client's rows in bounded steps: how many there are, who served them, what is between.
+
+Each step is a range of the primary key with constants. A range that depends on another table's row
+is no range to MariaDB: it reads all of the client's rows for each.
+"""
+
+# Statements are put together of this module's own constants, and of values that are escaped.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnwise.database import Connection
+
+STEP = 50_000
+"""Rows that one statement looks at, at most: some tens of milliseconds."""
+
+TOGETHER = 100
+"""Ranges in one statement: the optimizer's work grows faster than their number."""
+
+SHOWN_GAPS = 10
+
+Gap = tuple[int, int]
+Span = tuple[str, int, int]
+"""A client, and the counters that are meant: above this one, up to that one."""
+
+_STEP_END = (
+    "SELECT counter FROM requests WHERE client = %s AND counter BETWEEN %s AND %s"
+    " ORDER BY counter LIMIT 1 OFFSET %s"
+)
+_BY_REPLICA = "SELECT client, served_by, COUNT(*) FROM requests WHERE {where} GROUP BY 1, 2"
+_DISTINCT = (
+    "SELECT client, COUNT(DISTINCT counter), MIN(counter), MAX(counter) FROM requests"
+    " WHERE {where} GROUP BY client"
+)
+_BETWEEN = """
+    SELECT client, previous + 1, counter - 1 FROM (
+        SELECT client, counter, LAG(counter) OVER (PARTITION BY client ORDER BY counter) AS previous
+        FROM requests WHERE {where}
+    ) AS pairs WHERE counter > previous + 1 ORDER BY client, counter
+"""
+
+
+@dataclass(slots=True)
+class Tail:
+    """Rows of one client: how many, of how many different counters, and the gaps among them."""
+
+    rows: int = 0
+    distinct: int = 0
+    shares: Counter[str] = field(default_factory=Counter)
+    gaps: list[Gap] = field(default_factory=list)
+
+    def add(self, other: Tail, *, every_gap: bool = False) -> None:
+        """Take in what follows; of the gaps only the first few, unless each is wanted."""
+        self.rows += other.rows
+        self.distinct += other.distinct
+        self.shares.update(other.shares)
+        if every_gap or len(self.gaps) <= SHOWN_GAPS:
+            self.gaps += other.gaps if every_gap else other.gaps[: SHOWN_GAPS + 1]
+
+
+def walk(connection: Connection, client: str, first: int, last: int) -> Iterator[Tail]:
+    """Yield what there is from ``first`` to ``last``, step by step, each with all of its gaps."""
+    while first <= last:
+        ends = _all(connection, _STEP_END, client, first, last, STEP - 1)
+        upto = int(ends[0][0]) if ends else last
+        yield _count(connection, [(client, first - 1, upto)])[client]
+        first = upto + 1
+
+
+def tails(
+    connection: Connection,
+    spans: Sequence[Span],
+    progress: Callable[[int], None] | None = None,
+    *,
+    every_gap: bool = False,
+) -> dict[str, Tail]:
+    """Return what there is in each span; many small ones share their statements.
+
+    Of the gaps at least the first few, unless ``every_gap`` is wanted.
+    """
+    found: dict[str, Tail] = {}
+    together: list[Span] = []
+    room = STEP
+    for number, span in enumerate(spans):
+        client, after, last = span
+        size = last - after
+        if size > STEP:
+            tail = found[client] = Tail()
+            for piece in walk(connection, client, after + 1, last):
+                tail.add(piece, every_gap=every_gap)
+                if progress:
+                    progress(number)
+            continue
+        if together and (len(together) == TOGETHER or size > room):
+            found |= _count(connection, together)
+            together, room = [], STEP
+        together.append(span)
+        room -= size
+        if progress:
+            progress(number)
+    if together:
+        found |= _count(connection, together)
+    return found
+
+
+def filled(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]:
+    """Return the gaps that hold a row by now."""
+    closed: set[Gap] = set()
+    single = [first for first, last in gaps if first == last]
+    for begin in range(0, len(single), 10 * TOGETHER):
+        counters = single[begin : begin + 10 * TOGETHER]
+        statement = "SELECT counter FROM requests WHERE client = %s AND counter IN %s"
+        rows = _all(connection, statement, client, counters)
+        closed |= {(int(counter), int(counter)) for (counter,) in rows}
+    wide = [gap for gap in gaps if gap[0] != gap[1]]
+    for begin in range(0, len(wide), TOGETHER):
+        closed |= _filled_wide(connection, client, wide[begin : begin + TOGETHER])
+    return closed
+
+
+def _filled_wide(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]:
+    """Halve until it is known which: mostly none is."""
+    ranges = where(connection, [(client, first - 1, last) for first, last in gaps])
+    if not _all(connection, f"SELECT 1 FROM requests WHERE {ranges} LIMIT 1"):
+        return set()
+    if len(gaps) == 1:
+        return set(gaps)
+    half = len(gaps) // 2
+    return _filled_wide(connection, client, gaps[:half]) | _filled_wide(
+        connection, client, gaps[half:]
+    )
+
+
+def _count(connection: Connection, spans: Sequence[Span]) -> dict[str, Tail]:
+    """Count each span, in a few statements for all, with all of its gaps."""
+    ranges = where(connection, spans)
+    found = {client: Tail() for client, _, _ in spans}
+    for client, name, rows in _all(connection, _BY_REPLICA.format(where=ranges)):
+        found[client].shares[name] += int(rows)
+        found[client].rows += int(rows)
+    ends: dict[str, Gap] = {}
+    for client, distinct, first, last in _all(connection, _DISTINCT.format(where=ranges)):
+        found[client].distinct = int(distinct)
+        ends[client] = (int(first), int(last))
+    # Within, before and after: what is missing between two rows takes looking at them in order.
+    torn = [
+        (client, ends[client][0] - 1, ends[client][1])
+        for client, _, _ in spans
+        if client in ends and found[client].distinct <= ends[client][1] - ends[client][0]
+    ]
+    within: dict[str, list[Gap]] = {}
+    if torn:
+        statement = _BETWEEN.format(where=where(connection, torn))
+        for client, first, last in _all(connection, statement):
+            within.setdefault(client, []).append((int(first), int(last)))
+    for client, after, upto in spans:
+        first, last = ends.get(client, (upto + 1, upto))
+        before = [(after + 1, first - 1)] if first > after + 1 else []
+        behind = [(last + 1, upto)] if last < upto else []
+        found[client].gaps = [*before, *within.get(client, []), *behind]
+    return found
+
+
+def where(connection: Connection, spans: Sequence[Span]) -> str:
+    """Return the condition that a row is in one of the spans."""
+    return " OR ".join(
+        f"(client = {connection.escape(client)} AND counter BETWEEN {after + 1:d} AND {last:d})"
+        for client, after, last in spans
+    )
+
+
+def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return list(cursor.fetchall())

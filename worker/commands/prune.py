@@ -1,0 +1,51 @@
+"""``worker prune``."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import click
+
+from turnwise import cli
+from turnwise.database import Connection, Database, translating
+from turnwise.options import mysql_option
+from worker.commands.shared import connection_to, progress
+from worker.pruning import how_many, prune
+
+
+@click.command("prune", cls=cli.Command)
+@click.option("--older-than", type=cli.Duration(), required=True,
+              help="What was served longer ago: 30d, 12h, 15m, 90s.")  # fmt: skip
+@click.option("--every", type=cli.Duration(), help="Go on, and begin that often.")
+@click.option("--dry-run", is_flag=True, help="Only say how many rows that is.")
+@mysql_option
+def command(older_than: float, every: float | None, dry_run: bool, database: Database) -> None:
+    """Remove old rows, and keep up to where they are gone.
+
+    A repeat of a removed request is known as one for ever, whatever its message: its content
+    cannot be compared any more. A request that was missing is served still when it comes. The audit
+    shows what is removed as served.
+
+    It works in small steps beside the workers, and removes only what the account has counted. It
+    may be ended at any instant, and run twice at once. All workers must be of a release that has
+    this command. To keep what is removed, dump it first: docs/operations.md.
+    """
+    while True:
+        begun = time.monotonic()
+        with connection_to(database, "worker prune") as connection, translating(database):
+            _prune(connection, timedelta(seconds=older_than), dry_run)
+        if every is None or dry_run:
+            return
+        time.sleep(max(0.0, begun + every - time.monotonic()))
+
+
+def _prune(connection: Connection, older_than: timedelta, dry_run: bool) -> None:
+    total = how_many(connection, older_than)
+    if dry_run:
+        click.echo(f"{total:,} rows are that old")
+        return
+    show = progress("removed")
+    pruned = prune(connection, older_than, lambda so_far: show(so_far.removed, total))
+    kept = f"; {pruned.kept:,} are kept until they are counted" if pruned.kept else ""
+    click.echo(f"removed {pruned.removed:,} rows{kept}")

@@ -1,0 +1,294 @@
+"""Writes the account down as it grows: what is counted, what was missing, who served how many.
+
+Counting ten million rows takes seconds, and a served request never changes. So the workers count as
+they go, each client by at most one of them at a time. turnwise/account.py reads what they wrote.
+"""
+
+# Statements are put together of this module's own constants, and of values that are escaped.
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from turnwise.account import bound_statements
+from turnwise.database import Connection
+from turnwise.walk import STEP, TOGETHER, Gap, Span, Tail, filled, tails, walk, where
+
+MARGIN = 10.0
+"""Seconds for which a row is not counted yet: what is missing before it may be in somebody's hand,
+and would be a gap."""
+
+GAPS_LOOKED_AT = 1000
+"""Gaps of a client that are looked at again when it is counted. An audit looks at all of them."""
+
+_INSERTED = 500
+"""Rows in one INSERT."""
+
+_KNOWN = "SELECT client FROM audits WHERE client IN %s"
+_OPEN = (
+    "INSERT INTO audits (client, through, repeated) VALUES {rows}"
+    " ON DUPLICATE KEY UPDATE client = client"
+)
+_LOCK = "SELECT client, through FROM audits WHERE client IN %s ORDER BY client FOR UPDATE"
+_HIGHEST = "SELECT client, MAX(counter) FROM requests WHERE client IN %s GROUP BY client"
+_NTH = (
+    "SELECT counter FROM requests WHERE client = %s AND counter > %s"
+    " ORDER BY counter LIMIT 1 OFFSET %s"
+)
+_SETTLED = (
+    "SELECT client, MAX(counter) FROM requests WHERE ({where})"
+    " AND served_at <= UTC_TIMESTAMP(6) - INTERVAL {margin:d} MICROSECOND GROUP BY client"
+)
+# Neither VALUES(), which MySQL would rather not have, nor AS new, which MariaDB does not have.
+_COUNTED = (
+    "INSERT INTO audits (client, through, repeated)"
+    " SELECT * FROM ({rows}) AS new ON DUPLICATE KEY UPDATE"
+    " through = GREATEST(audits.through, new.b), repeated = audits.repeated + new.c"
+)
+_ADD_SHARES = (
+    "INSERT INTO audit_shares (client, served_by, served) SELECT * FROM ({rows}) AS new"
+    " ON DUPLICATE KEY UPDATE served = audit_shares.served + new.c"
+)
+_ADD_GAPS = "INSERT INTO audit_gaps (client, first_missing, last_missing) VALUES {rows}"
+_DROP_GAPS = "DELETE FROM audit_gaps WHERE client = %s AND first_missing IN %s"
+_GAPPY = "SELECT DISTINCT client FROM audit_gaps WHERE client IN %s"
+_GAPS = (
+    "SELECT first_missing, last_missing FROM audit_gaps"
+    " WHERE client = %s AND first_missing >= %s AND first_missing <= %s"
+    " ORDER BY first_missing LIMIT %s"
+)
+_GAP_BEFORE = (
+    "SELECT first_missing FROM audit_gaps WHERE client = %s AND first_missing <= %s"
+    " ORDER BY first_missing DESC LIMIT 1"
+)
+_CLIENTS = "SELECT client FROM {table} WHERE client > %s GROUP BY client ORDER BY client LIMIT %s"
+
+_LINES = "SELECT client, through FROM pruned WHERE client IN %s AND through > 0"
+_FORGET_GAPS = "DELETE FROM audit_gaps WHERE client = %s AND first_missing > %s"
+_CUT_GAP = "UPDATE audit_gaps SET last_missing = %s WHERE client = %s AND last_missing > %s"
+_FORGET_SHARES = "DELETE FROM audit_shares WHERE client = %s"
+_REMOVED_SHARES = (
+    "INSERT INTO audit_shares (client, served_by, served)"
+    " SELECT client, served_by, removed FROM pruned_shares WHERE client = %s"
+)
+_RESET = "UPDATE audits SET through = %s, repeated = 0 WHERE client = %s"
+_UNSEEN = (
+    "DELETE FROM audits WHERE client = %s AND through = 0"
+    " AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = %s)"
+)
+
+
+def advance(
+    connection: Connection, clients: Sequence[str], *, margin: float = MARGIN, wait: bool = False
+) -> dict[str, int]:
+    """Count at most STEP more rows of each client, for good, in one transaction.
+
+    Among several, those with more to count are left alone. ``margin`` is in seconds. Returns up to
+    which counter each is counted, of those clients whom nobody else counts at this moment; with
+    ``wait``, of all. Raises pymysql.Error.
+    """
+    wanted = sorted(set(clients))
+    if not wanted:
+        return {}
+    known = {client for (client,) in _all(connection, _KNOWN, wanted)}
+    _insert(connection, _OPEN, [(client, 0, 0) for client in wanted if client not in known])
+    locked = lock(connection, wanted, wait=wait)
+    if locked:
+        for (client,) in _all(connection, _GAPPY, sorted(locked)):
+            fill(connection, client, _some_gaps(connection, client))
+        locked |= _count(connection, locked, margin)
+    connection.commit()
+    return locked
+
+
+def lock(connection: Connection, clients: Sequence[str], *, wait: bool = True) -> dict[str, int]:
+    """Begin a transaction that has these accounts to itself; return up to where each is counted.
+
+    Without ``wait``, of those only whom nobody else has. What the transaction reads after that is
+    of one moment, which is not before it had the locks.
+    """
+    connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    connection.begin()
+    rows = _all(connection, _LOCK + ("" if wait else " SKIP LOCKED"), sorted(clients))
+    return {client: int(through) for client, through in rows}
+
+
+def fill(connection: Connection, client: str, gaps: Sequence[Gap]) -> None:
+    """Note which of the gaps hold rows by now. The account must be locked."""
+    closed = sorted(filled(connection, client, gaps))
+    found = Tail()
+    for gap in closed:
+        for piece in walk(connection, client, *gap):
+            found.add(piece, every_gap=True)
+    for begin in range(0, len(closed), _INSERTED):
+        firsts = [first for first, _ in closed[begin : begin + _INSERTED]]
+        _run(connection, _DROP_GAPS, client, firsts)
+    if closed:
+        _note(connection, {client: found}, {client: 0})
+
+
+def gaps_between(connection: Connection, client: str, first: int, last: int) -> Iterator[list[Gap]]:
+    """Yield the gaps that have a part of ``first`` to ``last``, some at a time."""
+    before = _all(connection, _GAP_BEFORE, client, first)
+    begin = int(before[0][0]) if before else first
+    while page := _gaps(connection, client, begin, last):
+        yield page
+        begin = page[-1][1] + 1
+
+
+def recount(connection: Connection, *, progress: Callable[[int, int], None] | None = None) -> None:
+    """Count again all that is not removed.
+
+    At each moment the account is true as far as it goes. ``progress(done, all)`` is told of
+    clients, with an estimate of all.
+    """
+    bound_statements(connection)
+    done = 0
+    for clients in every_client(connection):
+        _forget(connection, [client for (client,) in _all(connection, _KNOWN, clients)])
+        count_fully(connection, clients)
+        done += len(clients)
+        if progress:
+            progress(done, done + len(clients))
+
+
+def count_fully(connection: Connection, clients: Sequence[str], margin: float = MARGIN) -> None:
+    """Count these clients as far as they can be counted."""
+    rows = _all(connection, _HIGHEST, sorted(clients)) if clients else []
+    reached = advance(connection, [client for client, _ in rows], margin=margin, wait=True)
+    for client, highest in rows:
+        if int(highest) - reached[client] <= STEP:
+            continue
+        before = -1
+        while before < (now := advance(connection, [client], margin=margin, wait=True)[client]):
+            before = now
+
+
+def every_client(connection: Connection) -> Iterator[list[str]]:
+    """Yield all clients who have rows or an account, some at a time."""
+    after = ""
+    while True:
+        found = {
+            client
+            for table in ("requests", "audits")
+            for (client,) in _all(connection, _CLIENTS.format(table=table), after, TOGETHER)
+        }
+        if not found:
+            return
+        clients = sorted(found)[:TOGETHER]
+        yield clients
+        after = clients[-1]
+
+
+def _forget(connection: Connection, clients: Sequence[str]) -> None:
+    """Take back what was counted, down to the lines; what is below them is gone for good."""
+    if not clients:
+        return
+    locked = lock(connection, clients)
+    lines = {client: int(line) for client, line in _all(connection, _LINES, clients)}
+    for client in locked:
+        line = lines.get(client, 0)
+        _run(connection, _FORGET_GAPS, client, line)
+        _run(connection, _CUT_GAP, line, client, line)
+        if line:
+            for gaps in gaps_between(connection, client, 0, line):
+                fill(connection, client, gaps)
+        _run(connection, _FORGET_SHARES, client)
+        if line:
+            _run(connection, _REMOVED_SHARES, client)
+            _note(connection, {client: _shares(connection, client, line)}, {})
+        _run(connection, _RESET, line, client)
+        if not line:
+            _run(connection, _UNSEEN, client, client)
+    connection.commit()
+
+
+def _shares(connection: Connection, client: str, last: int) -> Tail:
+    """Return who served those up to ``last`` whose rows are still there."""
+    shares = Tail()
+    for piece in walk(connection, client, 1, last):
+        shares.shares.update(piece.shares)
+    return shares
+
+
+def _count(connection: Connection, locked: dict[str, int], margin: float) -> dict[str, int]:
+    """Count what is new; return up to where."""
+    spans: list[Span] = []
+    for client, highest in _all(connection, _HIGHEST, sorted(locked)):
+        through, upto = locked[client], int(highest)
+        if upto - through > STEP:
+            if len(locked) > 1:
+                continue
+            nth = _all(connection, _NTH, client, through, STEP - 1)
+            upto = int(nth[0][0]) if nth else upto
+        if upto > through:
+            spans.append((client, through, upto))
+    if not spans:
+        return {}
+    statement = _SETTLED.format(where=where(connection, spans), margin=int(margin * 1_000_000))
+    settled = {client: int(upto) for client, upto in _all(connection, statement)}
+    spans = [(client, after, settled[client]) for client, after, _ in spans if client in settled]
+    _note(connection, tails(connection, spans, every_gap=True), settled)
+    return settled
+
+
+def _note(connection: Connection, found: dict[str, Tail], through: dict[str, int]) -> None:
+    """Write down what was found, and up to where that is."""
+    shares = [(c, name, n) for c, tail in found.items() for name, n in sorted(tail.shares.items())]
+    _insert_selected(connection, _ADD_SHARES, shares)
+    _insert(connection, _ADD_GAPS, [(c, *gap) for c, tail in found.items() for gap in tail.gaps])
+    counted = [(c, upto, found[c].rows - found[c].distinct) for c, upto in through.items()]
+    _insert_selected(connection, _COUNTED, counted)
+
+
+def _some_gaps(connection: Connection, client: str) -> list[Gap]:
+    """Return all gaps; where there are many, some of them, another time others."""
+    gaps = _gaps(connection, client, 0)
+    if len(gaps) < GAPS_LOOKED_AT:
+        return gaps
+    [(last,)] = _all(
+        connection, "SELECT MAX(first_missing) FROM audit_gaps WHERE client = %s", client
+    )
+    return _gaps(connection, client, random.randint(0, int(last)))
+
+
+def _gaps(connection: Connection, client: str, first: int, last: int = 2**63 - 1) -> list[Gap]:
+    rows = _all(connection, _GAPS, client, first, last, GAPS_LOOKED_AT)
+    return [(int(a), int(b)) for a, b in rows]
+
+
+def _insert(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    for some in _portions(rows):
+        values = ",".join(f"({','.join(str(connection.escape(v)) for v in row)})" for row in some)
+        connection.query(statement.format(rows=values))
+
+
+def _insert_selected(
+    connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    for some in _portions(rows):
+        selects = " UNION ALL ".join(
+            "SELECT " + ",".join(
+                f"{connection.escape(value)} AS {name}"
+                for name, value in zip("abc", row, strict=True)
+            )
+            for row in some
+        )  # fmt: skip
+        connection.query(statement.format(rows=selects))
+
+
+def _portions(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
+    return (rows[begin : begin + _INSERTED] for begin in range(0, len(rows), _INSERTED))
+
+
+def _run(connection: Connection, statement: str, *values: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())

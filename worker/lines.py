@@ -1,0 +1,104 @@
+"""The lines up to which old rows were removed, and how a write stays clear of them.
+
+Below a client's line a key collides no longer with what was served, so every insert must know the
+line, and a prune must not move it in between. A prune first commits the lines it needs, and with
+them counts up the *epoch* (``through`` of the row without a client); only then it deletes.
+
+- A write that is one statement holds a shared lock on the epoch's row until its commit, and fails
+  unless it is the epoch whose lines it has looked at. A line that it does not know is therefore
+  committed after it, and what that line covers is deleted later still: until then the key collides.
+- A claim in an open transaction inserts first and looks then. It holds no lock on the epoch, since
+  a handler may take its time. To insert the key of a removed row is possible only once its deletion
+  is committed, hence once the line is: a look after the insert finds it.
+"""
+
+# Statements are put together of this module's own constants, and of values that are escaped.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from turnwise.database import Connection
+from turnwise.message import Request
+
+Identity = tuple[str, int]
+
+REMEMBERED = 10_000
+"""Clients, at most, whose lines are remembered."""
+
+_EPOCH = "SELECT through FROM pruned WHERE client = ''"
+_LINES = "SELECT client, through FROM pruned WHERE client IN %s"
+_GAP = (
+    "SELECT last_missing FROM audit_gaps WHERE client = %s AND first_missing <= %s"
+    " ORDER BY first_missing DESC LIMIT 1"
+)
+
+
+class Lines:
+    """The lines of some clients, as of one epoch."""
+
+    def __init__(self) -> None:
+        self._epoch: int | None = None
+        self._known: dict[str, int] = {}
+
+    def guard(self) -> str:
+        """Return an expression that is 1 in the epoch that is known, and NULL in any other.
+
+        It locks the epoch until the transaction ends.
+        """
+        return (
+            "(SELECT 1 FROM pruned WHERE client = '' AND"
+            f" through = {self._epoch or 0:d} LOCK IN SHARE MODE)"
+        )
+
+    def forget(self) -> None:
+        """Take nothing for known any longer."""
+        self._epoch = None
+        self._known.clear()
+
+    def clear_of(self, connection: Connection, requests: Iterable[Request]) -> bool:
+        """Whether each request is above its client's line, in the epoch of guard()."""
+        if self._epoch is None:
+            with connection.cursor() as cursor:
+                cursor.execute(_EPOCH)
+                row = cursor.fetchone()
+            if row is None:
+                return False
+            self._epoch = int(row[0])
+        if not self._epoch:
+            # Nothing was ever removed.
+            return True
+        clients = {request.client for request in requests}
+        if unknown := clients - self._known.keys():
+            if len(self._known) + len(unknown) > REMEMBERED:
+                self._known.clear()
+                unknown = clients
+            self._known.update(dict.fromkeys(unknown, 0))
+            self._known.update(lines_of(connection, unknown))
+        return all(request.counter > self._known[request.client] for request in requests)
+
+
+def lines_of(connection: Connection, clients: Iterable[str]) -> Mapping[str, int]:
+    """Return the lines of those clients who have one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LINES, (sorted(set(clients)),))
+        return {client: int(through) for client, through in cursor.fetchall()}
+
+
+def removed_among(connection: Connection, identities: Sequence[Identity]) -> set[Identity]:
+    """Return those that are served for sure, whether or not their rows are still there.
+
+    They are at or below their client's line, and in no gap.
+    """
+    lines = lines_of(connection, (client for client, _ in identities)) if identities else {}
+    removed = set()
+    with connection.cursor() as cursor:
+        for client, counter in identities:
+            if counter > lines.get(client, 0):
+                continue
+            cursor.execute(_GAP, (client, counter))
+            row = cursor.fetchone()
+            if row is None or row[0] < counter:
+                removed.add((client, counter))
+    return removed

@@ -1,0 +1,181 @@
+"""Removes old rows in small steps, and keeps per client up to where they are gone.
+
+A line is committed before any row below it is deleted; worker/lines.py says why that is enough for
+an old repeat to bounce for ever. What a gap holds is never below a line, so that it is still served
+when it comes. Two may prune at once, and each may be killed at any instant.
+"""
+
+# Statements are put together of this module's own constants, and of values that are escaped.
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from turnwise.account import bound_statements
+from turnwise.database import Connection
+from turnwise.walk import TOGETHER
+from worker.counting import count_fully, fill, gaps_between, lock
+
+PAGE = 2_000
+"""Rows that are looked at together."""
+
+STEP = 500
+"""Rows deleted in one transaction: some milliseconds."""
+
+_CUTOFF = "SELECT UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"
+_OLD = (
+    "SELECT client, counter, served_at FROM requests FORCE INDEX (served)"
+    " WHERE served_at < %s AND (served_at, client, counter) > (%s, %s, %s) AND served_at >= %s"
+    " ORDER BY served_at, client, counter LIMIT %s"
+)
+_HOW_MANY = "SELECT COUNT(*) FROM requests FORCE INDEX (served) WHERE served_at < %s"
+_MOVE_LINES = (
+    "INSERT INTO pruned (client, through) SELECT * FROM ({rows}) AS new"
+    " ON DUPLICATE KEY UPDATE through = GREATEST(pruned.through, new.b)"
+)
+_LINES = "SELECT client, through FROM pruned WHERE client IN %s"
+_NEXT_EPOCH = "UPDATE pruned SET through = through + 1 WHERE client = ''"
+_THERE = "SELECT client, counter, served_by FROM requests WHERE {rows} FOR UPDATE"
+_DELETE = "DELETE FROM requests WHERE {rows}"
+_COUNT_REMOVED = "UPDATE pruned SET removed = removed + %s WHERE client = %s"
+_COUNT_SHARE = (
+    "INSERT INTO pruned_shares (client, served_by, removed) VALUES (%s, %s, %s)"
+    " ON DUPLICATE KEY UPDATE removed = removed + %s"
+)
+
+Rows = dict[str, list[int]]
+"""Counters by client."""
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What a prune has done so far."""
+
+    removed: int = 0
+    kept: int = 0
+    """Old rows that the account has not counted yet."""
+
+
+def prune(
+    connection: Connection,
+    older_than: timedelta,
+    progress: Callable[[Pruned], None] = lambda _: None,
+) -> Pruned:
+    """Remove the rows that were served longer ago, by the database's clock.
+
+    Those only that the account has counted. ``progress`` is told after each step. Raises
+    pymysql.Error, after which it may simply be called again.
+    """
+    bound_statements(connection)
+    pruned = Pruned()
+    for page in _pages(connection, _cutoff(connection, older_than)):
+        clients = sorted(page)
+        for begin in range(0, len(clients), TOGETHER):
+            part = {client: page[client] for client in clients[begin : begin + TOGETHER]}
+            count_fully(connection, list(part))
+            covered = draw_lines(connection, part)
+            pruned.kept += _size(part) - _size(covered)
+            for step in _steps(covered):
+                pruned.removed += delete(connection, step)
+                progress(pruned)
+    return pruned
+
+
+def how_many(connection: Connection, older_than: timedelta) -> int:
+    """Return how many rows are that old."""
+    return int(_all(connection, _HOW_MANY, _cutoff(connection, older_than))[0][0])
+
+
+def draw_lines(connection: Connection, rows: Rows) -> Rows:
+    """Move the lines so that they cover these rows; return those that are covered.
+
+    Each row must have been committed before; one that is not counted stays uncovered.
+    """
+    through = lock(connection, sorted(rows))
+    covered: Rows = {}
+    for client, upto in through.items():
+        counted = [counter for counter in rows[client] if counter <= upto]
+        if counted:
+            # From here on none of these is in a gap: their rows are there.
+            for gaps in gaps_between(connection, client, min(counted), max(counted)):
+                fill(connection, client, gaps)
+            covered[client] = counted
+    lines = dict(_all(connection, _LINES, sorted(covered))) if covered else {}
+    moved = {c: max(counters) for c, counters in covered.items() if max(counters) > lines.get(c, 0)}
+    if moved:
+        selects = " UNION ALL ".join(
+            f"SELECT {connection.escape(client)} AS a, {line:d} AS b"
+            for client, line in moved.items()
+        )
+        connection.query(_MOVE_LINES.format(rows=selects))
+        # Last, since it makes all writes wait until the commit.
+        connection.query(_NEXT_EPOCH)
+    connection.commit()
+    return covered
+
+
+def delete(connection: Connection, rows: Rows) -> int:
+    """Delete rows that a line covers, in one transaction; return how many there were."""
+    where = " OR ".join(
+        f"(client = {connection.escape(client)} AND counter IN ({','.join(map(str, counters))}))"
+        for client, counters in sorted(rows.items())
+    )
+    connection.begin()
+    there = _all(connection, _THERE.format(rows=where))
+    shares = Counter((client, name) for client, _, name in there)
+    connection.query(_DELETE.format(rows=where))
+    with connection.cursor() as cursor:
+        for client, count in sorted(Counter(client for client, _, _ in there).items()):
+            cursor.execute(_COUNT_REMOVED, (count, client))
+        for (client, name), count in sorted(shares.items()):
+            cursor.execute(_COUNT_SHARE, (client, name, count, count))
+    connection.commit()
+    return len(there)
+
+
+def _cutoff(connection: Connection, older_than: timedelta) -> datetime:
+    cutoff: datetime = _all(connection, _CUTOFF, older_than // timedelta(microseconds=1))[0][0]
+    return cutoff
+
+
+def _pages(connection: Connection, cutoff: datetime) -> Iterator[Rows]:
+    """Yield old rows, the oldest first."""
+    last: tuple[datetime, str, int] = (datetime(1000, 1, 1), "", 0)  # noqa: DTZ001 - UTC all of it
+    while rows := _all(connection, _OLD, cutoff, *last, last[0], PAGE):
+        page: Rows = {}
+        for client, counter, _ in rows:
+            page.setdefault(client, []).append(int(counter))
+        yield page
+        client, counter, served_at = rows[-1]
+        last = (served_at, client, counter)
+
+
+def _steps(rows: Rows) -> Iterator[Rows]:
+    step: Rows = {}
+    room = STEP
+    for client, counters in rows.items():
+        begin = 0
+        while begin < len(counters):
+            taken = counters[begin : begin + room]
+            step[client] = taken
+            begin += len(taken)
+            room -= len(taken)
+            if not room:
+                yield step
+                step, room = {}, STEP
+    if step:
+        yield step
+
+
+def _size(rows: Rows) -> int:
+    return sum(map(len, rows.values()))
+
+
+def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return list(cursor.fetchall())
