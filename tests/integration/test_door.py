@@ -15,6 +15,7 @@ import pytest
 
 from lab.commands import BIN
 from lab.process import free_port
+from producer.door.listener import HEAD_TIMEOUT
 from tests.door import Door, exchange, open_door, read_answer
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
@@ -356,6 +357,8 @@ def test_a_thousand_slow_clients_cost_little_and_keep_nobody_waiting(
 ) -> None:
     assert door.put("alice", 1).status == 201
     before = _resident(door)
+    # While nobody's ten seconds are over yet.
+    until = time.monotonic() + HEAD_TIMEOUT - 1
     for number in range(1000):
         client = door.socket()
         slow_clients.append(client)
@@ -367,12 +370,13 @@ def test_a_thousand_slow_clients_cost_little_and_keep_nobody_waiting(
     first = _resident(door)
     assert first - before < 40, "MiB for a thousand"
     counter = 1
-    for _ in range(20):
+    while time.monotonic() < until and counter < 50:
         assert _dribble(slow_clients, b"x" * 50) == 1000
         counter += 1
         begun = time.monotonic()
         assert door.put("alice", counter).status == 201
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
+    assert counter > 5
     assert _resident(door) - first < 8, "MiB: what they dribble is bounded"
     # Heads have ten seconds, messages --timeout, which are ten as well.
     pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "none but me")

@@ -18,7 +18,7 @@ from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 from turnwise.topology import Topology
 
-AT_ONCE = 2.0
+AT_ONCE = 5.0
 """Seconds: the machine is shared. To wait for anything would take --timeout, which is 10."""
 
 
