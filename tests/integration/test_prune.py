@@ -1,0 +1,286 @@
+"""Old rows removed, while old repeats come: from before, in between, and after."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.pipeline import Pipeline
+from turnwise.account import Audit
+from turnwise.database import Connection, parse_url
+from turnwise.errors import ExitCode
+from turnwise.message import Request
+from worker.counting import advance, count_fully, recount
+from worker.lines import Lines
+from worker.pruning import delete, draw_lines, prune
+from worker.store import Outcome, Store, claim
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def request(counter: int, message: str = "m", client: str = "alice") -> Request:
+    return Request(client, counter, message, NOW)
+
+
+def requests(*counters: int) -> list[Request]:
+    return [request(counter) for counter in counters]
+
+
+def outcomes(found: list[Outcome]) -> str:
+    return "".join(outcome.name[0] for outcome in found)
+
+
+@pytest.fixture
+def connect(pipeline: Pipeline) -> Iterator[Callable[[], Connection]]:
+    pipeline.run("worker", "migrate")
+    with contextlib.ExitStack() as stack:
+
+        def connect() -> Connection:
+            connection = parse_url(pipeline.mysql_url).connect("test")
+            return stack.enter_context(contextlib.closing(connection))
+
+        yield connect
+
+
+@pytest.fixture
+def store(pipeline: Pipeline, connect: object) -> Iterator[Store]:  # noqa: ARG001
+    with contextlib.closing(Store(parse_url(pipeline.mysql_url), "w1")) as store:
+        yield store
+
+
+def age(connection: Connection) -> None:
+    """Let two days pass since all that is there was served."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE requests SET served_at = served_at - INTERVAL 2 DAY")
+
+
+def counters(connection: Connection) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT counter FROM requests ORDER BY client, counter")
+        return [counter for (counter,) in cursor.fetchall()]
+
+
+def accounts(connection: Connection) -> list[tuple[str, int, int, int, int]]:
+    read = Audit(connection).accounts()
+    return [(a.client, a.served, a.removed, a.highest, a.missing) for a in read]
+
+
+def wait_blocked(pipeline: Pipeline) -> None:
+    blocked = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    pipeline.wait(lambda: pipeline.servers.database.query(blocked), "somebody waits for a lock")
+
+
+def test_removed_requests_stay_served(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+) -> None:
+    connection = connect()
+    store.write(requests(1, 2, 3, 5, 6))
+    age(connection)
+    store.write(requests(7))
+    shown = pipeline.run("worker", "prune", "--older-than", "1d", "--dry-run").stdout
+    assert shown == "5 rows are that old\n"
+    assert len(counters(connection)) == 6
+    assert pipeline.run("worker", "prune", "--older-than", "1d").stdout == "removed 5 rows\n"
+    for _ in range(2):
+        assert counters(connection) == [7]
+        result = pipeline.run("worker", "audit", "--json", code=ExitCode.FAILED)
+        audit = json.loads(result.stdout)
+        [account] = audit["clients"]
+        assert (account["served"], account["removed"], account["gaps"]) == (6, 5, [[4, 4]])
+        assert audit["served_by"] == {"w1": 6}
+        pipeline.run("worker", "audit", "--recount", code=ExitCode.FAILED)
+    # A repeat bounces, whatever its message; what was missing is served; what is new as well.
+    assert outcomes(store.write([request(2), request(3, "other")])) == "RR"
+    assert outcomes(store.write(requests(1, 4, 8, 4))) == "RSSR"
+    assert counters(connection) == [4, 7, 8]
+    pipeline.run("worker", "audit")
+    age(connection)
+    assert pipeline.run("worker", "prune", "--older-than", "1d").stdout == "removed 3 rows\n"
+    assert accounts(connection) == [("alice", 8, 8, 8, 0)]
+    assert outcomes(store.write(requests(*range(1, 9)))) == "R" * 8
+    assert counters(connection) == []
+    pipeline.run("worker", "audit", "--recount")
+    assert accounts(connection) == [("alice", 8, 8, 8, 0)]
+
+
+def test_what_is_not_counted_yet_is_kept(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+) -> None:
+    """Counted is only what was served ten seconds ago: what is missing before may be in hand."""
+    store.write(requests(1, 3))
+    shown = pipeline.run("worker", "prune", "--older-than", "0").stdout
+    assert shown == "removed 0 rows; 2 are kept until they are counted\n"
+    assert counters(connect()) == [1, 3]
+
+
+def test_a_prune_that_is_killed_goes_on_where_it_was(
+    connect: Callable[[], Connection], store: Store
+) -> None:
+    connection = connect()
+    store.write(requests(1, 2, 3))
+    age(connection)
+    count_fully(connection, ["alice"])
+    assert draw_lines(connection, {"alice": [1, 2, 3]}) == {"alice": [1, 2, 3]}
+    assert outcomes(store.write([request(1), request(2, "other"), request(4)])) == "RCS"
+    assert delete(connection, {"alice": [1]}) == 1
+    assert outcomes(store.write([request(1), request(2, "other"), request(3)])) == "RCR"
+    assert prune(connection, DAY).removed == 2
+    assert accounts(connection) == [("alice", 4, 3, 4, 0)]
+
+
+def test_a_worker_that_was_frozen_between_its_look_and_its_write(
+    connect: Callable[[], Connection], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect()
+    store.write(requests(1, 2, 3))
+    age(connection)
+    clear_of = Lines.clear_of
+
+    def frozen(self: Lines, *arguments: object) -> bool:
+        clear = clear_of(self, *arguments)  # type: ignore[arg-type]
+        prune(connection, DAY)
+        return clear
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "clear_of", frozen)
+        assert outcomes(store.write(requests(2))) == "R"
+    assert counters(connection) == []
+    assert outcomes(store.write(requests(1, 2, 3, 4))) == "RRRS"
+
+
+def test_a_line_waits_for_the_writes_that_rely_on_its_absence(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+) -> None:
+    pruning, holding = connect(), connect()
+    store.write(requests(1, 2, 3))
+    age(pruning)
+    count_fully(pruning, ["alice"])
+    holding.begin()
+    claim(holding, requests(4), "w2")
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(store.write, requests(4, 1))
+        wait_blocked(pipeline)
+        drawing = pool.submit(draw_lines, pruning, {"alice": [1, 2, 3]})
+        time.sleep(0.3)
+        assert not drawing.done()
+        holding.rollback()
+        assert outcomes(writing.result()) == "SR"
+        drawing.result()
+    assert outcomes(store.write(requests(1, 5))) == "RS"
+
+
+def test_a_claim_that_waits_for_a_deletion_finds_the_line(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+) -> None:
+    pruning, looking = connect(), connect()
+    store.write(requests(1, 2, 3))
+    age(pruning)
+    count_fully(pruning, ["alice"])
+    worker = store.open()
+    worker.begin()
+    with worker.cursor() as cursor:
+        cursor.execute("SELECT * FROM pruned")  # before there is a line
+    draw_lines(pruning, {"alice": [1, 2, 3]})
+    pruning.begin()
+    with pruning.cursor() as cursor:
+        cursor.execute("DELETE FROM requests WHERE counter = 2")
+    with ThreadPoolExecutor() as pool:
+        claiming = pool.submit(claim, worker, requests(2, 4), "w1")
+        wait_blocked(pipeline)
+        pruning.commit()
+        assert outcomes(claiming.result()) == "RS"
+    worker.commit()
+    assert counters(looking) == [1, 3, 4]
+
+
+def test_a_late_request_is_not_taken_for_a_repeat_nor_removed_too_early(
+    connect: Callable[[], Connection], store: Store
+) -> None:
+    """It is below the line, claimed, and not committed yet when a prune passes."""
+    connection = connect()
+    store.write(requests(1, 3, 5))
+    age(connection)
+    prune(connection, DAY)
+    worker = store.open()
+    worker.begin()
+    assert outcomes(claim(worker, requests(2), "w1")) == "S"
+    assert prune(connection, timedelta()).removed == 0
+    recount(connection)
+    worker.commit()
+    assert outcomes(store.write(requests(1, 2, 3))) == "RRR"
+    age(connection)
+    assert prune(connection, DAY).removed == 1
+    assert outcomes(store.write(requests(1, 2, 3, 4))) == "RRRS"
+    assert accounts(connection) == [("alice", 5, 4, 5, 0)]
+
+
+def test_two_may_prune_at_once(connect: Callable[[], Connection], store: Store) -> None:
+    for begin in range(1, 5001, 1000):
+        store.write(requests(*range(begin, begin + 1000)))
+    one, other = connect(), connect()
+    age(one)
+    with ThreadPoolExecutor() as pool:
+        running = [pool.submit(prune, connection, DAY) for connection in (one, other)]
+        removed = [each.result().removed for each in running]
+    assert sum(removed) == 5000
+    assert counters(one) == []
+    assert accounts(one) == [("alice", 5000, 5000, 5000, 0)]
+
+
+def test_each_request_is_served_once_whatever_is_pruned_meanwhile(
+    pipeline: Pipeline, connect: Callable[[], Connection]
+) -> None:
+    """Workers send the same requests again and again, while prunes and counts go on."""
+    served: Counter[int] = Counter()
+    mutex = threading.Lock()
+    until = time.monotonic() + 8
+    old = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def work(seed: int) -> None:
+        dice = random.Random(seed)
+        with contextlib.closing(Store(parse_url(pipeline.mysql_url), f"w{seed}")) as store:
+            while time.monotonic() < until:
+                batch = [request(dice.randint(1, 300)) for _ in range(dice.choice([1, 1, 5]))]
+                with contextlib.suppress(Exception):  # a deadlock: nothing was committed
+                    found = store.write(batch)
+                    with mutex:
+                        for each, outcome in zip(batch, found, strict=True):
+                            assert outcome is not Outcome.CONFLICT
+                            served[each.counter] += outcome is Outcome.SERVED
+
+    def look_after(connection: Connection) -> None:
+        dice = random.Random(7)
+        while time.monotonic() < until:
+            with contextlib.suppress(Exception):
+                with connection.cursor() as cursor:
+                    cursor.execute("UPDATE requests SET served_at = %s WHERE served_at > %s"
+                                   " ORDER BY client, counter LIMIT 20", (old, old))  # fmt: skip
+                kind = dice.choice(["prune", "prune", "count", "recount"])
+                if kind == "prune":
+                    prune(connection, DAY)
+                elif kind == "count":
+                    advance(connection, ["alice"])
+                else:
+                    recount(connection)
+
+    with ThreadPoolExecutor(5) as pool:
+        tasks = [pool.submit(work, seed) for seed in range(3)]
+        tasks += [pool.submit(look_after, connect()) for _ in range(2)]
+        for task in tasks:
+            task.result()
+    connection = connect()
+    assert max(served.values()) == 1
+    [(_, count, removed, highest, missing)] = accounts(connection)
+    assert count == sum(served.values()) == removed + len(counters(connection))
+    assert missing == highest - count
+    assert removed > 50
