@@ -131,7 +131,9 @@ STEPS = (
         client VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL UNIQUE
                COMMENT 'as whom the relay sends to this queue',
         last   BIGINT NOT NULL
-               COMMENT 'the last number given out'
+               COMMENT 'the last number given out',
+        cluster VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL
+               COMMENT 'the RabbitMQ cluster that has confirmed something in this queue'
     ) ENGINE = InnoDB COMMENT 'the numbers of what came through the outbox, per queue'
     """,
     """

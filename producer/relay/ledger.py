@@ -55,7 +55,9 @@ _FENCE = (
 )
 _RELEASE = "UPDATE outbox_relay SET holder = NULL WHERE only_row = 1 AND epoch = %s"
 
-_CLIENTS = "SELECT queue, client, last FROM outbox_clients"
+_CLIENTS = "SELECT queue, client, last, cluster FROM outbox_clients"
+_CLUSTER = "SELECT cluster FROM outbox_clients WHERE cluster IS NOT NULL ORDER BY queue LIMIT 1"
+_MET = "UPDATE outbox_clients SET cluster = %s WHERE queue = %s"
 _NEW_CLIENT = "INSERT INTO outbox_clients (queue, client, last) VALUES (%s, %s, 0)"
 _NUMBERED = "UPDATE outbox_clients SET last = %s WHERE queue = %s AND client = %s AND last = %s"
 
@@ -89,6 +91,8 @@ class Charge:
     epoch: int
     clients: Mapping[str, tuple[str, int]]
     """For each queue: the client, and its last number."""
+    clusters: Mapping[str, str]
+    """For each queue that ever confirmed something: the RabbitMQ cluster that it is in."""
     batches: Sequence[Batch]
     """What is numbered and not yet known to be confirmed."""
     highest: int
@@ -129,6 +133,11 @@ class Ledger:
     def state(self) -> State:
         """Return which relay is at work."""
         return self._using(self._state)
+
+    def cluster(self) -> str | None:
+        """Return the RabbitMQ cluster that has confirmed something; None if none has yet."""
+        rows = self._using(lambda connection: _fetch(connection, _CLUSTER))
+        return str(rows[0][0]) if rows else None
 
     def acquire(self, seen: State) -> Charge | None:
         """Be the one at work from now on, if all is still as it was ``seen``; None if it is not."""
@@ -194,9 +203,17 @@ class Ledger:
         return self._using(add)
 
     def write(
-        self, epoch: int, new: Sequence[Batch], confirmed: Sequence[Batch], highest: int, swept: int
+        self,
+        epoch: int,
+        new: Sequence[Batch],
+        confirmed: Sequence[Batch],
+        highest: int,
+        swept: int,
+        met: Mapping[str, str] | None = None,
     ) -> None:
         """Number ``new`` batches and remove ``confirmed`` ones with their rows, all or nothing.
+
+        ``met`` has the queues that confirmed something for the first time, each with its cluster.
 
         Raises TakenOver if another relay is at work; then nothing was written.
         """
@@ -210,6 +227,8 @@ class Ledger:
                 _remove_rows(connection, confirmed)
                 for batch in confirmed:
                     _execute(connection, _REMOVE_BATCH, batch.client, batch.first)
+                for queue, cluster in (met or {}).items():
+                    _execute(connection, _MET, cluster, queue)
 
         self._using(write)
 
@@ -239,14 +258,14 @@ class Ledger:
             if State(epoch, beat, holder) != seen:
                 return None
             _execute(connection, _TAKE, self.name)
-            clients = {
-                queue: (client, last) for queue, client, last in _fetch(connection, _CLIENTS)
-            }
+            rows = _fetch(connection, _CLIENTS)
+            clients = {queue: (client, last) for queue, client, last, _ in rows}
+            clusters = {queue: cluster for queue, *_, cluster in rows if cluster}
             batches = [
                 Batch(queue, client, first, read_ids(ids))
                 for queue, client, first, ids in _fetch(connection, _BATCHES)
             ]
-        return Charge(epoch + 1, clients, batches, highest, swept)
+        return Charge(epoch + 1, clients, clusters, batches, highest, swept)
 
 
 @contextlib.contextmanager

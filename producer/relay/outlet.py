@@ -15,7 +15,7 @@ from turnwise.acquaintance import CREATION_PAUSE
 from turnwise.broker import Broker
 from turnwise.errors import Permanent, Transient
 from turnwise.log import event
-from turnwise.topology import Topology
+from turnwise.topology import QueueMissing, Topology
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +27,22 @@ LONGEST_WAIT = 10.0
 class Outlet:
     """Publishes one line on a channel of its own. Raises only when the connection ends."""
 
-    def __init__(self, broker: Broker, line: Line) -> None:
+    def __init__(self, broker: Broker, line: Line, cluster: str | None = None) -> None:
+        """``cluster`` is the one that has confirmed something in this queue before."""
         self.line = line
+        self.cluster = cluster
         self.trouble: str | None = None
         """Why the queue takes nothing; None if it does."""
         self._broker = broker
         self._publisher: Publisher | None = None
-        self._ripe = False
+        # A queue that may just have been made, by whomever, is given time: its node may forget it.
+        self._ripe = self._known
         self._try_at = 0.0
         self._wait = FIRST_WAIT
+
+    @property
+    def _known(self) -> bool:
+        return self.cluster == self._broker.cluster
 
     @property
     def in_flight(self) -> int:
@@ -49,9 +56,10 @@ class Outlet:
         try:
             if self._publisher is None:
                 topology = Topology(self.line.queue)
-                topology.declare(self._broker)
+                # Gone from where it has confirmed something: to make it again would hide the loss.
+                topology.declare(self._broker, make=not self._known)
                 if not self._ripe:
-                    # It may just have been made, by whomever. The other queues go on meanwhile.
+                    # The other queues go on meanwhile.
                     self._ripe = True
                     self._try_at = time.monotonic() + CREATION_PAUSE
                     return 0
@@ -60,6 +68,7 @@ class Outlet:
                     self._recover()
             return self._publisher.publish()
         except (Transient, Permanent) as error:
+            self._ripe = self._ripe and not isinstance(error, QueueMissing)
             self._fail(error)
             return 0
 
@@ -73,6 +82,7 @@ class Outlet:
             self._fail(error)
             return False
         if settled:
+            self.cluster = self._broker.cluster
             self._recover()
         return settled
 

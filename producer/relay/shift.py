@@ -51,9 +51,10 @@ class Shift:
         self._highest = charge.highest
         self._sight = Sight(charge.highest, charge.swept)
         self._outlets = {
-            queue: Outlet(broker, Line(queue, client, last))
+            queue: Outlet(broker, Line(queue, client, last), charge.clusters.get(queue))
             for queue, (client, last) in charge.clients.items()
         }
+        self._clusters = dict(charge.clusters)
         self._invalid: set[int] = set()
         self._look_at = 0.0
         self._renew_at = time.monotonic() + RENEW
@@ -110,7 +111,10 @@ class Shift:
         batches = [each.batch for each in numbered]
         self._highest = max([self._highest, *(batch.ids[-1] for batch in batches)])
         confirmed = [b for outlet in self._outlets.values() for b in outlet.line.confirmed]
-        self._ledger.write(self._epoch, batches, confirmed, self._highest, self._sight.after)
+        clusters = {queue: o.cluster for queue, o in self._outlets.items() if o.cluster}
+        met = dict(clusters.items() - self._clusters.items())
+        self._ledger.write(self._epoch, batches, confirmed, self._highest, self._sight.after, met)
+        self._clusters = clusters
         self._renew_at = time.monotonic() + RENEW
         for outlet in self._outlets.values():
             outlet.line.removed()

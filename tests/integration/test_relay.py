@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pymysql.err import OperationalError
@@ -116,6 +117,19 @@ def test_numbers_are_given_by_commit_and_have_no_gap(table: Pipeline) -> None:
         (1, "first"), (2, "second"), (3, "third"), (4, "late")
     ]  # fmt: skip
     wait_empty(table)
+
+
+def test_rows_far_below_what_was_sent_long_ago_are_found(table: Pipeline) -> None:
+    """As after a transaction of hours, or when the ids begin anew."""
+    table.servers.database.query(
+        "UPDATE outbox_relay SET numbered = 1000000000, swept = 999990000", name=table.name
+    )
+    commit(table, "below")
+    at_work(table, "relay-1")
+    wait_empty(table)
+    commit(table, "again")
+    wait_empty(table)
+    assert table.ready() == 2
 
 
 def test_each_queue_has_numbers_of_its_own(table: Pipeline) -> None:
@@ -267,6 +281,43 @@ def test_a_queue_that_takes_nothing_keeps_only_its_own_requests(table: Pipeline)
     wait_empty(table)
     assert table.ready("odd") == 3000
     table.assert_exactly_once(client(table), 3001)
+
+
+def test_a_queue_that_is_gone_from_where_it_was_is_not_made_again(table: Pipeline) -> None:
+    """It would hide that what was confirmed in it is lost."""
+    relay = at_work(table, "relay-1")
+    commit(table, "one")
+    wait_empty(table)
+    with table.channel() as channel:
+        channel.queue_delete("requests")
+    commit(table, "two")
+    table.wait_event(relay, "queue.stuck", times=2)  # what is published comes back; none is there
+    [_, gone, *_] = _events(table, relay, "queue.stuck")
+    assert "has no queue 'requests' any more" in gone["error"]
+    table.worker("worker-1")  # makes it
+    table.wait_served(1)
+    wait_empty(table)
+    [row] = table.rows()
+    assert (row.counter, row.message) == (2, "two")
+
+
+def test_another_cluster_is_not_published_to_by_mistake(table: Pipeline) -> None:
+    """A node that lost its disk is one, until it joins the others again."""
+    relay = at_work(table, "relay-1")
+    commit(table, "one")
+    wait_empty(table)
+    relay.kill()
+    query = table.servers.database.query
+    [(known,)] = query("SELECT cluster FROM outbox_clients", name=table.name)
+    query("UPDATE outbox_clients SET cluster = 'rabbit@elsewhere'", name=table.name)
+    commit(table, "two")
+    refused = start(table, "relay-2")
+    table.wait(lambda: "rabbit@elsewhere" in refused.log.read_text(), "a word about it")
+    assert waiting(table) == 1
+    refused.kill()
+    start(table, "relay-3", AMQP_URL=f"{table.amqp_url}?cluster={quote(known)}")
+    wait_empty(table)
+    assert query("SELECT cluster FROM outbox_clients", name=table.name) == [(known,)]
 
 
 def test_a_row_that_is_no_request_is_left_out_and_reported(table: Pipeline) -> None:
