@@ -74,9 +74,12 @@ function drawRates(store, times, bands) {
   const sums = new Map();
   for (const counts of served) for (const [name, count] of Object.entries(counts ?? {})) sums.set(name, (sums.get(name) ?? 0) + count);
   const replicas = store.replicas.filter((replica) => sums.has(replica.name));
-  // Of many, those that served most stand for themselves, the others together.
-  const most = replicas.length <= APART ? replicas
-    : [...replicas].sort((a, b) => sums.get(b.name) - sums.get(a.name)).slice(0, APART - 1);
+  // Of many, those that served most stand for themselves, each in a colour of its own, the others
+  // together.
+  const colours = new Set();
+  const most = replicas.length <= APART ? replicas : [...replicas]
+    .sort((a, b) => sums.get(b.name) - sums.get(a.name))
+    .filter(({ slot }) => colours.size < APART - 1 && !colours.has(slot % 8) && colours.add(slot % 8));
   const apart = replicas.filter((replica) => most.includes(replica));
   const others = replicas.length - apart.length;
   const stack = apart.map(({ name, slot }) => ({

@@ -119,7 +119,7 @@ export class Plot {
       parts.push(svg("path", { class: others ? "area others" : "area", "data-colour": colour, d: area(below, above, scale) }));
       const last = above.findLastIndex((value) => value != null);
       if (last >= 0 && scale.y(below[last]) - scale.y(above[last]) >= LETTER) {
-        marks.push(svg("text", { "data-colour": colour, class: others ? "others" : null, x: this.#width - RIGHT - 4, y: (scale.y(below[last]) + scale.y(above[last])) / 2 + 4, "text-anchor": "end" }, letter));
+        marks.push(svg("text", { "data-colour": colour, class: others ? "others" : null, x: scale.at(last) - 4, y: (scale.y(below[last]) + scale.y(above[last])) / 2 + 4, "text-anchor": "end" }, letter));
       }
       below = above;
     }

@@ -37,7 +37,10 @@ function drawLanes(replicas) {
   const wanted = JSON.stringify(replicas);
   if (wanted === drawn) return;
   drawn = wanted;
-  root.classList.toggle("many", replicas.length > MANY);
+  const many = replicas.length > MANY;
+  root.classList.toggle("many", many);
+  lanes.toggleAttribute("tabindex", many); // many scroll, also by keyboard
+  if (many) lanes.tabIndex = 0;
   lanes.replaceChildren(...replicas.map((replica) => {
     const state = { true: "connected", false: "gone", null: "" }[replica.consuming];
     const note = [state, replica.served == null ? "" : `${number(replica.served)} served`].filter(Boolean).join(" · ");

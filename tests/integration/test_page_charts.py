@@ -1,0 +1,117 @@
+"""The charts as they are drawn: totals, many replicas, labels that can be read, outages."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser import Browser
+from tests.page import page
+from tests.pipeline import Pipeline
+
+PER_SECOND = 24
+SECONDS = 280
+
+
+def serve_steadily(pipeline: Pipeline, replicas: int) -> None:
+    """Insert what so many replicas would have served: first three of them, then all, in turn.
+
+    The rate is the same throughout.
+    """
+    pipeline.run("worker", "migrate")
+    digits = " UNION ALL ".join(f"SELECT {digit} AS n" for digit in range(10))
+    pipeline.servers.database.query(
+        "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)"
+        f" WITH d AS ({digits}), s AS (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS seq"
+        " FROM d AS a, d AS b, d AS c, d AS d)"
+        f" SELECT 'till', seq + 1, 'm', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL"
+        f" {SECONDS} SECOND + INTERVAL (seq * 1000000 DIV {PER_SECOND}) MICROSECOND,"
+        f" CONCAT('worker-', seq MOD IF(seq < {PER_SECOND * SECONDS // 2}, 3, {replicas}))"
+        f" FROM s WHERE seq < {PER_SECOND * SECONDS}",
+        name=pipeline.name,
+    )
+
+
+def points(browser: Browser, selector: str) -> list[float]:
+    """The heights of a path's points, from the left, in what the axis counts."""
+    return list(
+        browser.js(
+            "(() => { const svg = document.querySelector('#rates svg');"
+            " const axis = [...svg.querySelectorAll('.grid text[text-anchor=end]')];"
+            " const [zero, one] = axis.map(e => [Number(e.textContent), e.getAttribute('y') - 4]);"
+            " const value = y => zero[0] + (y - zero[1]) * (one[0] - zero[0]) / (one[1] - zero[1]);"
+            " return [...svg.querySelector(arguments[0]).getAttribute('d')"
+            ".matchAll(/[ML][\\d.]+ ([\\d.]+)/g)].map(m => value(Number(m[1]))); })()",
+            selector,
+        )
+    )
+
+
+@pytest.mark.parametrize("replicas", [6, 12, 50])
+def test_a_steady_rate_is_a_level_total_however_many_serve(
+    pipeline: Pipeline, browser: Browser, replicas: int
+) -> None:
+    serve_steadily(pipeline, replicas)
+    browser.open(page(pipeline))
+    browser.wait("Boolean(document.querySelector('#rates .total'))")
+    total = points(browser, ".total")
+    level = [value for value in total[30:-20] if value]
+    assert len(level) > SECONDS / 2
+    assert min(level) > 0.9 * PER_SECOND
+    assert max(level) < 1.1 * PER_SECOND
+    # A band for each; of many, one for the rest, so that none looks like another.
+    areas = browser.js(
+        "[...document.querySelectorAll('#rates .area')].map(e => e.dataset.colour ?? 'others')"
+    )
+    assert len(areas) == min(replicas, 8)
+    assert len(set(areas)) == len(areas)
+    assert ("others" in areas) is (replicas > 8)
+    # By name, whatever they served.
+    names = browser.texts("#turns .lanes .name")
+    assert names == [f"worker-{number}" for number in range(replicas)]
+
+
+@pytest.mark.parametrize("width", [390, 700, 1280])
+def test_no_label_is_cut_or_written_over_another(
+    pipeline: Pipeline, browser: Browser, width: int
+) -> None:
+    serve_steadily(pipeline, 12)
+    browser.open(page(pipeline), width=width)
+    browser.wait("Boolean(document.querySelector('#rates .total'))")
+    outside = browser.js(
+        "[...document.querySelectorAll('.plot svg')].flatMap(svg => {"
+        " const frame = svg.getBoundingClientRect();"
+        " return [...svg.querySelectorAll('text')].filter(text => {"
+        "  const box = text.getBoundingClientRect();"
+        "  return box.left < frame.left || box.right > frame.right + .5"
+        "   || box.top < frame.top || box.bottom > frame.bottom; }).map(e => e.textContent); })"
+    )
+    assert outside == []
+    overlapping = browser.js(
+        "[...document.querySelectorAll('.plot svg')].flatMap(svg => {"
+        " const texts = [...svg.querySelectorAll('text')];"
+        " const boxes = texts.map(text => text.getBoundingClientRect());"
+        " return texts.flatMap((text, i) => texts.filter((other, j) => i < j"
+        "  && boxes[i].left < boxes[j].right && boxes[j].left < boxes[i].right"
+        "  && boxes[i].top + 3 < boxes[j].bottom && boxes[j].top + 3 < boxes[i].bottom)"
+        "  .map(other => `${text.textContent} and ${other.textContent}`)); })"
+    )
+    assert overlapping == []
+
+
+def test_pointing_at_a_second_tells_its_figures(pipeline: Pipeline, browser: Browser) -> None:
+    serve_steadily(pipeline, 3)
+    browser.open(page(pipeline))
+    browser.wait("Boolean(document.querySelector('#rates .total'))")
+    summary = "document.querySelector('#rates .summary').textContent"
+    assert "in the last ten seconds" in browser.js(summary)
+    browser.js(
+        "document.querySelector('#rates svg').dispatchEvent(new PointerEvent('pointermove',"
+        " {clientX: document.querySelector('#rates svg').getBoundingClientRect().left + 200,"
+        "  clientY: 300, bubbles: true}))"
+    )
+    said = str(browser.js(summary))
+    assert f": {PER_SECOND}: A 8, B 8, C 8" in said
+    browser.js(
+        "document.querySelector('#rates svg').dispatchEvent(new PointerEvent('pointerleave'))"
+    )
+    assert "in the last ten seconds" in browser.js(summary)
