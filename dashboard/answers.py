@@ -130,6 +130,7 @@ def _audit(account: Account) -> dict[str, Any]:
         "count": audit.count,
         "served": audit.served,
         "missing": audit.missing,
+        "failed": audit.failed,
         "repeated": audit.repeated,
         "clients": [
             {**asdict(line), "gap_since": account.gaps_since.get(line.client)}

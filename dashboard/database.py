@@ -204,10 +204,13 @@ class Audits(_Source):
 def _accounts(connection: Connection) -> Accounts:
     """Read the sums, and the lines of some clients: of those with a gap first."""
     audit = Audit(connection, every=False)
-    shown: list[Account] = []
+    gaps: list[Account] = []
+    failing: list[Account] = []
     for account in audit.accounts():
-        if len(shown) < AUDITED:
-            shown.append(account)
+        some = failing if account.holds else gaps
+        if len(some) < AUDITED:
+            some.append(account)
+    shown = [*gaps, *failing][:AUDITED]
     totals = audit.totals
     if len(shown) < min(AUDITED, totals.clients):
         there = {account.client for account in shown}
@@ -219,6 +222,7 @@ def _accounts(connection: Connection) -> Accounts:
         count=totals.clients,
         served=totals.served,
         missing=totals.missing,
+        failed=totals.failed,
         repeated=totals.repeated,
         lines=tuple(
             Line(
@@ -226,6 +230,7 @@ def _accounts(connection: Connection) -> Accounts:
                 served=each.served,
                 highest=each.highest,
                 missing=each.missing,
+                failed=each.failed,
                 repeated=each.repeated,
                 resume_at=each.resume_at,
                 gaps=each.gaps,

@@ -90,6 +90,7 @@ class Line:
     served: int
     highest: int
     missing: int
+    failed: int
     repeated: int
     resume_at: int
     gaps: tuple[tuple[int, int], ...]
@@ -102,6 +103,7 @@ class Accounts:
     count: int
     served: int
     missing: int
+    failed: int
     repeated: int
     lines: tuple[Line, ...]
     served_by: dict[str, int]

@@ -44,8 +44,8 @@ def state(board: Board, after: str = "") -> dict[str, Any]:
 
 
 def audited(missing: int, resume_at: int) -> Accounts:
-    line = Line("client", 9, 9 + missing, missing, 0, resume_at, ())
-    return Accounts(1, 9, missing, 0, (line,), {"worker-1": 9})
+    line = Line("client", 9, 9 + missing, missing, 0, 0, resume_at, ())
+    return Accounts(1, 9, missing, 0, 0, (line,), {"worker-1": 9})
 
 
 # -- whether a server is seen

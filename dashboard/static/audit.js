@@ -36,7 +36,8 @@ function verdict(found, lost) {
   if (found.repeated) return `✕ ${number(found.repeated)} repeated`;
   if (lost.length) return `✕ ${number(found.missing)} missing`;
   const hand = found.missing ? `; ${number(found.missing)} on the way` : "";
-  return `✓ ${number(found.served)} served, each once${hand}`;
+  const failed = found.failed ? `; ${number(found.failed)} failed` : "";
+  return `✓ ${number(found.served)} served, each once${failed}${hand}`;
 }
 
 function row(client, lost) {
@@ -49,7 +50,7 @@ function row(client, lost) {
   return make("tr", { role: "row", class: lost || client.repeated ? "bad" : false },
     make("th", { role: "rowheader", scope: "row" }, make("a", { href: `requests?client=${client.client}` }, client.client)),
     cell("without a gap up to", before(client.resume_at)), cell("served", client.served),
-    gaps, cell("repeated", client.repeated), cell("resumes at", client.resume_at));
+    cell("failed", client.failed), gaps, cell("repeated", client.repeated), cell("resumes at", client.resume_at));
 }
 
 const plain = (_key, value) => (typeof value === "bigint" ? String(value) : value);
