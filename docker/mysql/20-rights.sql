@@ -4,10 +4,12 @@ GRANT ALL ON counter_db.* TO 'migrate'@'%';
 
 -- The worker adds rows and updates counts. It removes no row, and makes no table.
 GRANT SELECT, INSERT, UPDATE ON counter_db.* TO 'worker'@'%';
--- Except in the audit's account of gaps. The table is not there yet, and a right to a table that
--- is missing can only be granted together with CREATE.
+-- Except in the audit's account of gaps, and failures that are served at last. These tables are not
+-- there yet, and a right to a table that is missing can only be granted together with CREATE.
 GRANT DELETE, CREATE ON counter_db.audit_gaps TO 'worker'@'%';
+GRANT DELETE, CREATE ON counter_db.failures TO 'worker'@'%';
 REVOKE CREATE ON counter_db.audit_gaps FROM 'worker'@'%';
+REVOKE CREATE ON counter_db.failures FROM 'worker'@'%';
 
 -- The relay numbers, publishes and removes what applications leave. The same again: its tables are
 -- not there yet.

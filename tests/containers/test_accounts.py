@@ -162,3 +162,4 @@ def test_the_worker_may_do_all_that_it_does(stack: Stack) -> None:
     # Seldom needed: when a request is served that was missing for long.
     with database(stack, "worker") as cursor:
         cursor.execute("DELETE FROM audit_gaps WHERE client = 'nobody'")
+        cursor.execute("DELETE FROM failures WHERE client = 'nobody'")

@@ -1,0 +1,112 @@
+"""MODULE:FUNCTION -> a handler, or one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import run
+from turnwise.errors import ExitCode
+from worker.handler_loading import HandlerNotFound, load
+
+MODULE = """
+    import functools
+
+    def serve(request, db): pass
+    def takes_one(request): pass
+    def takes_three(request, db, more): pass
+    def takes_more(request, db, *, more=1): pass
+    async def is_async(request, db): pass
+    def is_generator(request, db): yield
+    class Shop:
+        def __call__(self, request, db): pass
+        @staticmethod
+        def serve(request, db): pass
+    shop = Shop()
+    partial = functools.partial(takes_three, more=1)
+    number = 7
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module in the current folder."""
+    name = f"module_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(MODULE))
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield name
+    sys.path[:] = path
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    "function", ["serve", "takes_more", "shop", "Shop.serve", "partial", "Shop"]
+)
+def test_what_takes_a_request_and_a_door_is_a_handler(module: str, function: str) -> None:
+    if function == "Shop":
+        with pytest.raises(HandlerNotFound, match="takes"):
+            load(f"{module}:{function}")
+    else:
+        assert callable(load(f"{module}:{function}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{}", "write MODULE:FUNCTION"),
+        ("{}:", "write MODULE:FUNCTION"),
+        ("{}:a-b", "write MODULE:FUNCTION"),
+        ("{}:nonesuch", "has no 'nonesuch'"),
+        ("{}:number", "no function but int"),
+        ("{}:takes_one", r"takes \(request\)"),
+        ("{}:takes_three", r"takes \(request, db, more\)"),
+        ("{}:is_async", "is async"),
+        ("{}:is_generator", "is a generator"),
+        ("nonesuch_module:serve", "there is no module 'nonesuch_module'"),
+        ("worker:serve", "one of Turnwise's own packages"),
+        ("producer.orders:serve", "one of Turnwise's own packages"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(module: str, name: str, said: str) -> None:
+    with pytest.raises(HandlerNotFound, match=said) as caught:
+        load(name.format(module))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero (.*broken.*py:1)"),
+        ("import nonesuch_library", "No module named 'nonesuch_library'"),
+        ("def f(:", "SyntaxError"),
+        ("raise SystemExit", "ends the process"),
+        ("from worker import orders", "There is a package 'worker' in"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(module: str, code: str, said: str) -> None:
+    name = f"broken_{module}"
+    Path(f"{name}.py").write_text(code)
+    if "worker" in code:
+        Path("worker").mkdir()
+        Path("worker/__init__.py").write_text("")
+    with pytest.raises(HandlerNotFound, match=said):
+        load(f"{name}:serve")
+
+
+def test_a_worker_ends_before_it_connects_anywhere() -> None:
+    nowhere = {
+        "AMQP_URL": "amqp://u:p@127.0.0.1:1/",
+        "MYSQL_URL": "mysql://u:p@127.0.0.1:1/counter_db",
+        "LOG_FORMAT": "text",
+    }
+    result = run("worker", "run", "--handler", "nonesuch_module:serve", **nowhere)
+    assert result.returncode == ExitCode.CONFIG
+    [line] = result.stderr.splitlines()
+    assert "there is no module 'nonesuch_module'" in line
+    for option, value in (("--time-limit", "26m"), ("--time-limit", "0"), ("--grace", "20s")):
+        assert run("worker", "run", option, value, **nowhere).returncode == ExitCode.USAGE
