@@ -10,7 +10,7 @@ from typing import Protocol
 from pika import BasicProperties, frame, spec
 
 from producer.window import Window
-from turnwise.broker import Broker
+from turnwise.broker import MOVE_ON, Broker
 from turnwise.errors import Transient
 from turnwise.message import Request
 from turnwise.topology import Topology
@@ -24,7 +24,8 @@ producer keeps in memory."""
 CONFIRM_TIMEOUT = 60.0
 """Seconds without any confirm, on a connection that is not blocked, until it is given up.
 
-A quorum queue that lost its majority confirms nothing, and a confirm has no timeout of its own."""
+A quorum queue that lost its majority confirms nothing, and a confirm has no timeout of its own.
+Where there are other nodes, MOVE_ON is enough: this one may be cut off without knowing."""
 
 DRAIN_TIMEOUT = 5.0
 """Seconds to wait for confirms that are under way before a channel is closed."""
@@ -129,15 +130,24 @@ class Publisher:
         if self._window.refused:
             self.drain()
             raise Transient(
-                f"{self._broker.node} did not take {self._window.refused} requests: the queue "
-                f"{self._topology.queue!r} is missing or cannot keep them"
+                f"{self._broker.node} did not take {self._window.refused} requests: {self._why()}"
             )
         if not self._window or self._broker.blocked:
             self._last_confirm = time.monotonic()
-        elif time.monotonic() - self._last_confirm > CONFIRM_TIMEOUT:
+            return
+        patience = MOVE_ON if self._broker.others else CONFIRM_TIMEOUT
+        if time.monotonic() - self._last_confirm > patience:
             raise Transient(
-                f"{self._broker.node} has confirmed nothing for {CONFIRM_TIMEOUT:.0f} s"
+                f"{self._broker.node} has confirmed nothing for {patience:.0f} s: the queue "
+                f"{self._topology.queue!r} may be without a majority of its nodes"
             )
+
+    def _why(self) -> str:
+        """Say why something was not taken. A queue that is missing gives back, others refuse."""
+        queue = f"the queue {self._topology.queue!r}"
+        if self._window.unroutable:
+            return f"{queue} is missing, or not bound to its exchange"
+        return f"{queue} is without a majority of its nodes at the moment, or full"
 
     def _on_confirm(self, method: frame.Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:
         self._last_confirm = time.monotonic()

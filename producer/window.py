@@ -19,6 +19,8 @@ class Window:
         self._next = 1
         self._returned: set[int] = set()
         self._confirmed: list[tuple[int, int]] = []
+        self.unroutable = 0
+        """How many of those were returned: no queue was there for them."""
         self.refused = 0
         """How many the broker did not take: nacked, or returned as unroutable."""
 
@@ -56,6 +58,7 @@ class Window:
 
     def _settle(self, counter: int, *, taken: bool) -> None:
         if not taken or counter in self._returned:
+            self.unroutable += counter in self._returned
             self._returned.discard(counter)
             self.refused += 1
         elif self._confirmed and self._confirmed[-1][1] == counter - 1:

@@ -23,6 +23,9 @@ from turnwise.ways import way
 CALL_TIMEOUT = 30.0
 """Seconds for the answer to one AMQP method."""
 
+MOVE_ON = 8.0
+"""The same where there are other nodes: one that is frozen, or cut off from them, is left."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds for an answer once the process was asked to stop, and for a polite goodbye; a blocked or
 hung broker gives neither."""
@@ -31,9 +34,13 @@ hung broker gives neither."""
 class Broker:
     """One connection, used from one thread in straight-line code. Made by ``connect``."""
 
-    def __init__(self, loop: Loop, node: Node, connection: Connection) -> None:
+    def __init__(
+        self, loop: Loop, node: Node, connection: Connection, others: bool = False
+    ) -> None:
         self.loop = loop
         self.node = node
+        self.others = others
+        """Whether there are other nodes to move on to."""
         self.blocked: str | None = None
         """Why RabbitMQ takes no publishes at the moment (an alarm); None if it does."""
         self._connection = connection
@@ -173,7 +180,7 @@ class Channel:
     def wait(self, condition: Callable[[], object]) -> None:
         """Turn until the condition holds. Raises what ends the channel, or Transient in the end.
 
-        That is after CALL_TIMEOUT, or CLOSE_TIMEOUT after the process was asked to stop.
+        That is after CALL_TIMEOUT or MOVE_ON, or CLOSE_TIMEOUT after it was asked to stop.
         """
         loop = self.broker.loop
         begun = time.monotonic()
@@ -183,7 +190,8 @@ class Channel:
             return condition()
 
         if not loop.stopping:
-            loop.wait(lambda: answered() or loop.stopping, CALL_TIMEOUT)
+            patience = MOVE_ON if self.broker.others else CALL_TIMEOUT
+            loop.wait(lambda: answered() or loop.stopping, patience)
             if answered():
                 return
         if not (loop.stopping and loop.wait(answered, CLOSE_TIMEOUT)):

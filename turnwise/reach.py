@@ -55,13 +55,14 @@ class Stranger(Permanent):
 
 def reach(
     loop: Loop, nodes: Sequence[Node], connection_name: str, cluster: str | None = None
-) -> tuple[Node, Connection]:
+) -> tuple[Node, Connection, bool]:
     """Connect to one of the nodes: in random order, those in trouble last.
 
     A node counts as one that refuses if it belongs to another cluster than its URL says or, if that
     says nothing, than ``cluster``.
     What one node refuses is a reason to try the next. Raises Transient if none is to be had now,
-    Refused or Permanent if each one says that it never will, Stopped if asked to stop.
+    Refused or Permanent if each one says that it never will, Stopped if asked to stop. Returns also
+    whether there are others to move on to.
     """
     places, failure = _places(loop, nodes)
     attempts = [(place, address) for place in places for address in place.addresses]
@@ -80,7 +81,7 @@ def reach(
                 event(log, logging.WARNING, "broker.refuses", error=error)
         else:
             place.node.troubles.pop(address, None)
-            return place.node, connection
+            return place.node, connection, len(attempts) > 1
         place.node.note_trouble(address)
     refusals = [place.refusal for place in places if place.refusal]
     if refusals and len(refusals) == len(places):

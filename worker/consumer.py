@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from turnwise.broker import Channel
 from turnwise.deliveries import Delivery
 from turnwise.errors import InvalidRequest, Transient
+from turnwise.inquiry import Inquiry
 from turnwise.log import event
 from turnwise.message import Request, decode_properties
 from worker.settle import Reject, Verdict, decide, settle
@@ -72,6 +73,7 @@ class Consumer:
         channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
         # Only noted: pika takes any exception for a broken connection.
         channel.consume(queue, name, self._arrived.append)
+        self._inquiry = Inquiry(channel, queue)
 
     def serve(self, progress: Callable[[], None]) -> None:
         """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop."""
@@ -81,11 +83,28 @@ class Consumer:
             self._loop.turn(0 if self._arrived else idle)
             self._channel.check()
             if self._arrived and not self._loop.stopping:
+                self._inquiry.heard()
                 self._serve_batch()
                 progress()
+            else:
+                self._inquire(progress)
             if not self._loop.stopping:
                 idle = self._between_turns()
         self._finish()
+
+    def _inquire(self, progress: Callable[[], None]) -> None:
+        """With empty hands, see that the queue works. Raises Transient if it does not."""
+        self._inquiry.look()
+        if self._inquiry.found is None:
+            return
+        # Its leader, or an ack of ours, was lost: it takes this consumer for a busy one.
+        self._arrived.append(self._inquiry.found)
+        self._serve_batch()
+        progress()
+        raise Transient(
+            f"{self._channel.broker.node} had a request ready and did not deliver it to a consumer "
+            "with empty hands"
+        )
 
     def _finish(self) -> None:
         """Serve what is in hand, and leave with nothing to give back.

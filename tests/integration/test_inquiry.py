@@ -1,0 +1,73 @@
+"""Nothing comes: whether that is because there is nothing, or because nobody could say."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from lab.process import Process
+from tests.pipeline import Pipeline
+from turnwise.inquiry import ANSWER_WITHIN, ASK_AFTER
+
+
+def test_an_idle_worker_asks_and_stays(pipeline: Pipeline) -> None:
+    worker = pipeline.worker("worker-1")
+    time.sleep(3 * ASK_AFTER)  # it asks two or three times
+    client = pipeline.send_counted(3)
+    pipeline.wait_served(3)
+    pipeline.assert_exactly_once(client, 3)
+    names = [event["event"] for event in pipeline.events(worker)]
+    assert "broker.away" not in names
+    assert names.count("worker.consuming") == 1
+
+
+def test_a_node_that_only_keeps_silent_is_left(pipeline: Pipeline) -> None:
+    """The connection stands, heartbeats are far apart, and nothing is answered."""
+    held, through = pipeline.broker_proxy()
+    worker = pipeline.worker("worker-1", AMQP_URL=f"{through},{through}")
+    held.hold(held.down)
+    begun = time.monotonic()
+    pipeline.wait_event(worker, "broker.away")
+    assert time.monotonic() - begun < ASK_AFTER + ANSWER_WITHIN + 3
+    [away, *_] = [e for e in pipeline.events(worker) if e["event"] == "broker.away"]
+    assert "may be cut off" in away["error"]
+    held.release(held.down)
+
+
+LOSES_AN_ACK = """
+import worker.cli
+from turnwise.broker import Channel
+
+ack, lost = Channel.ack, []
+
+def losing(channel, tag):
+    if lost:
+        ack(channel, tag)
+    else:
+        lost.append(tag)
+
+Channel.ack = losing
+worker.cli.main(prog_name="worker")
+"""
+
+
+def test_an_ack_that_the_broker_lost(pipeline: Pipeline) -> None:
+    """The consumer's only place is taken, for the broker; the worker has empty hands."""
+    worker = Process(
+        "worker-1",
+        pipeline.folder,
+        [sys.executable, "-c", LOSES_AN_ACK, "run", "--name", "worker-1"],
+        pipeline.environment(),
+    )
+    worker.start()
+    try:
+        pipeline.wait_event(worker, "worker.consuming")
+        client = pipeline.send_counted(3)
+        pipeline.wait_served(3, timeout=ASK_AFTER + 10)
+        pipeline.wait_event(worker, "worker.consuming", times=2)
+        [away] = [e for e in pipeline.events(worker) if e["event"] == "broker.away"]
+        assert "did not deliver it to a consumer with empty hands" in away["error"]
+        pipeline.wait_all_settled()
+        pipeline.assert_exactly_once(client, 3)
+    finally:
+        worker.kill()

@@ -1,0 +1,70 @@
+"""Whether a queue still works as seen from here, asked while nothing is heard of it.
+
+A node that lost the majority goes on answering heartbeats, and has nothing more to say: its
+consumers would wait until the partition heals, while the queue grows at the other nodes. So would a
+consumer whose last ack the broker has lost.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pika import BasicProperties, spec
+
+from turnwise.broker import Channel
+from turnwise.deliveries import Delivery
+from turnwise.errors import Transient
+
+ASK_AFTER = 3.0
+"""Seconds of silence after which a consumer with empty hands asks."""
+
+ANSWER_WITHIN = 5.0
+"""Seconds for the answer."""
+
+
+class Inquiry:
+    """Asks the queue for a message, without waiting: basic.get goes through the leader's log.
+
+    So it needs the majority. For an idle consumer, the queue should have none.
+    """
+
+    def __init__(self, channel: Channel, queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._heard_at = time.monotonic()
+        self._asked_at: float | None = None
+        self.found: Delivery | None = None
+        """A message that the queue had, and did not deliver."""
+        channel.raw.add_callback(self._on_empty, [spec.Basic.GetEmpty], one_shot=False)
+
+    def heard(self) -> None:
+        """Note that something was delivered."""
+        self._heard_at = time.monotonic()
+
+    def look(self) -> None:
+        """Ask, if it is time. Raises Transient if the answer is overdue."""
+        now = time.monotonic()
+        if self._asked_at is None:
+            if now - self._heard_at >= ASK_AFTER:
+                self._asked_at = now
+                self._channel.raw.basic_get(self._queue, callback=self._on_message)
+        elif now - max(self._asked_at, self._heard_at) >= ANSWER_WITHIN:
+            raise Transient(
+                f"{self._channel.broker.node} has not answered for {ANSWER_WITHIN:.0f} s whether "
+                f"the queue {self._queue!r} has anything: it may be cut off from the others"
+            )
+
+    def _on_empty(self, _frame: object) -> None:
+        self._asked_at, self._heard_at = None, time.monotonic()
+
+    def _on_message(
+        self, _channel: object, method: spec.Basic.GetOk, about: BasicProperties, body: bytes
+    ) -> None:
+        self._asked_at, self._heard_at = None, time.monotonic()
+        self.found = Delivery(
+            method.delivery_tag,
+            b"".join(about.encode()),
+            body,
+            time.monotonic(),
+            method.redelivered,
+        )
