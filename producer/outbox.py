@@ -21,7 +21,7 @@ from producer import outbox_file
 from producer.client_name import default_base
 from turnwise.errors import OutboxError
 from turnwise.limits import check_message
-from turnwise.message import Request
+from turnwise.template import Template
 
 LIMIT = 1024**3
 """Bytes of the file, by default: some six million short requests."""
@@ -125,15 +125,18 @@ class Outbox:
         self.waiting += len(counters)
         return counters
 
-    def after(self, number: int, limit: int) -> Iterator[tuple[int, Request]]:
-        """Yield at most ``limit`` waiting requests above a counter, lowest first, with theirs."""
+    def after(self, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield at most ``limit`` waiting requests above a counter, lowest first.
+
+        Of each the counter, and the body and properties as they are on the wire.
+        """
         with self._translating("read"):
             rows = self._db.execute(_NEXT, (number, limit)).fetchall()
-        client = self.client
-        for sent_at, group in itertools.groupby(rows, key=itemgetter(2)):
-            at = datetime.fromisoformat(sent_at)
-            for counter, message, _ in group:
-                yield counter, Request(client, counter, message, at)
+        # What was accepted together has one time.
+        for sent_at, accepted in itertools.groupby(rows, key=itemgetter(2)):
+            write = Template(self.client, datetime.fromisoformat(sent_at)).write
+            for counter, message, _ in accepted:
+                yield counter, *write(counter, message)
 
     def cluster(self, queue: str) -> str | None:
         """Return the name of the cluster that confirmed something in a queue; None if none did."""

@@ -12,7 +12,6 @@ from pika import BasicProperties, frame, spec
 from producer.window import Window
 from turnwise.broker import MOVE_ON, Broker
 from turnwise.errors import Transient
-from turnwise.message import Request
 from turnwise.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -38,8 +37,11 @@ class Backlog(Protocol):
     def accepted(self) -> int:
         """The highest number given out."""
 
-    def after(self, number: int, limit: int) -> Iterable[tuple[int, Request]]:
-        """Return at most ``limit`` requests numbered above ``number``, lowest first."""
+    def after(self, number: int, limit: int) -> Iterable[tuple[int, bytes, bytes]]:
+        """Return at most ``limit`` requests numbered above ``number``, lowest first.
+
+        Of each its number, and its body and properties as they are on the wire.
+        """
 
     def number(self, message_id: str) -> int:
         """Return the number under which a request was published last."""
@@ -113,8 +115,8 @@ class Publisher:
             return 0
         self._channel.check()
         numbers = []
-        for number, request in self._backlog.after(self._published, room):
-            self._publish(request.encode(), request.encode_properties())
+        for number, body, properties in self._backlog.after(self._published, room):
+            self._publish(body, properties)
             numbers.append(number)
         self._window.published(numbers)
         self._published = numbers[-1] if numbers else self._published

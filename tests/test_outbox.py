@@ -18,6 +18,7 @@ from producer.outbox import Outbox, read_status
 from producer.publisher import WINDOW
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode, InvalidRequest, OutboxError
+from turnwise.message import Request
 
 
 def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
     with Outbox(path, "alice") as outbox:
         assert outbox.client == name
         assert list(outbox.accept(["c"])) == [3]
-        assert [r.message for _, r in outbox.after(0, 10)] == ["c"]
+        assert [Request.receive(*each).message for _, *each in outbox.after(0, 10)] == ["c"]
 
 
 def test_a_removed_outbox_begins_another_client(tmp_path: Path) -> None:

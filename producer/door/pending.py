@@ -115,10 +115,11 @@ class Pending:
             self._numbers[entry.request.message_id] = self.accepted
             self._waiting.append((self.accepted, entry.request))
 
-    def after(self, _number: int, limit: int) -> Iterator[tuple[int, Request]]:
+    def after(self, _number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
         """Yield at most ``limit`` requests that were not published yet, in their order."""
         for _ in range(min(limit, len(self._waiting))):
-            yield self._waiting.popleft()
+            number, request = self._waiting.popleft()
+            yield number, request.encode(), request.encode_properties()
 
     def number(self, message_id: str) -> int:
         """Return the number of a request that was published; 0 if nobody waits for it any more."""

@@ -71,7 +71,7 @@ class Line:
         else:
             self._confirmed.append(batch)
 
-    def after(self, number: int, limit: int) -> Iterator[tuple[int, Request]]:
+    def after(self, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
         """Yield at most ``limit`` requests numbered above ``number``, lowest first."""
         if not self._requests:
             return
@@ -80,7 +80,7 @@ class Line:
                 return
             if request := self._requests.get(counter):
                 limit -= 1
-                yield counter, request
+                yield counter, request.encode(), request.encode_properties()
 
     def number(self, message_id: str) -> int:
         """Return the number in a request's identity."""

@@ -16,6 +16,7 @@ from lab.power_cut import STRACE, Disk
 from lab.servers import DEFAULT_FOLDER
 from producer.outbox import Outbox
 from tests.requirements import or_skip
+from turnwise.message import Request
 
 CUTS = 1000
 
@@ -82,7 +83,7 @@ def check(disk: Disk, draw: random.Random, said: str, after: Path) -> None:
         if accepted:
             assert f"client {outbox.client}\n" in said
         assert outbox.accepted >= accepted
-        kept = {counter: request.message for counter, request in outbox.after(0, 100_000)}
+        kept = {n: Request.receive(*sent).message for n, *sent in outbox.after(0, 100_000)}
         assert all(message == f"message {counter}" for counter, message in kept.items())
         assert set(range(forgotten + 1, outbox.accepted + 1)) <= kept.keys()
         assert outbox.waiting == len(kept)

@@ -60,10 +60,10 @@ def forgotten_before_confirm() -> None:
     """Believe that what was published has arrived."""
     after = Outbox.after
 
-    def forgetting(self: Outbox, number: int, limit: int) -> Iterator[tuple[int, Request]]:
-        for counter, request in after(self, number, limit):
-            yield counter, request
-            self.forget([(counter, counter)])
+    def forgetting(self: Outbox, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
+        for each in after(self, number, limit):
+            yield each
+            self.forget([(each[0], each[0])])
 
     Outbox.after = forgetting  # type: ignore[method-assign]
 
@@ -123,10 +123,10 @@ def deleted_before_confirm() -> None:
     """Believe that what the relay published has arrived."""
     after, forget = Line.after, Line.forget
 
-    def deleting(self: Line, number: int, limit: int) -> Iterator[tuple[int, Request]]:
-        for counter, request in list(after(self, number, limit)):
-            yield counter, request
-            forget(self, [(counter, counter)])
+    def deleting(self: Line, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
+        for each in list(after(self, number, limit)):
+            yield each
+            forget(self, [(each[0], each[0])])
 
     Line.after = deleting  # type: ignore[method-assign]
     Line.forget = lambda _self, _ranges: None  # type: ignore[method-assign,assignment]

@@ -34,7 +34,7 @@ class Desk:
 
     async def publish(self, limit: int = 100) -> list[int]:
         await self.hand_over()
-        return [number for number, _ in self.pending.after(0, limit)]
+        return [number for number, *_ in self.pending.after(0, limit)]
 
 
 @pytest.fixture

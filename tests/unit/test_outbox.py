@@ -13,6 +13,7 @@ import pytest
 
 from producer.outbox import Outbox, OutboxFull, Status, read_status
 from turnwise.errors import OutboxError
+from turnwise.message import Request
 
 
 def killed_with_an_open_outbox(path: Path, messages: int) -> str:
@@ -33,6 +34,13 @@ def killed_with_an_open_outbox(path: Path, messages: int) -> str:
     return done.stdout.strip()
 
 
+def messages(outbox: Outbox) -> list[str]:
+    """What waits in it, read as a worker would."""
+    requests = [(n, Request.receive(*written)) for n, *written in outbox.after(0, 10_000)]
+    assert [(outbox.client, n) for n, _ in requests] == [(r.client, r.counter) for _, r in requests]
+    return [request.message for _, request in requests]
+
+
 @pytest.mark.parametrize("accepted", [1, 20, 5000])
 def test_nothing_of_a_removed_outbox_comes_back_after_a_kill(tmp_path: Path, accepted: int) -> None:
     path = tmp_path / "outbox.db"
@@ -44,7 +52,7 @@ def test_nothing_of_a_removed_outbox_comes_back_after_a_kill(tmp_path: Path, acc
             assert outbox.client != old
             assert list(outbox.accept(["new"])) == expected
             assert outbox.status == Status(outbox.client, expected[0], 0, expected[0])
-            assert {r.message for _, r in outbox.after(0, 10_000)} == {"new"}
+            assert set(messages(outbox)) == {"new"}
 
 
 def test_a_killed_producers_outbox_goes_on(tmp_path: Path) -> None:
@@ -94,7 +102,7 @@ def test_an_outbox_of_the_first_release_is_brought_up_to_date(tmp_path: Path) ->
     assert read_status(path) == Status("alice-abcdef", 7, 5, 2)
     with Outbox(path) as outbox:
         assert outbox.status == Status("alice-abcdef", 7, 5, 2)
-        assert [r.message for _, r in outbox.after(0, 9)] == ["six", "seven"]
+        assert messages(outbox) == ["six", "seven"]
         assert list(outbox.accept(["eight"])) == [8]
         outbox.forget([(6, 7)])
     assert read_status(path) == Status("alice-abcdef", 8, 7, 1)
@@ -165,7 +173,7 @@ def test_the_file_becomes_small_again_when_little_is_left(tmp_path: Path) -> Non
         sizes = [each.stat().st_size for each in tmp_path.iterdir()]
         assert sum(sizes) < 12_000_000, sizes
         assert outbox.status == read_status(path)
-        assert [n for n, _ in outbox.after(0, 2000)] == list(range(29_001, 30_002))
+        assert [n for n, *_ in outbox.after(0, 2000)] == list(range(29_001, 30_002))
     assert path.stat().st_size < 2_000_000
 
 

@@ -64,7 +64,7 @@ def test_a_batch_may_go_when_all_of_it_is_confirmed_and_not_before(data: st.Data
             counter for batch in line.confirmed for counter in range(batch.first, batch.last + 1)
         }
         assert not gone & unconfirmed
-        assert [n for n, _ in line.after(0, 100)] == sorted(unconfirmed)
+        assert [n for n, *_ in line.after(0, 100)] == sorted(unconfirmed)
     assert sum(len(batch.ids) for batch in line.confirmed) == 8
     assert sorted(line.ids) == [1, 2, 3, 5, 7, 9, 10, 11]
     line.removed()
@@ -74,9 +74,9 @@ def test_a_batch_may_go_when_all_of_it_is_confirmed_and_not_before(data: st.Data
 def test_the_next_publisher_begins_with_the_lowest_number_that_is_not_confirmed() -> None:
     line = line_with((1, 2, 3), (7,))
     line.forget([(2, 2)])
-    assert [n for n, _ in line.after(0, 100)] == [1, 3, 4]
-    assert [n for n, _ in line.after(0, 2)] == [1, 3]
-    assert [n for n, _ in line.after(3, 100)] == [4]
+    assert [n for n, *_ in line.after(0, 100)] == [1, 3, 4]
+    assert [n for n, *_ in line.after(0, 2)] == [1, 3]
+    assert [n for n, *_ in line.after(3, 100)] == [4]
     assert list(line.after(4, 100)) == []
 
 
@@ -103,7 +103,7 @@ def test_a_row_that_somebody_removed_leaves_the_others_their_numbers() -> None:
     batch = Batch("q", "c", 5, (7, 10, 30))
     line = Line("q", "c", 7)
     line.add(restore(batch, rows(7, 30)))
-    assert [n for n, _ in line.after(0, 10)] == [5, 7]
+    assert [n for n, *_ in line.after(0, 10)] == [5, 7]
     line.forget([(5, 5), (7, 7)])
     assert [each.ids for each in line.confirmed] == [(7, 10, 30)]
     empty = Line("q", "c", 7)
