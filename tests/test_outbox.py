@@ -117,7 +117,9 @@ def test_a_client_killed_at_any_moment_loses_nothing_it_accepted(pipeline: Pipel
     rng = random.Random(1)
     accepted = 0
     for round_ in range(5):
-        sender = pipeline.start(f"sender-{round_}", "producer", "send", "hello", "--quantum", "0")
+        sender = pipeline.start(
+            f"sender-{round_}", "producer", "send", "hello", "--quantum", "0.2ms"
+        )
         pipeline.wait(pipeline.outbox.exists, "an outbox")
         enough = accepted + rng.randrange(1, 5000)
         while (accepted := pipeline.status()["accepted"]) < enough:
