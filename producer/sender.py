@@ -10,6 +10,7 @@ from producer.publisher import Publisher
 from producer.report import Report
 from producer.source import Source
 from turnwise.acquaintance import Acquaintance
+from turnwise.broker import Broker
 from turnwise.errors import Stopped
 from turnwise.loop import Loop
 from turnwise.node import Node
@@ -52,7 +53,7 @@ class Sender:
 
     def _session(self, progress: Callable[[], None]) -> None:
         name = f"producer {self._outbox.client}"
-        with self._acquaintance.connect(self._loop, self._nodes, name) as broker:
+        with Broker.connect(self._loop, self._nodes, name) as broker:
             self._acquaintance.meet(broker)
             self._report.connected(broker)
             publisher = Publisher(broker, self._topology, self._outbox)

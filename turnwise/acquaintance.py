@@ -1,12 +1,10 @@
-"""Whom a process sends to: the cluster it knows, and a queue that is old enough to be trusted."""
+"""Whom a process sends to: a queue that is old enough to be trusted, and is not made anew."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from turnwise.broker import Broker
-from turnwise.loop import Loop
-from turnwise.node import Node
 from turnwise.topology import QueueMissing, Topology
 
 CREATION_PAUSE = 1.0
@@ -17,13 +15,9 @@ it comes back without what it had confirmed."""
 
 
 class Acquaintance:
-    """Remembers in which cluster something was confirmed first, and is wary of any other one.
+    """Remembers that something was confirmed in a queue. Whoever made it again would hide a loss.
 
-    A node that lost its disk comes back as a cluster of its own until it has joined again. It may
-    have the same users and queues, and confirms what it takes; when it joins, that is wiped.
-
-    ``recall()`` returns the name that was kept, and ``keep(name)`` keeps one. What AMQP_URL names
-    (?cluster=) goes before that.
+    ``recall()`` returns the cluster in which that was, and ``keep(name)`` keeps it.
     """
 
     def __init__(
@@ -37,17 +31,13 @@ class Acquaintance:
         self._kept = recall()
         self._fresh = False
 
-    def connect(self, loop: Loop, nodes: Sequence[Node], connection_name: str) -> Broker:
-        """Connect to a node of the cluster. As Broker.connect."""
-        return Broker.connect(loop, nodes, connection_name, self._kept)
-
     def meet(self, broker: Broker) -> None:
         """Make sure that the queue is there, and old enough.
 
-        Raises QueueMissing if it is gone from a cluster that had confirmed something in it: whoever
-        made it again would hide the loss. Otherwise as Topology.declare.
+        Raises QueueMissing if it is gone, though something was confirmed in it. Otherwise as
+        Topology.declare.
         """
-        known = self._kept == broker.cluster
+        known = self._kept is not None
         try:
             self._topology.declare(broker, make=not known)
         except QueueMissing:
@@ -58,7 +48,7 @@ class Acquaintance:
             self._fresh = False
 
     def confirmed(self, broker: Broker) -> None:
-        """Note that a publish was confirmed: now the cluster is known."""
-        if self._kept != broker.cluster:
+        """Note that a publish was confirmed."""
+        if self._kept is None:
             self._kept = broker.cluster
             self._keep(broker.cluster)

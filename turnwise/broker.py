@@ -48,15 +48,9 @@ class Broker:
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
-    def connect(
-        cls,
-        loop: Loop,
-        nodes: Sequence[Node],
-        connection_name: str,
-        cluster: str | None = None,
-    ) -> Self:
+    def connect(cls, loop: Loop, nodes: Sequence[Node], connection_name: str) -> Self:
         """Connect to the first node that answers, as ``reach`` does."""
-        return cls(loop, *reach(loop, nodes, connection_name, cluster))
+        return cls(loop, *reach(loop, nodes, connection_name))
 
     @property
     def cluster(self) -> str:

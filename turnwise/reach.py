@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from turnwise.amqp_errors import translate
 from turnwise.connection import Connection
@@ -53,13 +52,10 @@ class Stranger(Permanent):
     """A node belongs to another cluster."""
 
 
-def reach(
-    loop: Loop, nodes: Sequence[Node], connection_name: str, cluster: str | None = None
-) -> tuple[Node, Connection, bool]:
+def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> tuple[Node, Connection, bool]:
     """Connect to one of the nodes: in random order, those in trouble last.
 
-    A node counts as one that refuses if it belongs to another cluster than its URL says or, if that
-    says nothing, than ``cluster``.
+    A node counts as one that refuses if it belongs to another cluster than its URL says.
     What one node refuses is a reason to try the next. Raises Transient if none is to be had now,
     Refused or Permanent if each one says that it never will, Stopped if asked to stop. Returns also
     whether there are others to move on to.
@@ -72,7 +68,7 @@ def reach(
         timeout = CONNECT_TIMEOUT if number == len(attempts) else QUICK_TIMEOUT
         try:
             connection = _open(loop, place.node, address, connection_name, timeout)
-            _check_cluster(place.node, connection, cluster)
+            _check_cluster(place.node, connection)
         except Transient as error:
             failure = error
         except Permanent as error:
@@ -90,15 +86,15 @@ def reach(
     raise Transient("; ".join(texts + [str(each) for each in refusals[:1]]))
 
 
-def _check_cluster(node: Node, connection: Connection, cluster: str | None) -> None:
-    met, wanted = connection.cluster, node.cluster or cluster
+def _check_cluster(node: Node, connection: Connection) -> None:
+    met, wanted = connection.cluster, node.cluster
     if wanted is None or met == wanted:
         return
     connection.close()
     raise Stranger(
-        f"{node} belongs to the cluster {met!r}, not to {wanted!r}. A node that lost its data and "
-        "has not joined again looks like this: what it confirms is lost when it joins. If the "
-        f"cluster was renamed or replaced on purpose, say so in AMQP_URL: ?cluster={quote(met)}"
+        f"{node} belongs to the cluster {met!r}, not to {wanted!r} as AMQP_URL says. "
+        "A node that lost its data and has not joined again looks like this: what it confirms is "
+        "lost when it joins. If the cluster was renamed on purpose, change ?cluster= in AMQP_URL"
     )
 
 

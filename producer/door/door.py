@@ -45,7 +45,7 @@ class Door:
         self._loop = loop
         self._nodes = nodes
         self._topology = topology
-        # It keeps nothing: ?cluster= in AMQP_URL tells it at its start whom to send to.
+        # It keeps nothing between two runs.
         self._acquaintance = Acquaintance(topology, lambda: None, lambda _: None)
         self._name = name
         self._timeout = timeout
@@ -83,7 +83,7 @@ class Door:
     def _session(self, progress: Callable[[], None]) -> None:
         name = f"producer serve {self._name}"
         try:
-            with self._acquaintance.connect(self._loop, self._nodes, name) as broker:
+            with Broker.connect(self._loop, self._nodes, name) as broker:
                 self._acquaintance.meet(broker)
                 self._outage.over()
                 self._stalled_since = None

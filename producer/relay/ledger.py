@@ -56,7 +56,6 @@ _FENCE = (
 _RELEASE = "UPDATE outbox_relay SET holder = NULL WHERE only_row = 1 AND epoch = %s"
 
 _CLIENTS = "SELECT queue, client, last, cluster FROM outbox_clients"
-_CLUSTER = "SELECT cluster FROM outbox_clients WHERE cluster IS NOT NULL ORDER BY queue LIMIT 1"
 _MET = "UPDATE outbox_clients SET cluster = %s WHERE queue = %s"
 _NEW_CLIENT = "INSERT INTO outbox_clients (queue, client, last) VALUES (%s, %s, 0)"
 _NUMBERED = "UPDATE outbox_clients SET last = %s WHERE queue = %s AND client = %s AND last = %s"
@@ -133,11 +132,6 @@ class Ledger:
     def state(self) -> State:
         """Return which relay is at work."""
         return self._using(self._state)
-
-    def cluster(self) -> str | None:
-        """Return the RabbitMQ cluster that has confirmed something; None if none has yet."""
-        rows = self._using(lambda connection: _fetch(connection, _CLUSTER))
-        return str(rows[0][0]) if rows else None
 
     def acquire(self, seen: State) -> Charge | None:
         """Be the one at work from now on, if all is still as it was ``seen``; None if it is not."""

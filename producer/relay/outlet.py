@@ -42,7 +42,7 @@ class Outlet:
 
     @property
     def _known(self) -> bool:
-        return self.cluster == self._broker.cluster
+        return self.cluster is not None
 
     @property
     def in_flight(self) -> int:

@@ -61,11 +61,8 @@ class Relay:
 
     def _session(self, progress: Callable[[], None]) -> None:
         name = f"producer relay {self._ledger.name}"
-        # A node that lost its disk comes back as a cluster of its own, and what it confirms is lost
-        # when it joins the others again.
-        cluster = self._ledger.cluster()
         self._ledger.close()  # its server waits for SILENCE at most
-        with Broker.connect(self._loop, self._nodes, name, cluster) as broker:
+        with Broker.connect(self._loop, self._nodes, name) as broker:
             self._outages["broker"].over()
             try:
                 while not self._loop.asked:
