@@ -21,6 +21,7 @@ from lab.errors import LabError
 from lab.house import House, environment, figures_of, page_url, start_page
 from lab.process import Process
 from lab.servers import DEFAULT_FOLDER, Servers
+from lab.trio import Trio
 from turnwise import __version__, cli, streams
 from turnwise.errors import ExitCode
 
@@ -39,6 +40,16 @@ containers_option = cli.option(
     envvar="LAB_CONTAINERS",
     is_flag=True,
     help="Run the servers as Docker containers, newest releases.",
+)
+
+
+nodes_option = cli.option(
+    "--nodes",
+    envvar="LAB_NODES",
+    type=click.Choice(["1", "3"]),
+    default="1",
+    show_default=True,
+    help="How many of RabbitMQ, and of the database (with Galera).",
 )
 
 
@@ -61,18 +72,21 @@ def main() -> None:
     show_default=True,
     help="How many workers; again with another number scales them.",
 )
+@nodes_option
 @containers_option
 @folder_option
 @click.pass_context
-def up(ctx: click.Context, workers: int, containers: bool, folder: Path) -> None:
+def up(ctx: click.Context, workers: int, nodes: str, containers: bool, folder: Path) -> None:
     """Start the page, the servers and workers, and leave them running.
 
     What this starts is ended again if it is broken off: by Ctrl-C, or by an error.
     """
     _stoppable()
+    if containers and nodes != "1":
+        raise click.UsageError("three nodes are run as processes, not as containers")
     with _plainly():
         house = House(folder)
-        servers = house.servers(containers=containers)
+        servers = house.servers(containers=containers, nodes=int(nodes))
         try:
             house.start(servers, workers, click.echo)
         except KeyboardInterrupt:
@@ -180,6 +194,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     help="Names and groups, separated by commas: worker, client, door, broker, database, network, "
     "broker.kill, network.latency.worker-broker ...  [default: all but outage, the long ones]",
 )
+@nodes_option
 @cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)
 @cli.option("--clients", type=click.IntRange(1, 20), default=2, show_default=True)
 @cli.option("--prefetch", type=click.IntRange(1, 1000), default=1, show_default=True)
@@ -207,6 +222,7 @@ def trial(
     duration: float,
     count: int | None,
     faults: str,
+    nodes: str,
     workers: int,
     clients: int,
     prefetch: int,
@@ -225,27 +241,38 @@ def trial(
     repeated, changed or invented. With --handler, what the handler did must be there exactly once
     for each request too, and faults befall it in mid-work (docs/handlers.md).
     """
+    from lab.trial import schedule as schedules  # noqa: PLC0415
     from lab.trial.catalogue import chosen  # noqa: PLC0415
     from lab.trial.report import as_json as to_json  # noqa: PLC0415
     from lab.trial.report import picture, progress, text  # noqa: PLC0415
     from lab.trial.run import Trial  # noqa: PLC0415
-    from lab.trial.schedule import plan  # noqa: PLC0415
     from lab.trial.workload import load  # noqa: PLC0415
     from lab.trial.world import World  # noqa: PLC0415
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     try:
-        kinds = chosen(faults, handler)
+        kinds = chosen(faults, handler, int(nodes))
     except LabError as error:
         raise click.BadParameter(str(error), param_hint="--faults") from None
     if check and not handler:
         raise click.UsageError("--check needs --handler")
+    if containers and nodes != "1":
+        raise click.UsageError("three nodes are run as processes, not as containers")
     workload = load(handler, check) if handler else None
-    schedule = plan(seed, kinds, duration=None if count else duration, count=count)
+    gap = schedules.GAP if nodes == "1" else schedules.GAP_OF_NODES
+    schedule = schedules.plan(
+        seed, kinds, duration=None if count else duration, count=count, gap=gap
+    )
     base = folder / f"trial-{seed}-{os.getpid()}"
     _stoppable()
     click.echo(f"seed {seed}: {len(schedule)} faults of {len(kinds)} kinds", err=True)
-    with Servers(base / "servers", folder / "packages", in_containers=containers) as servers:
+    packages = folder / "packages"
+    all_servers = (
+        Servers(base / "servers", packages, in_containers=containers)
+        if nodes == "1"
+        else Trio(base / "servers", packages)
+    )
+    with all_servers as servers:
         world = World(
             servers, "trial", base, workers=workers, clients=clients, prefetch=prefetch,
             per_second=rate, workload=workload,
@@ -343,7 +370,7 @@ def _tell_servers(figures: Mapping[str, Any], password: str) -> None:
         click.echo(f"management UI  {figures['management_ui']}  user lab, password {password}")
 
 
-def _tell(house: House, servers: Servers) -> None:
+def _tell(house: House, servers: Servers | Trio) -> None:
     figures = house.figures(servers)
     click.echo(f"page           {figures['page'] or DOWN}")
     _tell_servers(figures, servers.rabbitmq.password)

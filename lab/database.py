@@ -71,7 +71,7 @@ class DatabaseServer:
             autocommit=True,
             charset="utf8mb4",
             init_command="SET time_zone = '+00:00'",
-            connect_timeout=10,
+            connect_timeout=min(10, timeout),
             read_timeout=timeout,
         )
         with contextlib.closing(connection), connection.cursor() as cursor:
@@ -101,15 +101,15 @@ class PrivateDatabase(DatabaseServer):
     A folder that was used before brings its port, its password and its data.
     """
 
-    def __init__(self, folder: Path, *, attached: bool = True) -> None:
-        self._base = folder.resolve() / "database"
+    def __init__(self, folder: Path, name: str = "database", *, attached: bool = True) -> None:
+        self._base = folder.resolve() / name
         settings_file = self._base / "settings.json"
         if not settings_file.exists():
             self._base.mkdir(parents=True, mode=0o700, exist_ok=True)
             settings = {"port": free_port(), "password": secrets.token_urlsafe(18)}
             files.write(settings_file, json.dumps(settings))
         settings = json.loads(settings_file.read_text())
-        self._process = Process("database", self._base, [], attached=attached)
+        self._process = Process(name, self._base, [], attached=attached)
         super().__init__(self._process, int(settings["port"]), str(settings["password"]))
 
     def equip(self, programs: Programs) -> None:
@@ -117,7 +117,7 @@ class PrivateDatabase(DatabaseServer):
         if not (self._base / "data").exists():
             _create(self._base, programs, self.password)
         self._process.command = [
-            *_command(self._base / "data", programs),
+            *command_of(self._base / "data", programs),
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             # Relative to the data: a socket's path may not be long.
@@ -127,7 +127,8 @@ class PrivateDatabase(DatabaseServer):
         self._process.environment = _environment(self._base, programs)
 
 
-def _command(data: Path, programs: Programs) -> list[str | Path]:
+def command_of(data: Path, programs: Programs) -> list[str | Path]:
+    """Return the command line of a server with its data there, and nothing of the system's."""
     usr = programs.root / "usr"
     # --no-defaults must come first: nothing of the system's configuration is used.
     return [
@@ -174,7 +175,7 @@ def _create(base: Path, programs: Programs, password: str) -> None:
         f"DELETE FROM mysql.global_priv WHERE User = 'root' OR User = '';\n"
         f"CREATE DATABASE {NAME};\n"
     )
-    _run([*_command(data, programs), "--bootstrap"], environment, statements)
+    _run([*command_of(data, programs), "--bootstrap"], environment, statements)
     data.rename(base / "data")
 
 

@@ -15,6 +15,7 @@ from lab.errors import LabError
 from lab.process import Process, free_port
 from lab.rabbitmq import VIRTUAL_HOST, RabbitMQ
 from lab.servers import Servers, purge
+from lab.trio import Trio
 
 STOP_TIMEOUT = 30.0
 
@@ -33,16 +34,27 @@ class House:
         """Whether something was ever started, and not purged."""
         return self.base.exists()
 
-    def servers(self, *, containers: bool | None = None) -> Servers:
-        """Return the servers; as they were made, unless ``containers`` says how to make them."""
+    def servers(self, *, containers: bool | None = None, nodes: int = 1) -> Servers | Trio:
+        """Return the servers; as they were made, unless it is said how to make them."""
+        note = json.loads(self._note.read_text()) if self._note.exists() else {}
         if containers is None:
-            containers = self._note.exists() and json.loads(self._note.read_text())["containers"]
-        servers = Servers(self.base, self._packages, attached=False, in_containers=bool(containers))
-        if not self._note.exists():
-            files.write(self._note, json.dumps({"containers": containers}))
+            containers, nodes = note.get("containers", False), note.get("nodes", 1)
+        elif note and note.get("nodes", 1) != nodes:
+            raise LabError(
+                f"there are servers of {note.get('nodes', 1)} node(s) here: 'lab down --purge' "
+                "removes them with their data, or take another --folder"
+            )
+        servers: Servers | Trio
+        if nodes > 1:
+            servers = Trio(self.base, self._packages, attached=False)
+        else:
+            servers = Servers(
+                self.base, self._packages, attached=False, in_containers=bool(containers)
+            )
+        files.write(self._note, json.dumps({"containers": bool(containers), "nodes": nodes}))
         return servers
 
-    def start(self, servers: Servers, workers: int, tell: Callable[[str], None]) -> None:
+    def start(self, servers: Servers | Trio, workers: int, tell: Callable[[str], None]) -> None:
         """Start what does not run; end that again if it is broken off."""
         servers.require()
         started: list[Process] = []
@@ -64,7 +76,7 @@ class House:
                 servers.kill()
             raise
 
-    def _scale(self, servers: Servers, count: int, started: list[Process]) -> None:
+    def _scale(self, servers: Servers | Trio, count: int, started: list[Process]) -> None:
         for number in range(1, count + 1):
             name = f"worker-{number}"
             if not Process(name, self.base, []).alive():
@@ -94,7 +106,7 @@ class House:
         """End all of it, and remove it, whatever state it is in."""
         purge(self.base)
 
-    def figures(self, servers: Servers) -> dict[str, Any]:
+    def figures(self, servers: Servers | Trio) -> dict[str, Any]:
         """Return what runs, what waits, and what was served; None is what cannot be asked."""
         return {
             "running": servers.running,
@@ -104,7 +116,7 @@ class House:
         }
 
 
-def figures_of(servers: Servers) -> dict[str, Any]:
+def figures_of(servers: Servers | Trio) -> dict[str, Any]:
     """Return what the servers say of themselves; None is what cannot be asked."""
     return {**_of_rabbitmq(servers.rabbitmq), **_of_database(servers.database)}
 
@@ -130,7 +142,7 @@ def _of_database(server: DatabaseServer) -> dict[str, Any]:
         return {"database": None, "served": None}
 
 
-def environment(servers: Servers) -> dict[str, str]:
+def environment(servers: Servers | Trio) -> dict[str, str]:
     """Return the settings of whoever uses these servers."""
     return {
         "AMQP_URL": servers.rabbitmq.url(),
@@ -139,7 +151,7 @@ def environment(servers: Servers) -> dict[str, str]:
     }
 
 
-def start_page(servers: Servers, base: Path, *, attached: bool) -> Process:
+def start_page(servers: Servers | Trio, base: Path, *, attached: bool) -> Process:
     """Start the page, without waiting for it: it shows how the rest comes up."""
     return commands.start_dashboard(base, environment(servers), page_port(base), attached=attached)
 

@@ -64,6 +64,7 @@ class RabbitMQ:
         ctl: tuple[list[str], dict[str, str]],
     ) -> None:
         self.runner = runner
+        self.api_timeout = 10.0
         self._ctl = ctl
         self.port = port
         self.management_port = management_port
@@ -116,7 +117,7 @@ class RabbitMQ:
             headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self.api_timeout) as response:  # noqa: S310
                 text = response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -189,8 +190,8 @@ class PrivateRabbitMQ(RabbitMQ):
     to be started first: Erlang would start one that outlives us.
     """
 
-    def __init__(self, folder: Path, *, attached: bool = True) -> None:
-        self._base = folder.resolve() / "rabbitmq"
+    def __init__(self, folder: Path, name: str = "rabbitmq", *, attached: bool = True) -> None:
+        self._base = folder.resolve() / name
         settings_file = self._base / "settings.json"
         if not settings_file.exists():
             self._base.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -203,7 +204,7 @@ class PrivateRabbitMQ(RabbitMQ):
             }
             files.write(settings_file, json.dumps(settings))
         self._settings = json.loads(settings_file.read_text())
-        self._process = Process("rabbitmq", self._base, [], attached=attached)
+        self._process = Process(name, self._base, [], attached=attached)
         self.epmd = Process("epmd", self._base, [], attached=attached)
         super().__init__(
             self._process,
@@ -227,7 +228,8 @@ class PrivateRabbitMQ(RabbitMQ):
                 user=USER,
                 vhost=VIRTUAL_HOST,
                 **settings,
-            ),
+            )
+            + self._more_config(),
         )
         files.write(plugins, "[rabbitmq_management].\n")
         files.write(advanced, ADVANCED_CONFIG)
@@ -249,6 +251,7 @@ class PrivateRabbitMQ(RabbitMQ):
             "RABBITMQ_LOG_BASE": str(base / "log"),
             # The script then becomes the server, instead of waiting for it: one process to signal.
             "RUNNING_UNDER_SYSTEMD": "true",
+            **self._more_environment(),
         }
         port = str(settings["epmd_port"])
         self.epmd.command = [programs.erlang / "epmd", "-port", port, "-address", "127.0.0.1"]
@@ -256,3 +259,11 @@ class PrivateRabbitMQ(RabbitMQ):
         self.epmd.environment = self._process.environment = environment
         ctl = programs.rabbitmq_server.with_name("rabbitmqctl")
         self._ctl = ([str(ctl), "--quiet"], environment)
+
+    def _more_config(self) -> str:
+        """Return lines of rabbitmq.conf that come last."""
+        return ""
+
+    def _more_environment(self) -> dict[str, str]:
+        """Return variables that come last."""
+        return {}

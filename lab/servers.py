@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -69,6 +69,16 @@ class Servers:
         self.stop()
 
     @property
+    def rabbits(self) -> Sequence[RabbitMQ]:
+        """RabbitMQ's nodes: the one."""
+        return [self.rabbitmq]
+
+    @property
+    def databases(self) -> Sequence[DatabaseServer]:
+        """The database's nodes: the one."""
+        return [self.database]
+
+    @property
     def running(self) -> bool:
         """Whether both run."""
         return self.rabbitmq.runner.alive() and self.database.runner.alive()
@@ -76,8 +86,7 @@ class Servers:
     def require(self) -> None:
         """Raise LabError if their programs are neither here nor to be had."""
         if self._private:
-            with _another_way():
-                packages.require(self._programs)
+            require_programs(self._programs)
 
     def start(self) -> None:
         """Start what does not run, and wait until both serve. What is broken off, is ended.
@@ -106,8 +115,7 @@ class Servers:
     def _equip(self) -> None:
         if self._equipped or not self._private:
             return
-        with _another_way():
-            of_rabbitmq, of_database = packages.find(self._programs)
+        of_rabbitmq, of_database = find_programs(self._programs)
         self._private[0].equip(of_rabbitmq)
         self._private[1].equip(of_database)
         self._equipped = True
@@ -134,6 +142,18 @@ class Servers:
         """End both at once, with their data."""
         self.kill()
         purge(self.folder)
+
+
+def require_programs(folder: Path) -> None:
+    """Raise LabError if the programs are neither here nor to be had."""
+    with _another_way():
+        packages.require(folder)
+
+
+def find_programs(folder: Path) -> tuple[packages.Programs, packages.Programs]:
+    """Return the programs of RabbitMQ and of MariaDB. Raises LabError if they cannot be had."""
+    with _another_way():
+        return packages.find(folder)
 
 
 @contextlib.contextmanager

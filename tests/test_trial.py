@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab import links
 from lab.trial.catalogue import CATALOGUE, chosen
 from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
 from lab.trial.members import End, Usage
@@ -186,3 +187,15 @@ def test_the_percentiles_of_recoveries() -> None:
     assert found.percentile(0.5) == pytest.approx(0.51)
     assert found.percentile(0.95) == pytest.approx(0.96)
     assert found.as_dict()["max"] == pytest.approx(1.0)
+
+
+def test_three_nodes_meet_what_can_befall_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root can cut their links; what befalls the one server that there is, does not."""
+    monkeypatch.setattr(links, "can_be_cut", lambda: False)
+    names = {kind.name for kind in chosen("", nodes=3)}
+    assert names >= {"node.leader_kill", "node.writer_freeze", "worker.kill"}
+    assert not [name for name in names if name.startswith(("broker.", "database."))]
+    assert "node.leader_partition" not in names
+    monkeypatch.setattr(links, "can_be_cut", lambda: True)
+    assert "node.leader_partition" in {kind.name for kind in chosen("node", nodes=3)}
+    assert not [kind for kind in chosen("") if kind.name.startswith("node.")]

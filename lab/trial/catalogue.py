@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from lab import links
 from lab.errors import LabError
 from lab.trial import (
     broker_faults,
     database_faults,
     handler_faults,
     network_faults,
+    node_faults,
     outage_faults,
     process_faults,
 )
@@ -21,12 +23,17 @@ __all__ = [
     "database_faults",
     "handler_faults",
     "network_faults",
+    "node_faults",
     "outage_faults",
     "process_faults",
 ]
 
 
-def chosen(selection: str, handler: str | None = None) -> list[Kind]:
+OF_THREE = ("node.", "worker.", "client.", "door.", "network.")
+"""What befalls three nodes of each server: the others befall the one that there is."""
+
+
+def chosen(selection: str, handler: str | None = None, nodes: int = 1) -> list[Kind]:
     """Return the kinds that a list of names or groups selects (``worker,network.latency``).
 
     All but the long outages, if the list is empty; those that befall a handler only if there is
@@ -38,6 +45,8 @@ def chosen(selection: str, handler: str | None = None) -> list[Kind]:
         for name, entry in CATALOGUE.items()
         if (handler or not name.startswith("handler."))
         and (handler == "money" or name != "handler.deadlock")
+        and (name.startswith(OF_THREE) if nodes > 1 else not name.startswith("node."))
+        and (links.can_be_cut() or not name.endswith("_partition"))
     }
     wanted = [word.strip() for word in selection.split(",") if word.strip()] or [""]
 

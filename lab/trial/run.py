@@ -59,7 +59,7 @@ class Happened:
         if self.on_at is None or self.off_at is None:
             return None
         kind = self.planned.kind
-        if kind.startswith(("broker.", "database.", "outage.")):
+        if kind.startswith(("broker.", "database.", "outage.", "node.")):
             return Disturbance(self.on_at, self.off_at)
         if kind.startswith("worker.") or ".worker-" in kind:
             return Disturbance(self.on_at, self.off_at, self.planned.pick % workers)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 GAP = 2.0
 """Seconds between two faults, on average; they overlap now and then."""
 
+GAP_OF_NODES = 12.0
+"""The same where there are several nodes of each server, which need time to be whole again."""
+
 AGAIN = 0.1
 """How likely the next fault is the same again, while the first may still last."""
 
@@ -40,9 +43,16 @@ class Planned:
 
 
 def plan(
-    seed: int, kinds: Sequence[Kind], *, duration: float | None = None, count: int | None = None
+    seed: int,
+    kinds: Sequence[Kind],
+    *,
+    duration: float | None = None,
+    count: int | None = None,
+    gap: float = GAP,
 ) -> list[Planned]:
     """Return the faults of a trial: so many, or as many as fit into ``duration`` seconds.
+
+    ``gap``: seconds between two, on average.
 
     Every kind comes once before one comes again, in random order each time: a short trial sees as
     much as it can, a long one sees each kind equally often. Now and then a fault is followed at
@@ -70,4 +80,4 @@ def plan(
         if duration is not None and fault.at + fault.lasts > duration:
             return faults
         faults.append(fault)
-        at += 0.1 if rng.random() < AT_ONCE else rng.expovariate(1 / GAP)
+        at += 0.1 if rng.random() < AT_ONCE else rng.expovariate(1 / gap)

@@ -24,6 +24,7 @@ from lab.trial.members import Client, Member
 from lab.trial.probe import Probe
 from lab.trial.server_state import ServerState
 from lab.trial.workload import Workload
+from lab.trio import Trio
 from turnwise.topology import Topology
 
 HEARTBEAT = 6
@@ -74,7 +75,7 @@ class World:
 
     def __init__(
         self,
-        servers: Servers,
+        servers: Servers | Trio,
         name: str,
         folder: Path,
         *,
@@ -92,8 +93,9 @@ class World:
         self.prefetch = prefetch
         self.heals: list[float] = []
         """When a server answered again, in seconds since 1970."""
-        self.broker = ServerState(servers.rabbitmq, self.heals)
-        self.database = ServerState(servers.database, self.heals)
+        self.brokers = [ServerState(server, self.heals) for server in servers.rabbits]
+        self.databases = [ServerState(server, self.heals) for server in servers.databases]
+        self.broker, self.database = self.brokers[0], self.databases[0]
         self.held: Counter[str] = Counter()
         """How many faults hold something server-wide: an alarm, read_only ..."""
         self._password = secrets.token_urlsafe(12)
@@ -119,6 +121,12 @@ class World:
             # A handler may know nothing of their messages.
             for n in range(1, (0 if workload else APPLICATIONS) + 1)
         ]
+
+    @property
+    def trio(self) -> Trio:
+        """The servers, where there are three of each."""
+        assert isinstance(self.servers, Trio)  # noqa: S101
+        return self.servers
 
     @property
     def members(self) -> list[Member]:
@@ -162,7 +170,7 @@ class World:
 
     def dead_letters(self) -> list[bytes]:
         """Take the bodies out of the queue of dead letters."""
-        parameters = pika.URLParameters(self.servers.rabbitmq.url(self.name))
+        parameters = pika.URLParameters(self.servers.rabbitmq.url(self.name).split(",")[0])
         bodies: list[bytes] = []
         with pika.BlockingConnection(parameters) as connection:
             channel = connection.channel()
@@ -174,8 +182,8 @@ class World:
 
     def tick(self, now: float) -> None:
         """Look after everything that has to go on."""
-        self.broker.tick(now)
-        self.database.tick(now)
+        for server in (*self.brokers, *self.databases):
+            server.tick(now)
         for member in self.members:
             member.tick(now)
 
@@ -342,24 +350,24 @@ class World:
         return proxy
 
     def _client(self, name: str, per_second: float, program: Program, *, lines: bool) -> Client:
-        broker = self._proxy(self.servers.rabbitmq.port)
+        brokers = self._broker_links()
         return Client(
             name,
             self.folder,
             program,
-            self._amqp_url(broker),
-            {"broker": broker},
+            self._amqp_url(brokers),
+            brokers,
             per_second,
             lines=lines,
             message=self.workload.message if self.workload else None,
         )
 
     def _worker(self, name: str, program: Program) -> Member:
-        broker = self._proxy(self.servers.rabbitmq.port)
+        brokers = self._broker_links()
         database = self._proxy(self.servers.database.port)
         user = f"{self.name}:{self._password}"
         environment = {
-            "AMQP_URL": self._amqp_url(broker),
+            "AMQP_URL": self._amqp_url(brokers),
             "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
             "LOG_FORMAT": "json",
         }
@@ -369,7 +377,7 @@ class World:
         if self.workload:
             command += self.workload.options
             environment |= self.workload.environment(self.folder / f"rig-{name}")
-        links = {"broker": broker, "database": database}
+        links = {**brokers, "database": database}
         return self._probed(Member(name, self.folder, program(command), environment, links), port)
 
     def _probed(self, member: Member, port: int) -> Member:
@@ -377,25 +385,36 @@ class World:
         return member
 
     def _door(self, name: str, program: Program) -> Member:
-        broker, port = self._proxy(self.servers.rabbitmq.port), free_port()
+        brokers, port = self._broker_links(), free_port()
         command = program(["producer", "serve", "--http", str(port), "--timeout", "3s"])
-        environment = {"AMQP_URL": self._amqp_url(broker), "LOG_FORMAT": "json"}
-        links = {"broker": broker, "caller": self._proxy(port)}
+        environment = {"AMQP_URL": self._amqp_url(brokers), "LOG_FORMAT": "json"}
+        links = {**brokers, "caller": self._proxy(port)}
         return self._probed(Member(name, self.folder, command, environment, links), port)
 
     def _relay(self, name: str, program: Program) -> Member:
-        broker = self._proxy(self.servers.rabbitmq.port)
+        brokers = self._broker_links()
         database = self._proxy(self.servers.database.port)
         user = f"{self.name}:{self._password}"
         environment = {
-            "AMQP_URL": self._amqp_url(broker),
+            "AMQP_URL": self._amqp_url(brokers),
             "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
             "LOG_FORMAT": "json",
         }
         port = free_port()
         command = program(["producer", "relay", "--name", name, "--http", str(port)])
-        links = {"broker": broker, "database": database}
+        links = {**brokers, "database": database}
         return self._probed(Member(name, self.folder, command, environment, links), port)
 
-    def _amqp_url(self, proxy: Proxy) -> str:
-        return f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"
+    def _broker_links(self) -> dict[str, Proxy]:
+        """Return a link to each node of the broker; network faults befall the first one."""
+        names = ["broker", *(f"broker-{n}" for n in range(2, len(self.brokers) + 1))]
+        return {
+            name: self._proxy(state.server.port)
+            for name, state in zip(names, self.brokers, strict=True)
+        }
+
+    def _amqp_url(self, links: dict[str, Proxy]) -> str:
+        return ",".join(
+            f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"
+            for proxy in links.values()
+        )

@@ -1,0 +1,88 @@
+"""Three RabbitMQ nodes that are one cluster, each at a loopback address of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import files
+from lab.errors import LabError
+from lab.packages import Programs
+from lab.rabbitmq import PrivateRabbitMQ
+
+NODES = 3
+
+NET_TICK = 8
+"""Seconds of silence after which a node takes another one for gone: short, for trials."""
+
+_CONFIG = """\
+cluster_name = turnwise-lab
+cluster_formation.peer_discovery_backend = classic_config
+{nodes}
+# Whoever is in the minority stops serving, and joins again by itself.
+cluster_partition_handling = pause_minority
+"""
+
+
+class ClusterNode(PrivateRabbitMQ):
+    """One of several. Clients reach it as any other; its peers, at ``host``."""
+
+    def __init__(self, folder: Path, number: int, hosts: Sequence[str], **more: Any) -> None:
+        super().__init__(folder, f"rabbitmq-{number}", **more)
+        self.number = number
+        self.api_timeout = 2.0  # one of several is often away
+        self.host = hosts[number - 1]
+        """The loopback address at which its peers reach it, and from which it reaches them."""
+        self.nodename = f"turnwise-{number}@node-{number}"
+        self._hosts = hosts
+        self._folder = folder
+
+    def equip(self, programs: Programs) -> None:
+        """Say which programs to run, and write their configuration."""
+        names = self._base / "hosts.erl"
+        hosts = "".join(
+            f'{{host, {{{host.replace(".", ",")}}}, ["node-{n}"]}}.\n'
+            for n, host in enumerate(self._hosts, 1)
+        )
+        files.write(names, f"{hosts}{{lookup, [file, native]}}.\n")
+        cookie = self._folder / "erlang.cookie"
+        if not cookie.exists():
+            files.write(cookie, secrets.token_hex(16))
+        files.write(self._base / ".erlang.cookie", cookie.read_text(), 0o400)
+        super().equip(programs)
+        self.epmd.command = [*self.epmd.command[:-1], ",".join(["127.0.0.1", *self._hosts])]
+
+    def join(self, other: ClusterNode) -> None:
+        """Share another one's login, and have its name kept by the same name server."""
+        for name in ("password", "epmd_port"):
+            self._settings[name] = other._settings[name]
+        self.password = other.password
+
+    def running_peers(self) -> list[str]:
+        """Return the names of the nodes that it takes for running; none if it does not answer."""
+        try:
+            return [node["name"] for node in self.api("GET", "nodes") if node.get("running")]
+        except LabError:
+            return []
+
+    def _more_config(self) -> str:
+        nodes = "\n".join(
+            f"cluster_formation.classic_config.nodes.{n} = turnwise-{n}@node-{n}"
+            for n in range(1, len(self._hosts) + 1)
+        )
+        return _CONFIG.format(nodes=nodes)
+
+    def _more_environment(self) -> dict[str, str]:
+        at = "{" + self.host.replace(".", ",") + "}"
+        return {
+            "RABBITMQ_NODENAME": self.nodename,
+            "ERL_INETRC": str(self._base / "hosts.erl"),
+            # It listens at its own address, and speaks from it: so a link can be cut.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                f"-kernel inet_dist_use_interface {at} "
+                f"-kernel inet_dist_connect_options [{{ip,{at}}}] "
+                f"-kernel net_ticktime {NET_TICK}"
+            ),
+        }

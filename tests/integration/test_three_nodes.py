@@ -1,0 +1,93 @@
+"""Three RabbitMQ nodes and three of the database, as the lab runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import links
+from lab.commands import BIN
+from lab.errors import LabError
+from lab.servers import DEFAULT_FOLDER
+from lab.trio import Trio
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A lab's folder that need not fetch the servers' programs again."""
+    packages = DEFAULT_FOLDER / "packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "packages").symlink_to(packages.resolve())
+    return tmp_path
+
+
+@pytest.fixture
+def trio(folder: Path) -> Iterator[Trio]:
+    trio = Trio(folder / "trio", folder / "packages")
+    try:
+        trio.start()
+    except LabError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no servers: {error}")
+    yield trio
+    trio.remove()
+
+
+def lab(*command: str, folder: Path, code: int = 0) -> str:
+    result = subprocess.run(
+        [BIN / "lab", *command],
+        env={**os.environ, "LAB_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert result.returncode == code, f"{result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def test_all_of_them_come_back_with_what_they_had(trio: Trio, folder: Path) -> None:
+    """Stopped all at once, nobody knows whether it was the last: whoever has most begins."""
+    trio.database.query("CREATE DATABASE kept")
+    trio.stop()
+    again = Trio(folder / "trio", folder / "packages")
+    try:
+        again.start()
+        for node in again.databases:
+            assert ("kept",) in node.query("SHOW DATABASES")
+        assert again.rabbits_whole()
+    finally:
+        again.remove()
+
+
+def test_faults_of_nodes_lose_and_repeat_nothing(folder: Path) -> None:
+    faults = ["node.leader_kill", "node.writer_kill"]
+    if links.can_be_cut():
+        faults.append("node.leader_partition")
+    said = lab(
+        "trial", "--nodes", "3", "--seed", "1", "--count", "3", "--rate", "5", "--json",
+        "--faults", ",".join(faults), folder=folder,
+    )  # fmt: skip
+    assert json.loads(said)["holds"], said
+
+
+def test_three_nodes_are_left_running_and_found_again(folder: Path) -> None:
+    try:
+        lab("up", "--nodes", "3", "--workers", "1", folder=folder)
+        status = json.loads(lab("status", "--json", folder=folder))
+        assert status["running"]
+        assert status["workers"] == ["worker-1"]
+        # It is no other lab for being asked otherwise.
+        lab("up", "--nodes", "1", folder=folder, code=78)
+        lab("down", folder=folder)
+    finally:
+        lab("down", "--purge", folder=folder)
+    assert not (folder / "up").exists()
