@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from dashboard.figures import Accounts, Failures, Found, Identity, Queue, Second, Served
-from dashboard.sight import Outage, Sight
+from dashboard.sight import AUDIT_PATIENCE, PATIENCE, Outage, Sight
 
 KEPT = 300
 """Seconds that the charts show."""
@@ -94,7 +94,10 @@ class Board:
         self._audit: Noted[Account] | None = None
         self._failures: Failures | None = None
         self._replicas: dict[str, float] = {}
-        self._sights = {server: Sight(clock(), KEPT) for server in servers}
+        self._sights = {
+            server: Sight(clock(), KEPT, AUDIT_PATIENCE if server == "audit" else PATIENCE)
+            for server in servers
+        }
         self._followed: dict[Identity, _Followed] = {}
 
     # -- what the watchers tell

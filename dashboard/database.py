@@ -36,7 +36,8 @@ AUDIT_SHARE = 0.05
 """How much of the time the audit may take."""
 
 AUDIT_LATEST = 30.0
-"""Seconds until it is made again at the latest: what took long may have been a stall."""
+"""Seconds until it is made again at the latest: what took long may have been a stall. What takes
+much longer is none; it is made again after five times as long."""
 
 AUDIT_AGAIN = 15.0
 """Seconds after which it is made again though nothing was served: rows may be gone."""
@@ -196,7 +197,7 @@ class Audits(_Source):
             self._board.put_audit(_accounts(connection))
         took = time.monotonic() - begun
         self._change = change
-        self._due = begun + min(took / AUDIT_SHARE, AUDIT_LATEST)
+        self._due = begun + min(took / AUDIT_SHARE, max(AUDIT_LATEST, 5 * took))
         self._stale = begun + AUDIT_AGAIN
         return self.pace
 

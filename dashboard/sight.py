@@ -8,6 +8,9 @@ from dataclasses import dataclass
 PATIENCE = 4.0
 """Seconds without an answer and without an error after which a server counts as not seen."""
 
+AUDIT_PATIENCE = 60.0
+"""The same for the audit, which takes its time where there are a million clients."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outage:
@@ -21,7 +24,8 @@ class Outage:
 class Sight:
     """What is known of one server's presence. ``now`` is in Unix seconds, ``kept`` in seconds."""
 
-    def __init__(self, now: float, kept: float) -> None:
+    def __init__(self, now: float, kept: float, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self._kept = kept
         self._begun = now
         self._seen_at: float | None = None
@@ -44,7 +48,7 @@ class Sight:
     def outage(self, now: float) -> Outage | None:
         """Return the outage that lasts, if one does."""
         since = self._begun if self._seen_at is None else self._seen_at
-        if self._problem is None and self._seen_at is not None and now - since <= PATIENCE:
+        if self._problem is None and self._seen_at is not None and now - since <= self._patience:
             return None
         return Outage(since, None, self._problem or "no answer yet")
 
