@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import re
 import socket
 import ssl
 import time
@@ -21,6 +23,9 @@ from turnwise.url import readable, split
 TIMEOUT = 10.0
 """Seconds for a connection, and for each read and write on it. Less than half of the broker's
 heartbeat interval, so that a hung database does not cost the connection to the broker."""
+
+TROUBLE_LASTS = 30.0
+"""Seconds for which a host that failed is tried last."""
 
 LOCK_WAIT_TIMEOUT = 5
 """Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
@@ -118,6 +123,12 @@ _INTERRUPTS = frozenset(
 )
 
 
+# The host cannot serve now, and another one may: left at once, where there are several.
+_LEAVES = _INTERRUPTS - {
+    ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, ER.LOCK_TABLE_FULL, ER.CHECKREAD, 3101,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """One database to connect to. ``str()`` of it names it without the password."""
@@ -129,18 +140,50 @@ class Database:
     password: str = field(repr=False)
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     """TLS and socket options, as PyMySQL's connect() names them."""
+    others: tuple[Database, ...] = ()
+    """The same database at other hosts, in the order in which they are preferred."""
+    _state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"database {self.name!r} at {self.host}:{self.port}"
+        here: Database = self._state.get("here", self)
+        return f"database {here.name!r} at {here.host}:{here.port}"
 
     def connect(
         self, program: str, *, read_timeout: float = TIMEOUT, autocommit: bool = True
     ) -> Connection:
         """Connect, with autocommit, strict SQL, UTC and timeouts everywhere.
 
+        Of several hosts, to the first that takes it; those that failed lately are tried last.
         ``program`` is what ``performance_schema`` shows as ``program_name``. Connecting takes
         TIMEOUT at most, and then each statement ``read_timeout`` seconds.
         """
+        until = time.monotonic() + TIMEOUT
+        hosts = sorted((self, *self.others), key=lambda host: host._trouble)  # noqa: SLF001
+        failures: list[Transient | Permanent] = []
+        for left, host in zip(range(len(hosts), 0, -1), hosts, strict=True):
+            within = (until - time.monotonic()) / left
+            self._state["here"] = host
+            try:
+                return host._connect(program, read_timeout, autocommit, within)  # noqa: SLF001
+            except (Transient, Permanent) as error:
+                self.note_trouble()
+                failures.append(error)
+        # What one host refuses is the end only when all do.
+        raise next((each for each in failures if isinstance(each, Transient)), failures[0])
+
+    def note_trouble(self) -> None:
+        """Have the host that was connected to last tried last for a while."""
+        here: Database = self._state.get("here", self)
+        here._state["trouble"] = time.monotonic()
+
+    @property
+    def _trouble(self) -> float:
+        at: float = self._state.get("trouble", 0.0)
+        return at if time.monotonic() - at < TROUBLE_LASTS else 0.0
+
+    def _connect(
+        self, program: str, read_timeout: float, autocommit: bool, within: float
+    ) -> Connection:
         with translating(self):
             connection = Connection(
                 defer_connect=True,
@@ -164,17 +207,17 @@ class Database:
                 ),
                 **self.options,
             )
-            connection.allow(TIMEOUT)
-            connection.connect(None if "unix_socket" in self.options else self._reach())
+            connection.allow(within)
+            connection.connect(None if "unix_socket" in self.options else self._reach(within / 2))
             connection.allow(None)
         return connection
 
-    def _reach(self) -> socket.socket:
-        """Connect to the first address of the host that answers, within half of TIMEOUT.
+    def _reach(self, within: float) -> socket.socket:
+        """Connect to the first address of the host that answers.
 
-        PyMySQL would wait as long for each address. The other half is for the login.
+        PyMySQL would wait as long for each address as for all.
         """
-        until = time.monotonic() + TIMEOUT / 2
+        until = time.monotonic() + within
         failure: OSError = OSError(f"no address of {self.host}")
         try:
             addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -195,12 +238,19 @@ class Database:
 
 
 def parse_url(text: str) -> Database:
-    """Read MYSQL_URL: ``mysql://user:password@host:port/database``.
+    """Read MYSQL_URL: one or more ``mysql://user:password@host:port/database``, comma-separated.
 
     Options after ``?``: ``ssl_ca``, ``ssl_cert``, ``ssl_key`` (files), ``unix_socket``. With
     ``ssl_ca`` the server's certificate and name are verified; without it, TLS is used where the
     server offers it. Raises ValueError, which never repeats the URL: it holds a password.
     """
+    first, *others = (_parse_url(url) for url in re.split(r",\s*(?=(?:mysql|mariadb)://)", text))
+    if any(other.name != first.name for other in others):
+        raise ValueError("names several databases; its hosts must all have the same one")
+    return dataclasses.replace(first, others=tuple(others))
+
+
+def _parse_url(text: str) -> Database:
     parts = split(text)
     if parts.scheme not in {"mysql", "mariadb"}:
         raise ValueError("must begin with mysql:// or mariadb://")
@@ -257,6 +307,8 @@ def translating(database: Database) -> Iterator[None]:
 def translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
     """Turn an error of the driver's into one of ours, by whether it is worth another try."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    if code in _LEAVES:
+        database.note_trouble()
     text = error.args[1] if len(error.args) > 1 else str(error)
     cause = getattr(error, "original_exception", None)
     if code in _REFUSED:

@@ -50,9 +50,9 @@ def _mysql_option(*, required: bool) -> Callable[[F], F]:
         type=MysqlUrl(),
         envvar="MYSQL_URL",
         required=required,
-        metavar="URL",
-        help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. MYSQL_URL_FILE names "
-        "a file that holds it.",
+        metavar="URL[,URL...]",
+        help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. Several hosts of one "
+        "database are tried in this order. MYSQL_URL_FILE names a file that holds it.",
     )
 
 

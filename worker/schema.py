@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 
@@ -193,6 +194,11 @@ VERSION = len(STEPS)
 
 _CREATES = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
 
+_DONE = """
+    INSERT INTO schema_version VALUES (%s, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE version = version
+"""
+
 _VERSIONS = """
     CREATE TABLE IF NOT EXISTS schema_version (
         version    INT NOT NULL PRIMARY KEY,
@@ -215,21 +221,24 @@ def migrate(connection: Connection, database: Database) -> int:
             return 0
         with connection.cursor() as cursor:
             lock = f"turnwise.migrate.{database.name}"[:64]
-            cursor.execute("SELECT GET_LOCK(%s, %s)", (lock, LOCK_TIMEOUT))
-            if cursor.fetchone() != (1,):
+            try:
+                cursor.execute("SELECT GET_LOCK(%s, %s)", (lock, LOCK_TIMEOUT))
+                locked = cursor.fetchone() == (1,)
+            except pymysql.NotSupportedError:
+                locked = True  # Galera has none (1235): each step stands being run twice at once
+            if not locked:
                 raise Transient(f"another worker is migrating {database}")
             try:
                 cursor.execute(_VERSIONS)
                 done = _version(connection)
                 for version in range(done + 1, VERSION + 1):
                     cursor.execute(STEPS[version - 1])
-                    cursor.execute(
-                        "INSERT INTO schema_version VALUES (%s, UTC_TIMESTAMP(6))", (version,)
-                    )
+                    cursor.execute(_DONE, (version,))
                 if done < VERSION:
                     event(log, logging.INFO, "schema.migrated", version=VERSION)
             finally:
-                cursor.execute("SELECT RELEASE_LOCK(%s)", (lock,))
+                with contextlib.suppress(pymysql.NotSupportedError):
+                    cursor.execute("SELECT RELEASE_LOCK(%s)", (lock,))
     return VERSION - done
 
 
