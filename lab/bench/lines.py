@@ -119,6 +119,8 @@ LINES = (
          ("valid, drain", "rows_per_s"), 0.5),
     Line("producer", "producer, quantum 0", ("producer", "requests_per_s"), "requests/s",
          ("textbook publisher", "requests_per_s"), 12, 18),
+    Line("producer", "its CPU per 1,000, with its start", ("producer", "cpu_per_1000"), "s",
+         ("textbook publisher", "cpu_per_1000"), less_is_better=True),
     Line("door", "PUTs to producer serve, 64 connections", ("door", "requests_per_s"), "PUTs/s",
          None, 3000),
     Line("door", "the same, to a textbook view", ("door", "requests_per_s"), "PUTs/s",

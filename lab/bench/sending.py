@@ -41,6 +41,7 @@ def publish(setting: Setting, count: int, most_a_sync: int, *command: str) -> Fi
         return {
             # From its first word, when it has begun, to its last, when all is confirmed.
             "requests_per_s": count / finished.seconds,
+            "cpu_per_1000": finished.cpu / count * 1000,
             "fsyncs_per_1000": fsyncs.broker / count * 1000,
             "peak_memory": finished.peak_memory,
         }

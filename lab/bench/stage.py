@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,10 +46,14 @@ _EARLIER = """
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A command that ended well: its lines with the moment of each, and its peak memory in MiB."""
+    """A command that ended well: its lines with the moment of each, and what it used.
+
+    That is its peak memory in MiB, and its CPU seconds, those until its first line included.
+    """
 
     lines: list[tuple[float, str]]
     peak_memory: float
+    cpu: float
 
     @property
     def seconds(self) -> float:
@@ -163,6 +168,8 @@ class Stage:
         """Run a command to its end. Raises LabError if that is no good one."""
         errors = self.folder / "errors.log"
         lines, peak = [], 0.0
+        # It adds up those that have ended, and none ends meanwhile but this one.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with (
             stdin.open("rb") as source,
             errors.open("wb") as log,
@@ -180,7 +187,9 @@ class Stage:
                 peak = peak_memory(process.pid) or peak
         if process.returncode:
             raise LabError(f"{' '.join(command)}: exit {process.returncode}: {errors.read_text()}")
-        return Finished(lines, peak)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Finished(lines, peak, cpu)
 
     def drain(self, counts: Mapping[str, int]) -> Drained:
         """Release the workers, and wait until each client's requests 1 ... count are there, once.
