@@ -75,9 +75,13 @@ def accounts(connection: Connection) -> list[tuple[str, int, int, int, int]]:
     return [(a.client, a.served, a.removed, a.highest, a.missing) for a in read]
 
 
-def wait_blocked(pipeline: Pipeline) -> None:
-    blocked = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-    pipeline.wait(lambda: pipeline.servers.database.query(blocked), "somebody waits for a lock")
+def wait_blocked(pipeline: Pipeline, transactions: int = 1) -> None:
+    blocked = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    pipeline.wait(
+        lambda: pipeline.servers.database.query(blocked) == [(transactions,)],
+        f"{transactions} wait for a lock",
+        timeout=4,
+    )
 
 
 def test_removed_requests_stay_served(
@@ -171,8 +175,7 @@ def test_a_line_waits_for_the_writes_that_rely_on_its_absence(
         writing = pool.submit(store.write, requests(4, 1))
         wait_blocked(pipeline)
         drawing = pool.submit(draw_lines, pruning, {"alice": [1, 2, 3]})
-        time.sleep(0.3)
-        assert not drawing.done()
+        wait_blocked(pipeline, 2)
         holding.rollback()
         assert outcomes(writing.result()) == "SR"
         drawing.result()
