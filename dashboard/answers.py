@@ -49,6 +49,9 @@ def one(identity: Identity, found: Found) -> bytes:
     """Tell of a request that somebody follows."""
     if found.request is not None:
         return encode({"served": True, **request(found.request)})
+    if found.removed:
+        client, counter = identity
+        return encode({"served": True, "removed": True, "client": client, "counter": counter})
     failure = found.failure
     told: dict[str, Any] = {"client": identity[0], "counter": identity[1], "served": False}
     told["known"] = found.known

@@ -19,6 +19,7 @@ from dashboard.figures import Accounts, Failures, Found, Identity, Line
 from turnwise.account import Account, Audit
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError
+from turnwise.removed import removed_among
 
 TURNS = 100
 """Requests that are shown."""
@@ -53,7 +54,10 @@ _THESE_FAILED = (
     f"SELECT {rows.FAILURE} FROM failures"
     " WHERE client = %s AND counter IN %s AND reason <> 'dropped'"
 )
-_KNOWN = "SELECT 1 FROM requests WHERE client = %s LIMIT 1"
+_KNOWN = (
+    "(SELECT 1 FROM requests WHERE client = %s LIMIT 1)"
+    " UNION ALL (SELECT 1 FROM audits WHERE client = %s AND through > 0)"
+)
 # Counted by the index on due_at, and not beyond a bound.
 _WAITING = "SELECT COUNT(*) FROM (SELECT 1 FROM failures WHERE due_at IS NOT NULL LIMIT %s) AS some"
 _GIVEN_UP = (
@@ -159,12 +163,17 @@ class Requests(_Source):
 
     @staticmethod
     def _find_missing(cursor: Any, client: str, counters: list[int]) -> dict[Identity, Found]:
-        cursor.execute(_KNOWN, (client,))
+        cursor.execute(_KNOWN, (client, client))
         known = bool(cursor.fetchall())
         cursor.execute(_THESE_FAILED, (client, counters))
         failures = {each.counter: each for each in map(rows.failure, cursor.fetchall())}
+        removed = removed_among(cursor.connection, [(client, counter) for counter in counters])
         return {
-            (client, counter): Found(failure=failures.get(counter), known=known or bool(failures))
+            (client, counter): Found(
+                failure=failures.get(counter),
+                known=known or bool(failures),
+                removed=(client, counter) in removed,
+            )
             for counter in counters
         }
 

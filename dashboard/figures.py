@@ -75,11 +75,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at one request found. ``known``: anything of its client was ever served."""
+    """What a look at one request found.
+
+    ``known``: anything of its client was ever served. ``removed``: it was, and its row is gone.
+    """
 
     request: Served | None = None
     failure: Failure | None = None
     known: bool = True
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,22 +17,16 @@ them counts up the *epoch* (``through`` of the row without a client); only then 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from turnwise.database import Connection
 from turnwise.message import Request
-
-Identity = tuple[str, int]
+from turnwise.removed import lines_of
 
 REMEMBERED = 10_000
 """Clients, at most, whose lines are remembered."""
 
 _EPOCH = "SELECT through FROM pruned WHERE client = ''"
-_LINES = "SELECT client, through FROM pruned WHERE client IN %s"
-_GAP = (
-    "SELECT last_missing FROM audit_gaps WHERE client = %s AND first_missing <= %s"
-    " ORDER BY first_missing DESC LIMIT 1"
-)
 
 
 class Lines:
@@ -77,28 +71,3 @@ class Lines:
             self._known.update(dict.fromkeys(unknown, 0))
             self._known.update(lines_of(connection, unknown))
         return all(request.counter > self._known[request.client] for request in requests)
-
-
-def lines_of(connection: Connection, clients: Iterable[str]) -> Mapping[str, int]:
-    """Return the lines of those clients who have one."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LINES, (sorted(set(clients)),))
-        return {client: int(through) for client, through in cursor.fetchall()}
-
-
-def removed_among(connection: Connection, identities: Sequence[Identity]) -> set[Identity]:
-    """Return those that are served for sure, whether or not their rows are still there.
-
-    They are at or below their client's line, and in no gap.
-    """
-    lines = lines_of(connection, (client for client, _ in identities)) if identities else {}
-    removed = set()
-    with connection.cursor() as cursor:
-        for client, counter in identities:
-            if counter > lines.get(client, 0):
-                continue
-            cursor.execute(_GAP, (client, counter))
-            row = cursor.fetchone()
-            if row is None or row[0] < counter:
-                removed.add((client, counter))
-    return removed

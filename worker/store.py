@@ -22,8 +22,9 @@ from turnwise.database import (
 )
 from turnwise.errors import Transient
 from turnwise.message import Request
+from turnwise.removed import Identity, removed_among
 from worker.counting import MARGIN, advance
-from worker.lines import Identity, Lines, removed_among
+from worker.lines import Lines
 
 _INSERT = (
     "INSERT INTO requests"

@@ -59,7 +59,9 @@ async function ask(identity) {
 }
 
 function tell(told) {
-  if (told.served) {
+  if (told.removed) {
+    say("✓ Served. Its row was removed since, as old rows are; what was in it is not known any more.");
+  } else if (told.served) {
     const took = duration(told.served_at - told.sent_at);
     const repeated = told.deliveries > 1 ? `, delivered ${told.deliveries} times, recorded once` : "";
     say(`✓ Served by ${told.served_by} at ${precise(told.served_at)}, ${took} after it was sent${repeated}. ${number(told.size)} bytes:`);

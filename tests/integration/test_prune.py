@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import re
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from dashboard.answers import one
+from dashboard.board import Board
+from dashboard.database import Requests
+from lab import packages
+from lab.database import USER
+from lab.servers import DEFAULT_FOLDER
 from tests.pipeline import Pipeline
 from turnwise.account import Audit
 from turnwise.database import Connection, parse_url
@@ -26,6 +36,7 @@ from worker.store import Outcome, Store, claim
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DAY = timedelta(days=1)
+ROOT = Path(__file__).parent.parent.parent
 
 
 def request(counter: int, message: str = "m", client: str = "alice") -> Request:
@@ -115,6 +126,54 @@ def test_removed_requests_stay_served(
     assert counters(connection) == []
     pipeline.run("worker", "audit", "--recount")
     assert accounts(connection) == [("alice", 8, 8, 8, 0)]
+
+
+def test_the_page_finds_what_was_removed(connect: Callable[[], Connection], store: Store) -> None:
+    connection = connect()
+    store.write(requests(1, 2, 4))
+    age(connection)
+    prune(connection, DAY)
+    board = Board(["database"])
+    source = Requests(store.database, board)
+    found = []
+    with contextlib.closing(source), ThreadPoolExecutor() as pool:
+        for counter in (2, 3, 5):
+            asking = pool.submit(board.follow, ("alice", counter), 20, lambda: None)
+            while not asking.done():
+                source.look()
+            found.append(json.loads(one(("alice", counter), asking.result())))
+    removed, missing, unknown = found
+    assert removed == {"served": True, "removed": True, "client": "alice", "counter": 2}
+    assert (missing["served"], missing["known"]) == (False, True)
+    assert (unknown["served"], unknown["known"]) == (False, True)
+
+
+def test_what_is_removed_can_be_kept_as_the_docs_say(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store, tmp_path: Path
+) -> None:
+    connection = connect()
+    store.write([request(1, "tab\tline\nend"), request(2)])
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE requests SET served_at = served_at - INTERVAL 31 DAY")
+    store.write(requests(3))
+    docs = (ROOT / "docs" / "operations.md").read_text()
+    [command] = re.findall(r"```sh\n(mysql --defaults-file.*?)```", docs, re.DOTALL)
+    server = pipeline.servers.database
+    (tmp_path / "my.cnf").write_text(
+        f"[client]\nhost=127.0.0.1\nport={server.port}\nuser={USER}\npassword={server.password}\n"
+    )
+    _, programs = packages.find((DEFAULT_FOLDER / "packages").resolve())
+    path = f"{programs.root / 'usr' / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-ec", command.replace("counter_db", pipeline.name)],
+        cwd=tmp_path, env={**os.environ, **programs.environment(), "PATH": path}, check=True,
+    )  # fmt: skip
+    assert pipeline.run("worker", "prune", "--older-than", "30d").stdout == "removed 2 rows\n"
+    head, *lines = (tmp_path / "old.tsv").read_text().splitlines()
+    assert head.split("\t")[:3] == ["client", "counter", "message"]
+    assert [line.split("\t")[:3] for line in lines] == [
+        ["alice", "1", "tab\\tline\\nend"], ["alice", "2", "m"],
+    ]  # fmt: skip
 
 
 def test_what_is_not_counted_yet_is_kept(
