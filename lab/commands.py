@@ -47,6 +47,20 @@ def run(command: list[str], environment: Mapping[str, str]) -> Any:
     return json.loads(result.stdout)
 
 
+def finish(command: list[str], environment: Mapping[str, str]) -> None:
+    """Run one of the project's commands to its end, which must be a good one."""
+    program, *arguments = command
+    result = subprocess.run(
+        [BIN / program, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
+
+
 def start_worker(
     name: str,
     folder: Path,

@@ -13,6 +13,7 @@ from typing import Any
 import pika
 import pymysql
 
+from lab import commands
 from lab.commands import BIN
 from lab.errors import LabError
 from lab.process import free_port
@@ -144,6 +145,9 @@ class World:
             f" ON `{self.name}`.* TO '{self.name}'@'%'"
         )
         query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
+        if self.workload:
+            # Its tables may refer to ours.
+            commands.finish(["worker", "migrate"], self.environment)
         with self.servers.database.connect(self.name) as cursor:
             if self.workload and self.workload.prepare:
                 self.workload.prepare(cursor)
