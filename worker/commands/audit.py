@@ -59,18 +59,18 @@ def command(
 
 
 def _stream(audit: Audit) -> None:
-    """Write one JSON object, a line for each client, without ever having it all in memory."""
+    """Write one JSON object on one line, without ever having it all in memory."""
     before = '{"clients": ['
     for account in audit.accounts():
-        click.echo(f"{before}\n{json.dumps(dataclasses.asdict(account))}", nl=False)
-        before = ","
-    if before != ",":
+        click.echo(f"{before}{json.dumps(dataclasses.asdict(account))}", nl=False)
+        before = ", "
+    if before != ", ":
         click.echo(before, nl=False)
     totals = dataclasses.asdict(audit.totals)
     totals["served_by"] = dict(sorted(audit.totals.served_by.items()))
     totals["count"] = totals.pop("clients")
     rest = json.dumps({"holds": audit.totals.holds, **totals})
-    click.echo(f"],\n{rest[1:]}")
+    click.echo(f"], {rest[1:]}")
 
 
 def _some(audit: Audit) -> list[Account]:
