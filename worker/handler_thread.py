@@ -8,6 +8,7 @@ the limits.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from typing import TypeVar
 
 import pymysql
 
-from turnwise.database import Database
+from turnwise.database import Connection, Database
 from turnwise.errors import ExitCode, TurnwiseError
 from turnwise.log import event
 from turnwise.loop import Loop
@@ -148,11 +149,12 @@ class Beside:
             return
         ended = self._watch.end()
         if ended is not None:
-            why, number = ended
+            why, number, connection = ended
             self._ended_at = time.monotonic()
             if why is not Why.HUNG:
                 event(log, logging.WARNING, "handler.ended", worker=self._name, why=why.value)
-            self._elsewhere(lambda: self._kill(number))
+            if connection is not None:
+                self._elsewhere(lambda: self._kill(connection, number))
 
     @property
     def _patience(self) -> float:
@@ -165,11 +167,15 @@ class Beside:
             return None
         return self._ended_at + self._patience
 
-    def _kill(self, number: int) -> None:
-        """Have the server end the connection, and roll back what it was at."""
+    def _kill(self, connection: Connection, number: int) -> None:
+        """Have its own server end the connection, and roll back what it was at."""
+        hosts = (self._database, *self._database.others)
+        here = (connection.host, connection.port)
+        server = next(each for each in hosts if (each.host, each.port) == here)
+        server = dataclasses.replace(server, others=(), _state={})
         with (
-            contextlib.closing(self._database.connect(f"worker {self._name}")) as connection,
-            connection.cursor() as cursor,
+            contextlib.closing(server.connect(f"worker {self._name}")) as other,
+            other.cursor() as cursor,
         ):
             cursor.execute("KILL %s", (number,))
 

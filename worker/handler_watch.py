@@ -117,11 +117,11 @@ class Watch(Generic[W]):
             ends = min(ends, self.stop_at + (0.0 if handler else STOP_TIMEOUT))
         return ends
 
-    def end(self) -> tuple[Why, int] | None:
-        """End the thread's connection if it is time for that; return why, and its number.
+    def end(self) -> tuple[Why, int, Connection | None] | None:
+        """End the thread's connection if it is time for that; return why, its number, and itself.
 
         The server must be told that number: it may be in the middle of a statement, and would
-        notice the client's absence only at its end. 0 if there is no connection.
+        notice the client's absence only at its end.
         """
         with self._lock:
             now = time.monotonic()
@@ -138,7 +138,7 @@ class Watch(Generic[W]):
             connection, number = self._connection, self._number
         if connection is not None:
             _shut(connection)
-        return why, number
+        return why, number, connection
 
 
 def _shut(connection: Connection) -> None:

@@ -24,7 +24,7 @@ from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
 from lab.trial.probe import Probe
 from lab.trial.server_state import ServerState
-from lab.trial.workload import Workload
+from lab.trial.workload import SERVED, SERVED_OR_GIVEN_UP, Workload
 from lab.trio import Trio
 from turnwise.topology import Topology
 
@@ -39,15 +39,6 @@ CALLERS = 2
 RELAYS = 2
 APPLICATIONS = 2
 
-_SERVED = "SELECT COUNT(*) FROM requests"
-_SERVED_OR_GIVEN_UP = """
-    SELECT (SELECT COUNT(*) FROM requests) + (
-        SELECT COUNT(*) FROM failures WHERE due_at IS NULL AND NOT EXISTS (
-            SELECT 1 FROM requests
-            WHERE requests.client = failures.client AND requests.counter = failures.counter
-        )
-    )
-"""
 
 Program = Callable[[list[str]], list[str | Path]]
 """Makes a command line of a command of the project."""
@@ -252,7 +243,7 @@ class World:
 
     def served(self) -> int | None:
         """Return how many rows there are, and failures given up; None if that cannot be seen."""
-        return self._count(_SERVED if self.workload is None else _SERVED_OR_GIVEN_UP)
+        return self._count(SERVED if self.workload is None else SERVED_OR_GIVEN_UP)
 
     def left(self) -> int | None:
         """Return how many rows wait in the table outbox; None if that cannot be seen now."""
