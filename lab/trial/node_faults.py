@@ -191,22 +191,28 @@ def _roll(world: World, _pick: int) -> Course:
     """One after the other, gracefully, each back among its peers before the next one goes."""
 
     def befall(_leader: int) -> Course:
-        proofs = []
+        before = [state.server.runner.identity() for state in world.brokers]
         for state in world.brokers:
-            course = restart(state, kill=False)
-            while True:
-                try:
-                    next(course)
-                except StopIteration as end:
-                    proofs.append(end.value)
-                    break
-                yield WAIT
+            yield from _unnoticed(restart(state, kill=False))
             while not world.trio.rabbits_whole():
                 yield WAIT
         yield ON
-        return "; ".join(proofs)
+        after = [state.server.runner.identity() for state in world.brokers]
+        if any(new in {old, "none"} for old, new in zip(before, after, strict=True)):
+            return None
+        return f"{', '.join(before)} ended in turn, now {', '.join(after)}"
 
     return (yield from _rabbits(world, befall))
+
+
+def _unnoticed(course: Course) -> Course:
+    """Run a fault as a part of another one, whose time does not begin with it."""
+    while True:
+        try:
+            next(course)
+        except StopIteration as end:
+            return str(end.value)
+        yield WAIT
 
 
 @fault("node.writer_kill", 0, 8)
