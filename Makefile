@@ -6,6 +6,9 @@ SECRETS ?= docker/secrets
 READY := $(VENV)/ready
 LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 \
 	--generate-hashes --no-header
+# Tests mostly wait for servers, so that more of them run than there are cores; each process has
+# servers of its own.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
@@ -32,7 +35,7 @@ lock: $(READY) ## take the newest releases into the image: docker/*requirements.
 	@echo "$(BUILD_BACKEND)" | $(LOCK) - --output-file docker/build-requirements.txt
 
 test: $(READY) ## run all tests on private servers
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 
 test-unit: $(READY) ## run the tests that need no server
 	@$(VENV)/bin/pytest tests/unit

@@ -144,8 +144,14 @@ class Pipeline:
         wait_until(lambda: self.served() >= count, f"{count} rows", timeout, interval=interval)
         return self.rows()
 
-    def wait(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
-        wait_until(condition, what, timeout)
+    def wait(
+        self,
+        condition: Callable[[], object],
+        what: str,
+        timeout: float = 60,
+        interval: float = 0.02,
+    ) -> None:
+        wait_until(condition, what, timeout, interval=interval)
 
     def assert_exactly_once(self, client: str, count: int) -> list[Row]:
         """The rows are 1 ... count of this client, each once."""

@@ -156,8 +156,8 @@ def test_the_audit_speaks_to_people_and_to_machines(pipeline: Pipeline) -> None:
     assert table["holds"]
     assert table["clients"] == [
         {
-            "client": client, "served": 5, "highest": 5, "missing": 0, "repeated": 0,
-            "resume_at": 6, "gaps": [],
+            "client": client, "served": 5, "removed": 0, "highest": 5, "missing": 0,
+            "failed": 0, "given_up": 0, "repeated": 0, "resume_at": 6, "gaps": [],
         }
     ]  # fmt: skip
     pipeline.servers.database.query(

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+import pymysql
 
 from turnwise.account import bound_statements
-from turnwise.database import Connection
+from turnwise.database import Connection, interrupts
 from turnwise.walk import TOGETHER
 from worker.counting import count_fully, fill, gaps_between, lock
 
@@ -25,6 +27,12 @@ PAGE = 2_000
 
 STEP = 500
 """Rows deleted in one transaction: some milliseconds."""
+
+_LOCKS_LOST = 20
+"""How often, in a row, a step may lose its locks."""
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 _CUTOFF = "SELECT UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"
 _OLD = (
@@ -76,11 +84,11 @@ def prune(
         clients = sorted(page)
         for begin in range(0, len(clients), TOGETHER):
             part = {client: page[client] for client in clients[begin : begin + TOGETHER]}
-            count_fully(connection, list(part))
-            covered = draw_lines(connection, part)
+            _persisting(connection, count_fully, list(part))
+            covered = _persisting(connection, draw_lines, part)
             pruned.kept += _size(part) - _size(covered)
             for step in _steps(covered):
-                pruned.removed += delete(connection, step)
+                pruned.removed += _persisting(connection, delete, step)
                 progress(pruned)
     return pruned
 
@@ -135,6 +143,18 @@ def delete(connection: Connection, rows: Rows) -> int:
             cursor.execute(_COUNT_SHARE, (client, name, count, count))
     connection.commit()
     return len(there)
+
+
+def _persisting(connection: Connection, work: Callable[[Connection, A], T], about: A) -> T:
+    """Do a step again that lost its locks to a worker, or to another prune: it was rolled back."""
+    for _ in range(_LOCKS_LOST):
+        try:
+            return work(connection, about)
+        except pymysql.OperationalError as error:
+            if not interrupts(error) or not connection.open:
+                raise
+            connection.rollback()
+    return work(connection, about)
 
 
 def _cutoff(connection: Connection, older_than: timedelta) -> datetime:

@@ -98,10 +98,12 @@ def test_wrong_use_is_told(failed: Shop) -> None:
 
 def test_many_failures_due_at_once_drain_beside_new_requests(shop: Shop) -> None:
     """Neither waits for the end of the other."""
-    shop.query(
-        "INSERT INTO failures SELECT 'old', seq, '{}', UTC_TIMESTAMP(6), 1, 0, 'x', NULL, 'failed',"
-        " UTC_TIMESTAMP(6), 'nobody', UTC_TIMESTAMP(6) FROM seq_1_to_1000"
+    due = (
+        f"('old', {counter}, '{{}}', UTC_TIMESTAMP(6), 1, 0, 'x', NULL, 'failed',"
+        " UTC_TIMESTAMP(6), 'nobody', UTC_TIMESTAMP(6))"
+        for counter in range(1, 1_001)
     )
+    shop.query(f"INSERT INTO failures VALUES {','.join(due)}")
     shop.send(*({} for _ in range(100)))
     shop.worker("worker-1", "--prefetch", "20")
     shop.worker("worker-2", "--prefetch", "20")
