@@ -99,7 +99,7 @@ class Lines:
         except OSError as error:
             why = "is closed" if error.errno == errno.EBADF else f"cannot be read: {error.strerror}"
             self._invalid = InvalidRequest("standard input", why)
-            chunk = b""
+            chunk = self._rest = b""  # nobody knows how the unfinished line goes on
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         # No line is longer than a message may be: what is kept of one stays small.
         if self._rest and (not chunk or len(self._rest) > MAX_MESSAGE_BYTES + 1):

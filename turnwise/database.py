@@ -7,6 +7,7 @@ import dataclasses
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -220,7 +221,7 @@ class Database:
         until = time.monotonic() + within
         failure: OSError = OSError(f"no address of {self.host}")
         try:
-            addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            addresses = _look_up(self.host, self.port, within)
             for left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
                 timeout = max(0.1, (until - time.monotonic()) / left)
                 try:
@@ -235,6 +236,27 @@ class Database:
             failure = error
         reason = "no answer" if isinstance(failure, TimeoutError) else failure.strerror or failure
         raise Transient(f"cannot reach {self}: {reason}", code=CR.CR_CONN_HOST_ERROR) from failure
+
+
+def _look_up(host: str, port: int, within: float) -> list[Any]:
+    """Return the addresses of a host, as getaddrinfo() does, which knows no time limit."""
+    found: list[Any] = []
+    failures: list[OSError] = []
+
+    def run() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="name service", daemon=True)
+    thread.start()
+    thread.join(within)
+    if failures:
+        raise failures[0]
+    if thread.is_alive():
+        raise TimeoutError
+    return found
 
 
 def parse_url(text: str) -> Database:

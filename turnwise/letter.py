@@ -128,7 +128,7 @@ def to_replay(delivery: Delivery) -> BasicProperties:
     """
     if delivery.problem:
         raise delivery.problem
-    properties = decode_properties(delivery.properties)
+    properties = _decode(delivery.properties)
     properties.user_id = None
     properties.headers = {
         name: value
@@ -142,9 +142,19 @@ def _properties(delivery: Delivery) -> BasicProperties | InvalidRequest:
     if delivery.problem:
         return delivery.problem
     try:
-        return decode_properties(delivery.properties)
+        return _decode(delivery.properties)
     except InvalidRequest as error:
         return error
+
+
+def _decode(data: bytes) -> BasicProperties:
+    """Read properties that can be written again: pika makes a long integer of a large double."""
+    properties = decode_properties(data)
+    try:
+        properties.encode()
+    except Exception as error:  # noqa: BLE001 - whatever a strange header makes of pika's encoder
+        raise InvalidRequest("properties", f"cannot be written: {error!r}"[:200]) from None
+    return properties
 
 
 def _message_id(properties: BasicProperties | InvalidRequest) -> str | None:

@@ -141,6 +141,15 @@ class Application:
         length = _header(scope, b"content-length")
         if length is not None and int(length) > MAX_MESSAGE_BYTES:
             raise _too_large()
+        has_body = int(length or 0) or _header(scope, b"transfer-encoding") is not None
+        if has_body and _header(scope, b"upgrade") is not None:
+            # To the parser, what follows such a head is another protocol: it would hand over an
+            # empty message.
+            raise Problem(
+                HTTPStatus.BAD_REQUEST,
+                "the door speaks HTTP/1.1 only: send no Upgrade header with a message",
+                close=True,
+            )
         return client, int(counter)
 
     def _authorize(self, scope: Scope) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 
 from producer.relay.batch import Batch
 from producer.relay.ledger import Charge, Ledger
@@ -173,9 +174,11 @@ class Shift:
         whole = len(rows) < limit
         if whole and (below := self._sight.sweep()):
             room = limit - len(rows)
+            # The step may reach into what was just looked at: no row is to get two numbers.
+            known.extend(row.id for row in rows)
             found, more = read(below, room)
             self._sight.swept(more, len(found), all_of_it=len(found) < room)
-            rows = found + rows
+            rows = sorted(found + rows, key=attrgetter("id"))  # some were committed in between
             seconds += more
             whole = len(found) < room
         self._look_at = time.monotonic() + (max(POLL, SHARE * seconds) if whole else 0)

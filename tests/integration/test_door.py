@@ -157,6 +157,10 @@ def test_what_is_not_http_is_answered_400(pipeline: Pipeline, door: Door) -> Non
     assert "Traceback" not in door.process.log.read_text()
 
 
+# Some HTTP clients offer it with each request; what follows is then no body to the parser.
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+
+
 def test_strange_requests_are_answered_as_any_other(pipeline: Pipeline, door: Door) -> None:
     for data, status in (
         (b"PUT http://localhost/requests/a/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 201),
@@ -164,6 +168,9 @@ def test_strange_requests_are_answered_as_any_other(pipeline: Pipeline, door: Do
         (b"PUT /requests/a/3 HTTP/1.0\r\nHost: localhost\r\n\r\n", 201),
         (door.head("/requests/a/4", "Upgrade: websocket", "Connection: Upgrade"), 201),
         (b"PUT /requests/a/5 HTTP/1.1\r\n\r\n", 421),
+        (door.head("/requests/a/6", *UPGRADE, "Content-Length: 5") + b"hello", 400),
+        (door.head("/requests/a/7", *UPGRADE, "Content-Length: 5"), 400),
+        (door.head("/requests/a/8", *UPGRADE, "Transfer-Encoding: chunked"), 400),
         (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
     ):
         with door.socket() as client:

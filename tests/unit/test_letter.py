@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,6 +110,16 @@ def test_a_replay_is_as_it_was_sent_and_not_in_anothers_name() -> None:
 def test_what_cannot_be_read_is_not_replayed() -> None:
     with pytest.raises(InvalidRequest):
         to_replay(Delivery(1, b"\xff\xff\xff", VALID, 0.0))
+
+
+def test_what_cannot_be_written_again_is_listed_and_not_replayed() -> None:
+    """pika reads a double as an integer of any size, and cannot write that."""
+    header = b"\x01dd" + struct.pack(">d", 1e300)
+    raw = b"\x20\x00" + struct.pack(">I", len(header)) + header
+    strange = Delivery(1, raw, VALID, 0.0, size=len(VALID))
+    assert read(strange, "requests").reason == INVALID
+    with pytest.raises(InvalidRequest):
+        to_replay(strange)
 
 
 def test_what_is_too_large_is_shown_without_its_content() -> None:
