@@ -189,6 +189,11 @@ def test_the_percentiles_of_recoveries() -> None:
     assert found.as_dict()["max"] == pytest.approx(1.0)
 
 
+def test_no_rows_are_removed_where_the_check_of_a_handler_looks_at_them() -> None:
+    assert {"prune.run", "prune.kill"} <= {kind.name for kind in chosen("")}
+    assert not [kind for kind in chosen("", "money") if kind.name.startswith("prune.")]
+
+
 def test_three_nodes_meet_what_can_befall_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only root can cut their links; what befalls the one server that there is, does not."""
     monkeypatch.setattr(links, "can_be_cut", lambda: False)

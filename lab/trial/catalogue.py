@@ -12,6 +12,7 @@ from lab.trial import (
     node_faults,
     outage_faults,
     process_faults,
+    prune_faults,
 )
 from lab.trial.faults import CATALOGUE
 from lab.trial.schedule import Kind
@@ -26,6 +27,7 @@ __all__ = [
     "node_faults",
     "outage_faults",
     "process_faults",
+    "prune_faults",
 ]
 
 
@@ -37,13 +39,14 @@ def chosen(selection: str, handler: str | None = None, nodes: int = 1) -> list[K
     """Return the kinds that a list of names or groups selects (``worker,network.latency``).
 
     All but the long outages, if the list is empty; those that befall a handler only if there is
-    one, and what befalls the trial's own tables only if it is its own. Raises LabError for a name
-    that selects none.
+    one, and what befalls the trial's own tables only if it is its own. No rows are removed where a
+    handler's check looks at them. Raises LabError for a name that selects none.
     """
     possible = {
         name: entry
         for name, entry in CATALOGUE.items()
         if (handler or not name.startswith("handler."))
+        and not (handler and name.startswith("prune."))
         and (handler == "money" or name != "handler.deadlock")
         and (name.startswith(OF_THREE) if nodes > 1 else not name.startswith("node."))
         and (links.can_be_cut() or not name.endswith("_partition"))

@@ -15,6 +15,7 @@ from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
 from lab.trial.faults import ON, Course
 from lab.trial.recovery import Disturbance, Recovery, recoveries
+from lab.trial.removed import ROWS
 from lab.trial.schedule import Planned
 from lab.trial.workload import calls
 from lab.trial.world import World
@@ -59,7 +60,7 @@ class Happened:
         if self.on_at is None or self.off_at is None:
             return None
         kind = self.planned.kind
-        if kind.startswith(("broker.", "database.", "outage.", "node.")):
+        if kind.startswith(("broker.", "database.", "outage.", "node.", "prune.")):
             return Disturbance(self.on_at, self.off_at)
         if kind.startswith("worker.") or ".worker-" in kind:
             return Disturbance(self.on_at, self.off_at, self.planned.pick % workers)
@@ -347,11 +348,8 @@ class Trial:
         )
 
     def _rows(self) -> list[Row]:
-        found = self.world.servers.database.query(
-            "SELECT client, counter, message, sent_at, served_at, served_by, deliveries"
-            " FROM requests ORDER BY served_at, client, counter",
-            name=self.world.name,
-        )
+        """Return all that was ever stored; what was removed since as well."""
+        found = self.world.servers.database.query(ROWS, name=self.world.name)
         return [
             Row(
                 client=client,

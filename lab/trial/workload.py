@@ -18,7 +18,6 @@ MONEY = "lab.trial.money"
 
 MAX_ATTEMPTS = 4
 
-SERVED = "SELECT COUNT(*) FROM requests"
 SERVED_OR_GIVEN_UP = """
     SELECT (SELECT COUNT(*) FROM requests) + (
         SELECT COUNT(*) FROM failures WHERE due_at IS NULL AND NOT EXISTS (

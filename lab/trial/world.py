@@ -23,8 +23,9 @@ from lab.trial.applications import Application
 from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
 from lab.trial.probe import Probe
+from lab.trial.removed import STORED, TABLE
 from lab.trial.server_state import ServerState
-from lab.trial.workload import SERVED, SERVED_OR_GIVEN_UP, Workload
+from lab.trial.workload import SERVED_OR_GIVEN_UP, Workload
 from lab.trio import Trio
 from turnwise.topology import Topology
 
@@ -79,6 +80,7 @@ class World:
         workload: Workload | None = None,
     ) -> None:
         self.workload = workload
+        self.program = program
         self.servers = servers
         self.name = name
         self.folder = folder
@@ -136,6 +138,7 @@ class World:
             f" ON `{self.name}`.* TO '{self.name}'@'%'"
         )
         query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
+        self.servers.database.query(TABLE, name=self.name)
         if self.workload:
             # Its tables may refer to ours.
             commands.finish(["worker", "migrate"], self.environment)
@@ -242,8 +245,8 @@ class World:
         return killed
 
     def served(self) -> int | None:
-        """Return how many rows there are, and failures given up; None if that cannot be seen."""
-        return self._count(SERVED if self.workload is None else SERVED_OR_GIVEN_UP)
+        """Return how many rows there are or were, and failures given up; None if not to be seen."""
+        return self._count(STORED if self.workload is None else SERVED_OR_GIVEN_UP)
 
     def left(self) -> int | None:
         """Return how many rows wait in the table outbox; None if that cannot be seen now."""

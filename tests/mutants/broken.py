@@ -29,7 +29,7 @@ from turnwise.database import Connection, parse_url
 from turnwise.loop import Loop
 from turnwise.message import Request
 from turnwise.topology import Topology
-from worker import failures, schema
+from worker import failures, pruning, schema
 from worker.consumer import Consumer
 from worker.handler import Turns, Work
 from worker.store import Outcome
@@ -188,6 +188,23 @@ def alive_only_while_it_serves() -> None:
     Loop.silence = property(lambda _: time.monotonic() - state["served"])  # type: ignore[method-assign,assignment]
 
 
+def deleted_without_a_line() -> None:
+    """Delete old rows, and believe that nothing comes any more that is so old."""
+    vars(pruning)["_MOVE_LINES"] = "DO 0"
+
+
+def line_after_delete() -> None:
+    """Delete old rows, and write down then up to where they are gone."""
+    draw_lines = pruning.draw_lines
+
+    def deleting(connection: Connection, rows: pruning.Rows) -> pruning.Rows:
+        for step in pruning._steps(rows):
+            pruning.delete(connection, step)
+        return draw_lines(connection, rows)
+
+    vars(pruning)["draw_lines"] = deleting
+
+
 # -- with a handler
 
 
@@ -294,6 +311,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
         number_reused,
         rolled_back_sent,
         alive_only_while_it_serves,
+        deleted_without_a_line,
+        line_after_delete,
     )
 }
 

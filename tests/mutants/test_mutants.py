@@ -58,6 +58,8 @@ CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "number_reused": ([("relay.kill", 8, 0, 0), ("relay.kill", 8, 0, 1)], "dead-lettered"),
     "rolled_back_sent": ([("relay.kill", 2, 0, 0)], "rolled back"),
     "default_delivery_limit": ([("worker.kill", 1, 0, 0)], "topology"),
+    "deleted_without_a_line": ([("prune.run", 1, 0, 0)], "repeated"),
+    "line_after_delete": ([("prune.kill", 1, 0, 0)], "repeated"),
     "alive_only_while_it_serves": ([("outage.broker", 1, 30, 0)], "ended"),
 }
 # The same of those that serve by the trial's own handler.
