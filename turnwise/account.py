@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turnwise.database import Connection
+from turnwise.removed import removed_among
 from turnwise.walk import SHOWN_GAPS, Gap, Tail, filled, tails, walk
 
 CHUNK = 10_000
@@ -181,8 +182,13 @@ class Audit:
             gaps={client: int(count) for client, count in self._all(_GAPS, span)},
             failures={},
         )
-        for client, counter, given_up in self._all(_FAILURES, span):
-            chunk.failures.setdefault(client, []).append((int(counter), bool(given_up)))
+        failed = [(client, int(number), bool(end)) for client, number, end in
+                  self._all(_FAILURES, span)]  # fmt: skip
+        # A note may outlive the serving, and even the row.
+        served = removed_among(self._connection, [(client, number) for client, number, _ in failed])
+        for client, counter, given_up in failed:
+            if (client, counter) not in served:
+                chunk.failures.setdefault(client, []).append((counter, given_up))
         look = {*chunk.uncounted, *chunk.gaps, *chunk.failures}
         if self._every:
             rows = self._all(_COUNTED, span)

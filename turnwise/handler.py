@@ -37,7 +37,7 @@ class Retry(Exception):
         if after is not None and not 0 <= after <= LONGEST_RETRY:
             raise ValueError(f"after must be between 0 and {LONGEST_RETRY:.0f} seconds")
         self.reason = reason
-        self.after = after
+        self.after = None if after is None else float(after)
 
 
 class Rows(Protocol):

@@ -30,9 +30,17 @@ _BEFORE = re.compile(r"(?:[\s(]|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*)*", r
 _WORD = re.compile(r"[A-Za-z_]+")
 
 
-@functools.lru_cache(maxsize=1024)
+_MOST_REMEMBERED = 4096
+"""Characters; a longer statement is looked at each time."""
+
+
 def objection(sql: str) -> str | None:
     """Say why a handler may not send this statement; None if it may."""
+    return _objection(sql) if len(sql) <= _MOST_REMEMBERED else _objection.__wrapped__(sql)
+
+
+@functools.lru_cache(maxsize=1024)
+def _objection(sql: str) -> str | None:
     begin = _BEFORE.match(sql)
     assert begin is not None  # noqa: S101 - it matches the empty string
     found = _WORD.match(sql, begin.end())

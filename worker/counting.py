@@ -69,10 +69,7 @@ _LINES = "SELECT client, through FROM pruned WHERE client IN %s AND through > 0"
 _FORGET_GAPS = "DELETE FROM audit_gaps WHERE client = %s AND first_missing > %s"
 _CUT_GAP = "UPDATE audit_gaps SET last_missing = %s WHERE client = %s AND last_missing > %s"
 _FORGET_SHARES = "DELETE FROM audit_shares WHERE client = %s"
-_REMOVED_SHARES = (
-    "INSERT INTO audit_shares (client, served_by, served)"
-    " SELECT client, served_by, removed FROM pruned_shares WHERE client = %s"
-)
+_REMOVED_SHARES = "SELECT served_by, removed FROM pruned_shares WHERE client = %s"
 _RESET = "UPDATE audits SET through = %s, repeated = 0 WHERE client = %s"
 _UNSEEN = (
     "DELETE FROM audits WHERE client = %s AND through = 0"
@@ -197,8 +194,11 @@ def _forget(connection: Connection, clients: Sequence[str]) -> None:
                 fill(connection, client, gaps)
         _run(connection, _FORGET_SHARES, client)
         if line:
-            _run(connection, _REMOVED_SHARES, client)
-            _note(connection, {client: _shares(connection, client, line)}, {})
+            # Both of one moment: INSERT ... SELECT would read what was removed since.
+            found = _shares(connection, client, line)
+            for name, removed in _all(connection, _REMOVED_SHARES, client):
+                found.shares[name] += int(removed)
+            _note(connection, {client: found}, {})
         _run(connection, _RESET, line, client)
         if not line:
             _run(connection, _UNSEEN, client, client)

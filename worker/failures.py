@@ -38,6 +38,9 @@ _MOST_TRACEBACK = 10_000
 
 _MOST_FRAMES = 50
 
+MOST_COUNTED = 10_000
+"""How many failures are counted at most; the figures then mean so many, or more."""
+
 _KEY = "WHERE client = %s AND counter = %s"
 _KNOWN = (
     f"SELECT client, counter, IF(reason = '{DROPPED}', NULL, message) FROM failures"
@@ -46,18 +49,22 @@ _KNOWN = (
 _LOOK = f"SELECT attempts, deaths, reason, due_at IS NULL, message FROM failures {_KEY}"
 _IS_SERVED = f"SELECT 1 FROM requests {_KEY}"
 _IN = "DATE_ADD(UTC_TIMESTAMP(6), INTERVAL %s SECOND)"
+# What was dropped has no message any more, and is never due again, whoever notes what of it. The
+# columns are set from left to right: the reason goes last.
+_DROPPED = f"reason = '{DROPPED}'"
 _NOTE = (
     "INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error, traceback,"
     f" reason, failed_by, due_at, failed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, {_IN},"
     " UTC_TIMESTAMP(6))"
 )
 _NOTE_AGAIN = (
-    " ON DUPLICATE KEY UPDATE attempts = attempts + 1, error = %s, traceback = %s, reason = %s,"
-    f" failed_by = %s, due_at = {_IN}, failed_at = UTC_TIMESTAMP(6)"
+    " ON DUPLICATE KEY UPDATE attempts = attempts + 1, error = %s, traceback = %s, failed_by = %s,"
+    f" due_at = IF({_DROPPED}, NULL, {_IN}), failed_at = UTC_TIMESTAMP(6),"
+    f" reason = IF({_DROPPED}, reason, %s)"
 )
 _BEGIN = (
     "UPDATE failures SET attempts = attempts + 1, deaths = deaths + 1, failed_by = %s,"
-    f" due_at = {_IN} {_KEY}"
+    f" due_at = IF({_DROPPED}, NULL, {_IN}) {_KEY}"
 )
 _END = (
     "UPDATE failures SET deaths = GREATEST(deaths - 1, 0), error = %s, traceback = %s,"
@@ -65,8 +72,10 @@ _END = (
     f" AND reason <> '{DROPPED}'"
 )
 _PUT_OFF = (
-    " ON DUPLICATE KEY UPDATE attempts = attempts - %s, deaths = deaths - %s, error = %s,"
-    " reason = %s, failed_by = %s, due_at = UTC_TIMESTAMP(6), failed_at = UTC_TIMESTAMP(6)"
+    " ON DUPLICATE KEY UPDATE attempts = GREATEST(attempts - %s, 0),"
+    " deaths = GREATEST(deaths - %s, 0), error = %s, failed_by = %s,"
+    f" due_at = IF({_DROPPED}, NULL, UTC_TIMESTAMP(6)), failed_at = UTC_TIMESTAMP(6),"
+    f" reason = IF({_DROPPED}, reason, %s)"
 )
 _GIVE_UP = (
     "UPDATE failures SET deaths = %s, error = %s, reason = %s, failed_by = %s, due_at = NULL,"
@@ -75,12 +84,15 @@ _GIVE_UP = (
 _DELETE = f"DELETE FROM failures {_KEY}"
 _DUE = (
     "SELECT client, counter, message, sent_at, attempts, deaths FROM failures"
-    " WHERE due_at <= UTC_TIMESTAMP(6) ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+    f" WHERE due_at <= UTC_TIMESTAMP(6) AND NOT {_DROPPED}"
+    " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED"
 )
 _NEXT = "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due_at)) / 1e6 FROM failures"
+# Both from the key alone, and bounded: a figure must not hold up the turn.
 _COUNT = (
-    f"SELECT COUNT(due_at), COALESCE(SUM(due_at IS NULL AND reason <> '{DROPPED}'), 0)"
-    " FROM failures"
+    "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM failures WHERE due_at IS NOT NULL"
+    f" LIMIT {MOST_COUNTED}) AS waiting), (SELECT COUNT(*) FROM (SELECT 1 FROM failures"
+    f" WHERE due_at IS NULL AND NOT {_DROPPED} LIMIT {MOST_COUNTED}) AS given_up)"
 )
 
 
@@ -134,19 +146,26 @@ def wait(attempts: int) -> float:
 def failure_of(error: BaseException) -> Failure:
     """Return how an attempt ended that raised. Pure."""
     kind = type(error).__qualname__
+    # Subclasses may not have called the constructor that sets these.
+    reason = _text_of(getattr(error, "reason", error))
     if isinstance(error, Reject):
-        return Failure(REJECTED, kind, _one_line(str(error.reason)))
+        return Failure(REJECTED, kind, _one_line(reason))
     if isinstance(error, Retry):
-        return Failure(FAILED, kind, _one_line(f"{kind}: {error.reason}"), due_in=error.after)
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - whatever the user's __str__ does
-        text = "(its text cannot be shown)"
+        after = getattr(error, "after", None)
+        return Failure(FAILED, kind, _one_line(f"{kind}: {reason}"), due_in=after)
+    text = _text_of(error)
     # Without the frame that called the handler.
     begin = error.__traceback__.tb_next if error.__traceback__ else None
     lines = traceback.format_exception(type(error), error, begin, limit=-_MOST_FRAMES)
     told = _printable("".join(lines))[-_MOST_TRACEBACK:]
     return Failure(FAILED, kind, _one_line(f"{kind}: {text}" if text else kind), told)
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - whatever the user's __str__ does
+        return "(its text cannot be shown)"
 
 
 def timeout_of(limit: float) -> Failure:
@@ -178,7 +197,8 @@ def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str
 def note(connection: Connection, request: Request, name: str, failure: Failure) -> None:
     """Note an attempt that has ended, and was not noted in advance."""
     told = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
-    _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *told, *told)
+    again = (failure.error, failure.traceback, name, failure.due_in, failure.reason)
+    _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *told, *again)
 
 
 def end(connection: Connection, request: Request, name: str, failure: Failure) -> None:
@@ -194,7 +214,7 @@ def put_off(connection: Connection, request: Request, name: str, noted: bool) ->
     """
     error = "a worker was asked to stop while it had this request in hand"
     told = (error, None, FAILED, name, 0)
-    again = (int(noted), int(noted), error, FAILED, name)
+    again = (int(noted), int(noted), error, name, FAILED)
     _run(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *told, *again)
 
 
@@ -245,7 +265,7 @@ def next_due(connection: Connection) -> float | None:
 
 
 def count(connection: Connection) -> tuple[int, int]:
-    """Return how many wait, and how many are given up."""
+    """Return how many wait, and how many are given up, up to MOST_COUNTED of each."""
     [(waiting, given_up)] = _all(connection, _COUNT)
     return int(waiting), int(given_up)
 

@@ -45,6 +45,10 @@ IDLE_MARGIN = 30.0
 """Seconds beyond the time limit until the server ends a connection that says nothing. A process
 that is frozen, or cut off, in mid-handler would keep its locks for ever otherwise."""
 
+MOST_INTERRUPTED = 20
+"""How often the server may end the transaction of one request, whose row it took each time, until
+that is the handler's failure: a statement too large, a lock that is never free."""
+
 LEASE_MARGIN = 60.0
 """Seconds beyond the time limit until a request in hand is due for others."""
 
@@ -72,6 +76,8 @@ class Work:
     """Whether its attempt was broken off because the worker stops."""
     alone: bool = False
     """Whether it gets a transaction of its own."""
+    interrupted: int = 0
+    """How often the server ended its transaction while the handler was at work."""
 
 
 class _Failed(Exception):
@@ -191,8 +197,8 @@ class Turns:
         except _Failed:
             if connection.open:
                 connection.rollback()
-            if len(works) > 1:
-                self._serve_carefully(connection, works)
+                if len(works) > 1:
+                    self._serve_carefully(connection, works)
             return
         connection.commit()
         for work, outcome in zip(works, outcomes, strict=True):
@@ -307,13 +313,17 @@ class Turns:
         try:
             self._watch.end_handling()
         except Expired as expired:
+            if connection.open:
+                connection.close()  # its socket is shut down: a ROLLBACK could only fail
             if expired.why is Why.STOP:
                 work.put_off = True
             else:
                 self._fail(work, timeout_of(self._terms.time_limit))
             raise _Failed from None
         if isinstance(door.fault, pymysql.Error):
-            raise door.fault
+            work.interrupted += 1
+            if work.interrupted < MOST_INTERRUPTED:
+                raise door.fault
         if (cause := door.fault or ended) is not None:
             self._fail(work, failure_of(cause))
             raise _Failed

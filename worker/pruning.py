@@ -6,6 +6,7 @@ when it comes. Two may prune at once, and each may be killed at any instant.
 """
 
 # Statements are put together of this module's own constants, and of values that are escaped.
+# ruff: noqa: S608
 
 from __future__ import annotations
 
@@ -25,6 +26,9 @@ from worker.counting import count_fully, fill, gaps_between, lock
 PAGE = 2_000
 """Rows that are looked at together."""
 
+MOST_COUNTED = 1_000_000
+"""How many rows are counted in advance, at most."""
+
 STEP = 500
 """Rows deleted in one transaction: some milliseconds."""
 
@@ -40,7 +44,11 @@ _OLD = (
     " WHERE served_at < %s AND (served_at, client, counter) > (%s, %s, %s) AND served_at >= %s"
     " ORDER BY served_at, client, counter LIMIT %s"
 )
-_HOW_MANY = "SELECT COUNT(*) FROM requests FORCE INDEX (served) WHERE served_at < %s"
+# Bounded: it is for the progress only, and the table may be large.
+_HOW_MANY = (
+    "SELECT COUNT(*) FROM (SELECT 1 FROM requests FORCE INDEX (served) WHERE served_at < %s"
+    f" LIMIT {MOST_COUNTED}) AS some_of_them"
+)
 _MOVE_LINES = (
     "INSERT INTO pruned (client, through) SELECT * FROM ({rows}) AS new"
     " ON DUPLICATE KEY UPDATE through = GREATEST(pruned.through, new.b)"
@@ -94,7 +102,7 @@ def prune(
 
 
 def how_many(connection: Connection, older_than: timedelta) -> int:
-    """Return how many rows are that old."""
+    """Return how many rows are that old, MOST_COUNTED at most."""
     return int(_all(connection, _HOW_MANY, _cutoff(connection, older_than))[0][0])
 
 

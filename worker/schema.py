@@ -88,7 +88,7 @@ STEPS = (
         due_at    DATETIME(6) NULL
                   COMMENT 'UTC, when it is served again; NULL: given up',
         PRIMARY KEY (client, counter),
-        KEY due (due_at)
+        KEY due (due_at, reason)
     ) ENGINE = InnoDB COMMENT 'requests that a handler did not serve, at most once each'
     """,
     # The constraints hold for applications in any language: an INSERT that could never be sent

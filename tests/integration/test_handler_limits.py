@@ -142,6 +142,23 @@ def test_a_stop_puts_off_what_takes_longer_than_there_is_time(shop: Shop) -> Non
     shop.assert_served(1)
 
 
+def test_a_stop_puts_off_a_handler_that_is_not_at_the_database(shop: Shop) -> None:
+    """Its connection is shut down meanwhile, and what is to be noted needs another one."""
+    worker = shop.worker("worker-1", "--grace", "24s")
+    go_on = shop.pipeline.folder / "go-on"
+    shop.send({"do": f"while not os.path.exists({str(go_on)!r}): time.sleep(0.05)"})
+    shop.wait_handling()
+    worker.signal(signal.SIGTERM)
+    shop.pipeline.wait_event(worker, "handler.ended")
+    go_on.touch()
+    assert worker.wait(24) == ExitCode.OK
+    [failure] = shop.failures()
+    assert (failure["attempts"], failure["deaths"], failure["reason"]) == (0, 0, "failed")
+    shop.worker("worker-2")
+    shop.pipeline.wait_served(1)
+    shop.assert_served(1)
+
+
 def test_the_longest_stop_fits_the_grace_period(shop: Shop) -> None:
     """A handler that never returns, a database and a broker that hang."""
     worker = shop.worker("worker-1", "--grace", "24s")

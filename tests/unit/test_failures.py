@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwise import Reject, Retry
-from worker.failures import LONGEST_WAIT, SHORTEST_WAIT, failure_of, timeout_of, wait
+from worker.failures import LONGEST_WAIT, REJECTED, SHORTEST_WAIT, failure_of, timeout_of, wait
 
 
 @given(st.integers(1, 1000))
@@ -82,3 +84,22 @@ def test_whatever_it_is_it_fits() -> None:
     assert len(failure.error) == 1000
     assert failure.traceback
     assert len(failure.traceback) <= 10_000
+
+
+def test_errors_of_the_users_own_kinds_are_noted_whatever_they_hold() -> None:
+    class Gone(Reject):
+        def __init__(self, sku: int) -> None:
+            self.sku = sku
+
+    class Shy:
+        def __str__(self) -> str:
+            raise ValueError
+
+    class Later(Retry):
+        def __init__(self) -> None:
+            pass
+
+    assert failure_of(Gone(1)).reason == REJECTED
+    assert "cannot be shown" in failure_of(Reject(Shy())).error  # type: ignore[arg-type]
+    assert failure_of(Later()).due_in is None
+    assert failure_of(Retry(after=Decimal(5))).due_in == 5.0  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import click
 
@@ -19,9 +20,15 @@ SHOWN = 100
 """Clients of whom each has a line, without --json."""
 
 
+def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value, re.ASCII):
+        raise click.BadParameter("must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return value
+
+
 @click.command("audit", cls=cli.Command)
 @click.option("--recount", is_flag=True, help="Trust nothing that was counted before.")
-@click.option("--client", help="Only this client's account.")
+@click.option("--client", callback=_check_client, help="Only this client's account.")
 @cli.json_option
 @mysql_option
 @click.pass_context

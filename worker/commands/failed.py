@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +32,7 @@ class _Id(click.ParamType[Identity]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Identity:
         client, _, counter = str(value).rpartition("/")
-        if not client or not (counter.isascii() and counter.isdecimal()):
+        if not client or not re.fullmatch(r"[1-9]\d{0,18}", counter, re.ASCII):
             self.fail(f"{value!r} is no ID; write CLIENT/COUNTER", param, ctx)
         return client, int(counter)
 

@@ -11,7 +11,7 @@ from turnwise import cli
 from turnwise.database import Connection, Database, translating
 from turnwise.options import mysql_option
 from worker.commands.shared import connection_to, progress
-from worker.pruning import how_many, prune
+from worker.pruning import MOST_COUNTED, how_many, prune
 
 
 @click.command("prune", cls=cli.Command)
@@ -43,9 +43,12 @@ def command(older_than: float, every: float | None, dry_run: bool, database: Dat
 def _prune(connection: Connection, older_than: timedelta, dry_run: bool) -> None:
     total = how_many(connection, older_than)
     if dry_run:
-        click.echo(f"{total:,} rows are that old")
+        more = " or more" if total >= MOST_COUNTED else ""
+        click.echo(f"{total:,}{more} rows are that old")
         return
     show = progress("removed")
-    pruned = prune(connection, older_than, lambda so_far: show(so_far.removed, total))
+    pruned = prune(
+        connection, older_than, lambda so_far: show(so_far.removed, max(total, so_far.removed))
+    )
     kept = f"; {pruned.kept:,} are kept until they are counted" if pruned.kept else ""
     click.echo(f"removed {pruned.removed:,} rows{kept}")
