@@ -243,7 +243,11 @@ class Ledger:
     def _state(self, connection: Connection) -> State:
         rows = _fetch(connection, _STATE)
         if not rows:
-            raise Permanent(f"the table outbox_relay of {self.database} has lost its row")
+            # A migration makes the table first, and then its row.
+            raise Transient(
+                f"the table outbox_relay of {self.database} has no row; waiting for 'worker "
+                "migrate', or for whoever deleted it"
+            )
         return State(*rows[0])
 
     def _acquire(self, connection: Connection, seen: State) -> Charge | None:
