@@ -193,7 +193,8 @@ def _run(command: list[str | Path], environment: dict[str, str], text: str = "")
         said, _ = process.communicate(text)
     except BaseException:
         # A script: what it has started ends with it.
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may end by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
     if process.returncode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -162,7 +163,8 @@ class RabbitMQ:
             told, complaint = process.communicate(timeout=CTL_TIMEOUT)
         except subprocess.TimeoutExpired:
             # It is a script: what it started holds the pipes.
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             raise LabError(f"rabbitmqctl {words[0]}: no answer") from None
         if process.returncode == _BAD_WORDS:

@@ -43,7 +43,7 @@ def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
     assert measured["textbook"]["fsyncs_per_1000"] >= 500
     assert measured["textbook publisher"]["fsyncs_per_1000"] >= 1000
     assert [line["line"]["item"] for line in report["lines"]] == [
-        "strict", "strict", "producer", "start",
+        "strict", "strict", "producer", "producer", "start",
     ]  # fmt: skip
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("bench-*")), "servers or data are left"

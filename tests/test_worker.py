@@ -197,10 +197,11 @@ def test_malformed_messages_are_dead_lettered_and_valid_ones_served(pipeline: Pi
     output = pipeline.run("worker", "dead", "list", "--json", "--limit", "1000").stdout
     letters = [json.loads(line) for line in output.splitlines()]
     assert len(letters) == len(MALFORMED)
-    for (name, body, field), letter in zip(MALFORMED, letters, strict=True):
-        assert letter["reason"] == "invalid", name
-        assert letter["detail"].startswith(f"{field}: "), name
-        assert letter["size"] == len(body)
+    # What is too large is rejected before it has arrived, and so before its neighbours.
+    found = [(letter["detail"].partition(":")[0], letter["size"]) for letter in letters]
+    assert sorted(found) == sorted((field, len(body)) for _, body, field in MALFORMED)
+    for letter in letters:
+        assert letter["reason"] == "invalid"
         assert letter["died_at"]
 
 

@@ -120,6 +120,7 @@ def test_all_is_done_by_keyboard(browser: Browser, address: str) -> None:
 def test_a_screen_reader_is_told_what_the_pictures_show(browser: Browser, address: str) -> None:
     browser.open(address)
     browser.wait("document.querySelectorAll('#stream tbody tr').length == 30")
+    browser.wait("document.body.textContent.includes('consumers')")
     tree = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     names = [
         str(node["name"]["value"]) for node in tree if node.get("name") and not node.get("ignored")
