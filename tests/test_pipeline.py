@@ -28,8 +28,8 @@ def test_two_workers_share_a_backlog_one_in_hand_each(pipeline: Pipeline) -> Non
     """Whenever one looks, the two requests to be served next are in two hands."""
     for name in ("worker-1", "worker-2"):
         pipeline.worker(name)
-    client = pipeline.send_counted(1000)
-    for _ in range(15):
+    client = pipeline.send_counted(6000)  # more than is served between the looks
+    for _ in range(8):
         with pipeline.servers.database.connect(pipeline.name) as table:
             table.execute("LOCK TABLES requests WRITE")
             pipeline.wait_writing(workers=2)
@@ -41,8 +41,8 @@ def test_two_workers_share_a_backlog_one_in_hand_each(pipeline: Pipeline) -> Non
         pipeline.wait_served(len(served) + 2)
         rows = {row.counter: row.served_by for row in pipeline.rows()}
         assert {rows[counter] for counter in in_hand} == {"worker-1", "worker-2"}
-    pipeline.wait_served(1000, interval=0.5)
-    pipeline.assert_exactly_once(client, 1000)
+    pipeline.wait_served(6000, interval=0.5)
+    pipeline.assert_exactly_once(client, 6000)
 
 
 def test_a_backlog_outlives_the_broker(pipeline: Pipeline) -> None:

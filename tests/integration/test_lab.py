@@ -82,7 +82,7 @@ def test_a_start_that_is_broken_off_leaves_nothing_running(
             continue
         broken_off += 1
         assert code in {128 + number, -number}, process.log.read_text()
-        wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 10)
+        wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 30)
         status = lab("status", folder=folder, code=ExitCode.FAILED)
         assert "nothing is up" in status.stdout
         if round_ % 3 == 2:
@@ -102,7 +102,7 @@ def test_a_start_that_is_killed_is_cleaned_by_a_purge(folder: Path) -> None:
         process.kill()
         lab("down", "--purge", folder=folder)
         assert not (folder / "up").exists()
-        wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 10)
+        wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 30)
 
 
 def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> None:
