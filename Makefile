@@ -37,7 +37,7 @@ lock: $(READY) ## take the newest releases into the image: docker/*requirements.
 test: $(READY) ## run all tests on private servers
 	@$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 
-test-unit: $(READY) ## run the tests that need no server
+test-unit: $(READY) ## run the tests that need no server, in seconds
 	@$(VENV)/bin/pytest tests/unit
 
 test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker containers

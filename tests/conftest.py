@@ -31,6 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs servers or a browser, so that ``-m "not servers"`` leaves it out."""
+    for item in items:
+        for need, fixture in (("servers", "servers"), ("browser", "chromium")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(need)
+
+
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """Private servers for the whole run."""

@@ -17,9 +17,9 @@ import pytest
 import trustme
 
 from tests.browser import Browser
+from tests.integration.test_tls import TlsEnd
 from tests.page import OPERATOR, log_in, operators_page, page
 from tests.pipeline import Pipeline
-from tests.test_tls import TlsEnd
 
 ROWS = "document.querySelectorAll('#stream tbody tr[data-key]').length"
 

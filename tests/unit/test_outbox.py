@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from producer.outbox import Outbox, OutboxFull, Status, read_status
-from turnwise.errors import OutboxError
+from turnwise.errors import InvalidRequest, OutboxError
 from turnwise.message import Request
 
 
@@ -186,3 +187,75 @@ def test_the_file_becomes_small_at_the_end_too(tmp_path: Path) -> None:
     assert path.stat().st_size < 100_000
     with Outbox(path) as outbox:
         assert list(outbox.accept(["m"])) == [2001]
+
+
+def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path, "alice") as outbox:
+        name = outbox.client
+        assert list(outbox.accept(["a", "b"])) == [1, 2]
+        outbox.forget([(1, 2)])
+        assert (outbox.accepted, outbox.waiting) == (2, 0)
+    with Outbox(path, "alice") as outbox:
+        assert outbox.client == name
+        assert list(outbox.accept(["c"])) == [3]
+        assert [Request.receive(*each).message for _, *each in outbox.after(0, 10)] == ["c"]
+
+
+def test_a_removed_outbox_begins_another_client(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    names = set()
+    for _ in range(10):
+        with Outbox(path, "alice") as outbox:
+            outbox.accept(["hello"])
+            names.add(outbox.client)
+        path.unlink()
+    assert len(names) == 10
+    assert all(name.startswith("alice-") for name in names)
+
+
+def test_messages_are_accepted_all_or_none(tmp_path: Path) -> None:
+    with Outbox(tmp_path / "outbox.db", "alice") as outbox:
+        with pytest.raises(InvalidRequest):
+            outbox.accept(["good", "bad" * 16 * 1024])
+        assert read_status(outbox.path).accepted == 0
+        assert list(outbox.accept(["good"])) == [1]
+
+
+def test_an_outbox_belongs_to_one_client_and_one_process(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path, "alice"), pytest.raises(OutboxError, match=f"process {os.getpid()}"):
+        Outbox(path, "alice")
+    with pytest.raises(OutboxError, match="belongs to client 'alice-"):
+        Outbox(path, "bob")
+    with Outbox(path):  # nobody is kept out by a failed try
+        pass
+
+
+def test_requests_are_kept_from_others(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path, "alice") as outbox:
+        outbox.accept(["secret"])
+        files = list(tmp_path.iterdir())
+        assert {oct(f.stat().st_mode & 0o777) for f in files} == {"0o600"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"not a database" * 100, "no outbox"), (b"SQLite format 3\0" + b"\1" * 4000, "outbox")],
+)
+def test_a_damaged_file_is_told_and_kept(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(content)
+    with pytest.raises(OutboxError, match=said):
+        Outbox(path)
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE requests (counter)")
+    other.close()
+    with pytest.raises(OutboxError, match="another program"):
+        Outbox(path)

@@ -1,4 +1,4 @@
-"""What the page rests on: what is decided without a server, and what real servers are asked."""
+"""The page over HTTP: who may ask, what real servers are asked, what it costs them."""
 
 from __future__ import annotations
 
@@ -6,227 +6,21 @@ import http.client
 import json
 import socket
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from dashboard import answers
-from dashboard.board import FOLLOWED_MOST, KEPT, Board
+from dashboard.board import Board
 from dashboard.database import TURNS, Requests
-from dashboard.figures import Accounts, Found, Line, Queue, Served
-from dashboard.management import parse_url
-from dashboard.sight import PATIENCE, Sight
-from dashboard.watch import Pace
 from lab.process import free_port
 from tests.pipeline import Pipeline, run
 from turnwise.database import parse_url as parse_database
 from turnwise.errors import ExitCode
 
-START = 1_800_000_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def served(counter: int, by: str = "worker-1", deliveries: int = 1) -> Served:
-    moment = datetime.fromtimestamp(START + counter, UTC)
-    return Served("client", counter, "hello", 5, moment, moment, by, deliveries)
-
 
 def state(board: Board, after: str = "") -> dict[str, Any]:
     return dict(json.loads(answers.state(board.view(), after)))
-
-
-def audited(missing: int, resume_at: int) -> Accounts:
-    line = Line("client", 9, 9 + missing, missing, 0, 0, resume_at, ())
-    return Accounts(1, 9, missing, 0, 0, (line,), {"worker-1": 9})
-
-
-# -- whether a server is seen
-
-
-def test_an_outage_is_told_at_once_with_an_error_and_after_patience_without() -> None:
-    sight = Sight(START, KEPT)
-    assert not sight.known
-    sight.seen(START)
-    assert sight.outage(START + PATIENCE) is None
-    silent = sight.outage(START + PATIENCE + 0.1)
-    assert silent is not None
-    assert silent.since == START
-    sight.failed("it is gone")
-    outage = sight.outage(START + 0.1)
-    assert outage is not None
-    assert (outage.since, outage.problem) == (START, "it is gone")
-
-
-def test_an_outage_that_is_over_is_kept_for_the_charts_and_then_forgotten() -> None:
-    sight = Sight(START, KEPT)
-    sight.seen(START)
-    sight.failed("it is gone")
-    sight.seen(START + 7)
-    [past] = sight.outages(START + 7)
-    assert (past.since, past.until) == (START, START + 7)
-    for second in range(KEPT + 2):
-        sight.seen(START + 8 + second)
-    assert sight.outages(START + 8 + KEPT) == []
-
-
-def test_a_server_that_was_never_seen_is_away_from_the_begin_but_no_band_in_the_charts() -> None:
-    sight = Sight(START, KEPT)
-    outage = sight.outage(START + 1)
-    assert outage is not None
-    assert outage.since == START
-    assert sight.outages(START + 1) == []
-
-
-# -- what a page is told
-
-
-def test_a_page_is_told_what_changed_and_nothing_else() -> None:
-    board = Board(["database"], Clock())
-    board.put_requests([served(2), served(1)], START)
-    first = state(board)
-    assert [each["counter"] for each in first["requests"]] == [2, 1]
-    assert not first["skipped"]
-    assert state(board, first["sequence"])["requests"] == []
-    board.put_requests([served(3), served(2, deliveries=2), served(1)], START)
-    second = state(board, first["sequence"])
-    assert [each["counter"] for each in second["requests"]] == [3, 2]
-    assert not second["skipped"]
-    board.put_requests([served(9), served(8)], START)
-    assert state(board, second["sequence"])["skipped"]
-
-
-def test_a_page_of_another_process_is_told_what_that_one_may_not_have_seen() -> None:
-    """Two processes look at the same database at different times; a browser asks either."""
-    clock = Clock()
-    one, other = Board(["database"], clock), Board(["database"], clock)
-    one.put_requests([served(1)], clock.now)
-    other.put_requests([served(1)], clock.now)
-    cursor = state(one)["sequence"]
-    clock.now += 60
-    other.put_requests([served(2), served(1)], clock.now)  # the first has not looked since
-    assert [each["counter"] for each in state(one, cursor)["requests"]] == []
-    answer = state(other, cursor)
-    assert 2 in [each["counter"] for each in answer["requests"]]
-    # And back: the first one tells what it saw later than the other's answer was complete.
-    clock.now += 60
-    one.put_requests([served(3), served(2), served(1)], clock.now)
-    assert {3} <= {each["counter"] for each in state(one, answer["sequence"])["requests"]}
-    # What both knew for long is not told again.
-    for board in (one, other, one, other):
-        clock.now += 60
-        board.put_requests([served(3), served(2), served(1)], clock.now)
-    assert state(other, state(one)["sequence"])["requests"] == []
-
-
-@pytest.mark.parametrize("cursor", ["", "0", "x-y-z", "nonsense", "5-abc", "-1", "9" * 99])
-def test_a_page_whose_cursor_says_nothing_is_told_all(cursor: str) -> None:
-    board = Board(["database"], Clock())
-    board.put_requests([served(1)], START)
-    assert state(board, cursor)["requests"]
-
-
-def test_a_replica_is_told_of_as_long_as_it_is_in_a_figure() -> None:
-    clock = Clock()
-    board = Board(["database"], clock)
-    board.put_requests([served(2, "b"), served(1, "a")], START)
-    clock.now += KEPT + 1
-    board.put_requests([served(3, "0"), served(2, "b")], clock.now)
-    assert [each["name"] for each in state(board)["replicas"]] == ["0", "b"]
-
-
-def test_a_replica_is_connected_gone_or_not_known() -> None:
-    board = Board(["database", "broker"], Clock())
-    board.put_requests([served(2, "b"), served(1, "a")], START)
-    board.seen("broker")
-    board.put_queue(Queue(0, 1, 1, 0, frozenset({"a"})))
-    assert [each["consuming"] for each in state(board)["replicas"]] == [True, False]
-    board.failed("broker", "it is gone")
-    assert [each["consuming"] for each in state(board)["replicas"]] == [None, None]
-
-
-def test_seconds_are_counted_from_the_last_one_that_was() -> None:
-    clock = Clock()
-    board = Board(["database"], clock)
-    assert board.counted_from() == START - KEPT
-    board.put_served(int(START) - 2, int(START) - 1, {int(START) - 2: {"a": 3}})
-    assert board.counted_from() == START - 1
-    [first, second] = state(board)["seconds"]
-    assert (first["served"], second["served"]) == ({"a": 3}, {})
-    clock.now += 10 * KEPT
-    assert board.counted_from() == clock.now - KEPT
-    board.put_served(int(clock.now), int(clock.now), {})
-    assert len(state(board)["seconds"]) == 1
-
-
-def test_a_gap_is_told_since_when_the_resume_point_stands() -> None:
-    clock = Clock()
-    board = Board(["audit"], clock)
-
-    def gap_since(missing: int, resume_at: int) -> float | None:
-        clock.now += 1
-        board.put_audit(audited(missing, resume_at))
-        [client] = state(board)["audit"]["clients"]
-        since = client["gap_since"]
-        return None if since is None else since - START
-
-    assert gap_since(1, 5) == 1
-    assert gap_since(1, 5) == 1
-    assert gap_since(1, 6) == 3  # it was in somebody's hand
-    assert gap_since(0, 10) is None
-    assert gap_since(2, 10) == 5
-
-
-def test_not_too_many_requests_are_followed() -> None:
-    board = Board(["database"])
-    for counter in range(FOLLOWED_MOST + 1):
-        with pytest.raises(TimeoutError):
-            board.follow(("client", counter), 0, lambda: None)
-    assert len(board.followed()) == FOLLOWED_MOST
-    board.put_followed({("client", 1): Found(served(1)), ("client", 2): Found()})
-    hurried: list[int] = []
-    assert board.follow(("client", 1), 0, lambda: hurried.append(1)) == Found(served(1))
-    assert board.follow(("client", 2), 0, lambda: hurried.append(2)) == Found()
-    assert hurried == []
-
-
-def test_whoever_waits_for_a_look_ends_the_wait_of_the_watcher_that_hurries() -> None:
-    pace = Pace()
-    pace.hurry()
-    assert pace.wait(0, hurries=False)
-    assert pace.wait(3600, hurries=True)
-    pace.stop()
-    assert not pace.wait(3600, hurries=False)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("http://u:p%2F@h:15672/v%2Fw", ("h", 15672, "v/w", "u", "p/", "http://h:15672/")),
-        ("http://u:p@h", ("h", 15672, "/", "u", "p", "http://h:15672/")),
-        ("https://u:p@[::1]/%2F", ("::1", 15671, "/", "u", "p", "https://[::1]:15671/")),
-    ],
-)
-def test_a_management_url_is_read(url: str, shown: tuple[object, ...]) -> None:
-    m = parse_url(url)
-    assert (m.host, m.port, m.virtual_host, m.username, m.password, m.link) == shown
-    assert "p/" not in f"{m} {m!r}"
-
-
-@pytest.mark.parametrize("url", ["ftp://u:p@h", "http://h/", "http://u:p@/v", "http://u:p@h:x/"])
-def test_a_management_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"names|must|has a port"):
-        parse_url(url)
-
-
-# -- the command
 
 
 @pytest.mark.parametrize(
@@ -253,9 +47,6 @@ def test_a_port_that_is_taken_is_told(pipeline: Pipeline) -> None:
         port = str(taken.getsockname()[1])
         result = pipeline.run("dashboard", "--port", port, code=ExitCode.CONFIG)
     assert f"cannot serve on 127.0.0.1:{port}: Address already in use" in result.stderr
-
-
-# -- over HTTP
 
 
 class Client:

@@ -26,7 +26,7 @@ from turnwise.outbox_status import OutboxStatus, QueueStatus
 from worker import metrics as of_worker
 from worker.vitals import Vitals
 
-MONITORING = Path(__file__).parent.parent / "monitoring"
+MONITORING = Path(__file__).parent.parent.parent / "monitoring"
 GRAFANA = json.loads((MONITORING / "grafana.json").read_text())
 QUERIES = [target["expr"] for panel in GRAFANA["panels"] for target in panel["targets"]]
 

@@ -22,7 +22,7 @@ from producer.report import STOP_GRACE
 from turnwise.topology import Topology
 from worker.replica import SHUTDOWN_BUDGET
 
-DOCKER = Path(__file__).parent.parent / "docker"
+DOCKER = Path(__file__).parent.parent.parent / "docker"
 COMPOSE = (DOCKER / "compose.yaml").read_text()
 
 
