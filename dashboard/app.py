@@ -21,6 +21,7 @@ from dashboard.board import Board
 from dashboard.finding import Finding
 from dashboard.letters import Letters
 from dashboard.login import Login
+from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
 from dashboard.operating import Operating
 from dashboard.sessions import Role, Sessions
@@ -79,6 +80,7 @@ def create_app(
     hosts: set[str],
     links: Links,
     lookups: Lookups,
+    logouts: Logouts,
     acting: Actions | None,
     nodes: Sequence[Node] | None,
     queue: str,
@@ -117,7 +119,7 @@ def create_app(
             "views": VIEWS,
         }
     )
-    Login(app, tokens, Sessions(session_key), hosts)
+    Login(app, tokens, Sessions(session_key), logouts, hosts)
     Finding(app, lookups)
     Operating(app, lookups, acting)
     Letters(app, nodes, queue, acting)

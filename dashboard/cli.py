@@ -16,6 +16,7 @@ from dashboard.actions import Actions
 from dashboard.app import Links, create_app
 from dashboard.board import Board
 from dashboard.database import Audits, Requests
+from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
 from dashboard.management import Backlog, Management, parse_url
 from dashboard.sessions import SHORTEST_TOKEN, Role
@@ -127,7 +128,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="DASHBOARD_OPERATOR_MYSQL_URL",
     metavar="URL",
     help="The same database with an account that may act: SELECT, UPDATE on 'failures', INSERT "
-    "and UPDATE on 'page_actions'. DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
+    "and UPDATE on 'page_actions', INSERT and DELETE on 'page_logouts'. DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
 )
 @cli.option(
     "--operator-amqp-url",
@@ -222,7 +223,10 @@ def main(
     tokens = {role: each for role, each in both.items() if each}
     board = Board(["database", "audit", *(["broker"] if management else [])])
     pace = Pace()
-    sources: list[Source] = [Requests(database, board), Audits(database, board)]
+    lookups = Lookups(database, "dashboard lookup")
+    operating = Lookups(operator_database, "dashboard operator") if operator_database else None
+    logouts = Logouts(operating or lookups)
+    sources: list[Source] = [Requests(database, board, logouts), Audits(database, board)]
     if management:
         sources.append(Backlog(management, queue, board))
     watchers = [Watcher(source, board, pace) for source in sources]
@@ -232,10 +236,9 @@ def main(
         session_key=session_key or "\n".join(sorted(tokens.values())),
         hosts={"localhost", "127.0.0.1", "::1", host},
         links=Links(management_link or (management.link if management else None), grafana_link),
-        lookups=Lookups(database, "dashboard lookup"),
-        acting=(
-            Actions(Lookups(operator_database, "dashboard operator")) if operator_database else None
-        ),
+        lookups=lookups,
+        logouts=logouts,
+        acting=Actions(operating) if operating else None,
         nodes=nodes,
         queue=queue,
         pace=pace,

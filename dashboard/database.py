@@ -16,6 +16,7 @@ from typing import Any
 from dashboard import rows
 from dashboard.board import Board
 from dashboard.figures import Accounts, Failures, Found, Identity, Line
+from dashboard.logouts import Logouts
 from turnwise.account import Account, Audit
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError
@@ -109,13 +110,15 @@ class Requests(_Source):
     hurries = True
     pace = 0.3
 
-    def __init__(self, database: Database, board: Board) -> None:
+    def __init__(self, database: Database, board: Board, logouts: Logouts) -> None:
         super().__init__(database, "dashboard", board)
+        self._logouts = logouts
 
     def look(self) -> float:
         """Tell the board; return after how many seconds to look again."""
         with self._using() as connection, connection.cursor() as cursor:
-            self._follow(cursor)  # first: somebody waits for it
+            self._logouts.read(cursor)  # before anything is shown to those who left
+            self._follow(cursor)  # somebody waits for it
             cursor.execute(_NOW)
             [[clock]] = cursor.fetchall()
             now = clock.replace(tzinfo=UTC).timestamp()

@@ -15,6 +15,7 @@ from flask import Flask, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response
 
+from dashboard.logouts import Logouts
 from dashboard.sessions import LASTS, Role, Session, Sessions, same
 from dashboard.throttle import Throttle
 from turnwise.log import event
@@ -39,13 +40,18 @@ class Login:
     """
 
     def __init__(
-        self, app: Flask, tokens: dict[Role, str], sessions: Sessions, hosts: set[str]
+        self,
+        app: Flask,
+        tokens: dict[Role, str],
+        sessions: Sessions,
+        logouts: Logouts,
+        hosts: set[str],
     ) -> None:
         self._tokens = tokens
         self._sessions = sessions
+        self._logouts = logouts
         self._hosts = hosts
         self._throttle = Throttle(time.monotonic)
-        self._ended: dict[str, float] = {}
         app.before_request(self.let_in)
         app.context_processor(self._context)
         if tokens:
@@ -106,19 +112,17 @@ class Login:
         return response
 
     def leave(self) -> Response:
-        """End the session, here at once and in the browser."""
+        """End the session, for all pages and in the browser."""
         session: Session | None = g.session
-        if session:
-            now = time.time()
-            self._ended = {id_: ends for id_, ends in self._ended.items() if ends > now}
-            self._ended[session.id] = session.ends
+        if session and session.id:
+            self._logouts.end(session, time.time())
         response = redirect(url_for("login"), HTTPStatus.SEE_OTHER)
         response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
         return response
 
     def _cookie(self) -> Session | None:
         session = self._sessions.open(request.cookies.get(COOKIE, ""), time.time())
-        if session is None or session.id in self._ended or session.role not in self._tokens:
+        if session is None or session.role not in self._tokens or self._logouts.has(session):
             return None
         return session
 
@@ -151,6 +155,9 @@ class Login:
             return  # nobody, who may do nothing; or a program, which no page can make act
         if _foreign() or not same(request.form.get("csrf", ""), self._sessions.csrf(session)):
             raise Forbidden("this form is not of your session; load the page again")
+        # Who only looks may do so for a moment longer at another page; nobody acts.
+        if request.endpoint != "logout" and self._logouts.has_now(session):
+            raise Forbidden("this session was logged out")
 
     def _context(self) -> dict[str, object]:
         session: Session | None = g.get("session")

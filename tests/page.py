@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+from urllib.parse import urlencode
+
 from lab.process import free_port
 from tests.browser import Browser
 from tests.pipeline import Pipeline
@@ -54,3 +58,39 @@ def press(browser: Browser, text: str) -> None:
 
 def _who(name: str) -> str:
     return f"operator {name}"
+
+
+class Visitor:
+    """Somebody who asks a page without a browser."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+
+    def ask(
+        self, path: str, form: dict[str, str] | bytes | None = None, **headers: str
+    ) -> tuple[int, str, http.client.HTTPMessage]:
+        """GET, or POST a form."""
+        body = urlencode(form) if isinstance(form, dict) else form
+        kind = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        with contextlib.closing(connection):
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, {**kind, **names})
+            response = connection.getresponse()
+            return response.status, response.read().decode(), response.headers
+
+    def log_in(self, token: str, **headers: str) -> str:
+        """Return the cookie, with what the browser shall do with it."""
+        status, _, answer = self.ask("/login", {"token": token, "name": "Ada"}, **headers)
+        assert status == 303
+        return str(answer["Set-Cookie"])
+
+    def csrf(self, cookie: str) -> str:
+        """Return what each form of a session carries."""
+        body = self.ask("/actions", Cookie=cookie)[1]
+        return body.split('name="csrf" value="')[1].split('"')[0]
+
+    def log_out(self, cookie: str) -> None:
+        """End a session."""
+        assert self.ask("/logout", {"csrf": self.csrf(cookie)}, Cookie=cookie)[0] == 303

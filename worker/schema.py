@@ -188,6 +188,15 @@ STEPS = (
         PRIMARY KEY (client, served_by)
     ) ENGINE = InnoDB COMMENT 'who had served how many of the rows that are gone'
     """,
+    """
+    CREATE TABLE IF NOT EXISTS page_logouts (
+        id      VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY
+                COMMENT 'of a session of the page',
+        ends_at DATETIME(6) NOT NULL
+                COMMENT 'UTC, when it would have ended by itself, and the row may go',
+        KEY ends (ends_at)
+    ) ENGINE = InnoDB COMMENT 'sessions of the page that were logged out before their time'
+    """,
 )
 
 VERSION = len(STEPS)

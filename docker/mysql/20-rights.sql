@@ -28,5 +28,7 @@ GRANT SELECT ON counter_db.* TO 'dashboard'@'%';
 GRANT SELECT ON counter_db.* TO 'operator'@'%';
 GRANT UPDATE, CREATE ON counter_db.failures TO 'operator'@'%';
 GRANT INSERT, UPDATE, CREATE ON counter_db.page_actions TO 'operator'@'%';
+GRANT INSERT, DELETE, CREATE ON counter_db.page_logouts TO 'operator'@'%';
 REVOKE CREATE ON counter_db.failures FROM 'operator'@'%';
 REVOKE CREATE ON counter_db.page_actions FROM 'operator'@'%';
+REVOKE CREATE ON counter_db.page_logouts FROM 'operator'@'%';

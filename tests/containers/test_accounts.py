@@ -114,6 +114,8 @@ def test_the_pages_account_may_look_and_no_more(stack: Stack) -> None:
         ("operator", "UPDATE requests SET deliveries = 1"),
         ("operator", "DELETE FROM failures"),
         ("operator", "DELETE FROM page_actions"),
+        ("operator", "UPDATE page_logouts SET ends_at = UTC_TIMESTAMP(6)"),
+        ("dashboard", "DELETE FROM page_logouts"),
         ("worker", "DELETE FROM audits"),
         ("migrate", "CREATE DATABASE other"),
         ("migrate", "SELECT * FROM mysql.user"),

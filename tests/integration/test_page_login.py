@@ -9,26 +9,25 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from dashboard.throttle import FREE
 from lab import commands
 from lab.process import Process, free_port
+from tests.page import OPERATOR, Visitor
 from tests.pipeline import run
 from turnwise.errors import ExitCode
 
 TOKEN = "a-token-that-is-none"
-OPERATOR = "an-operators-token-that-is-none"
 NOWHERE = "mysql://nobody:hushhush@127.0.0.1:1/nothing"
 
 
-class Page:
+class Page(Visitor):
     """A page of a process of its own."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", **environment: str) -> None:
-        self.host, self.port = host, free_port()
+        super().__init__(host, free_port())
         self.process: Process = commands.start(
             f"dashboard-{self.port}",
             folder,
@@ -36,26 +35,6 @@ class Page:
             {"MYSQL_URL": NOWHERE, "LOG_FORMAT": "json", **environment},
         )
         commands.wait_event(self.process, "dashboard.serving", 1)
-
-    def ask(
-        self, path: str, form: dict[str, str] | bytes | None = None, **headers: str
-    ) -> tuple[int, str, http.client.HTTPMessage]:
-        """GET, or POST a form."""
-        body = urlencode(form) if isinstance(form, dict) else form
-        kind = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        with contextlib.closing(connection):
-            method = "GET" if body is None else "POST"
-            connection.request(method, path, body, {**kind, **names})
-            response = connection.getresponse()
-            return response.status, response.read().decode(), response.headers
-
-    def log_in(self, token: str, **headers: str) -> str:
-        """Return the cookie."""
-        status, _, answer = self.ask("/login", {"token": token, "name": "Ada"}, **headers)
-        assert status == 303
-        return str(answer["Set-Cookie"])
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [each for each in commands.events(self.process) if each["event"] == name]

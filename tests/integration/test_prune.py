@@ -21,6 +21,8 @@ import pytest
 from dashboard.answers import one
 from dashboard.board import Board
 from dashboard.database import Requests
+from dashboard.logouts import Logouts
+from dashboard.lookup import Lookups
 from lab import packages
 from lab.database import USER
 from lab.servers import DEFAULT_FOLDER
@@ -136,7 +138,7 @@ def test_the_page_finds_what_was_removed(connect: Callable[[], Connection], stor
     age(connection)
     prune(connection, DAY)
     board = Board(["database"])
-    source = Requests(store.database, board)
+    source = Requests(store.database, board, Logouts(Lookups(store.database, "test")))
     found = []
     with contextlib.closing(source), ThreadPoolExecutor() as pool:
         for counter in (2, 3, 5):
