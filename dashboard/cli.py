@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import logging
-import signal
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from dashboard.actions import Actions
-from dashboard.app import Links, create_app
-from dashboard.board import Board
-from dashboard.database import Audits, Requests
-from dashboard.logouts import Logouts
-from dashboard.lookup import Lookups
-from dashboard.management import Backlog, Management, parse_url
+from dashboard.management import Management, parse_url
 from dashboard.sessions import SHORTEST_TOKEN, Role
-from dashboard.watch import Pace, Source, Watcher
 from turnwise import __version__, cli, log
 from turnwise.database import Database
-from turnwise.errors import ExitCode, TurnwiseError
-from turnwise.http_server import HttpServer
-from turnwise.log import event
 from turnwise.node import Node
 from turnwise.options import AmqpUrl, MysqlUrl, mysql_option
-
-THREADS = 12
-"""That answer. A page asks several times a second, and gets its answer from memory."""
-
-CONNECTIONS = 500
-"""Open at the same time; a browser keeps one to six for each page."""
-
-MAX_FORM = 64 * 1024
-"""Bytes of a form: fifty chosen identities, with room to spare."""
-
-STOP_TIMEOUT = 1.0
-"""Seconds for a watcher to end; one that hangs in a read ends with the process."""
-
-logger = logging.getLogger(__name__)
-
-
-class ServeError(TurnwiseError):
-    """The page cannot be served."""
-
-    exit_code = ExitCode.CONFIG
 
 
 class _ManagementUrl(cli.Url):
@@ -128,7 +94,8 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="DASHBOARD_OPERATOR_MYSQL_URL",
     metavar="URL",
     help="The same database with an account that may act: SELECT, UPDATE on 'failures', INSERT "
-    "and UPDATE on 'page_actions', INSERT and DELETE on 'page_logouts'. DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
+    "and UPDATE on 'page_actions', INSERT and DELETE on 'page_logouts'. "
+    "DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
 )
 @cli.option(
     "--operator-amqp-url",
@@ -220,54 +187,22 @@ def main(
         raise click.UsageError("--token and --operator-token must differ: they are two roles")
     log.configure(log_level, log_format)
     both = {Role.VIEWER: token, Role.OPERATOR: operator_token}
-    tokens = {role: each for role, each in both.items() if each}
-    board = Board(["database", "audit", *(["broker"] if management else [])])
-    pace = Pace()
-    lookups = Lookups(database, "dashboard lookup")
-    operating = Lookups(operator_database, "dashboard operator") if operator_database else None
-    logouts = Logouts(operating or lookups)
-    sources: list[Source] = [Requests(database, board, logouts), Audits(database, board)]
-    if management:
-        sources.append(Backlog(management, queue, board))
-    watchers = [Watcher(source, board, pace) for source in sources]
-    app = create_app(
-        board,
-        tokens=tokens,
-        session_key=session_key or "\n".join(sorted(tokens.values())),
-        hosts={"localhost", "127.0.0.1", "::1", host},
-        links=Links(management_link or (management.link if management else None), grafana_link),
-        lookups=lookups,
-        logouts=logouts,
-        acting=Actions(operating) if operating else None,
-        nodes=nodes,
-        queue=queue,
-        pace=pace,
-        alive=lambda: all(watcher.is_alive() for watcher in watchers),
-    )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    try:
-        server = HttpServer(
-            app,
-            (host, port),
-            threads=THREADS,
-            connections=CONNECTIONS,
-            max_body=MAX_FORM,
+    server = cli.import_extra("dashboard.server", "page")
+    server.serve(
+        server.Settings(
+            address=(host, port),
+            tokens={role: each for role, each in both.items() if each},
+            session_key=session_key,
             proxy=proxy,
+            database=database,
+            operator_database=operator_database,
+            nodes=nodes,
+            management=management,
+            management_link=management_link or (management.link if management else None),
+            grafana_link=grafana_link,
+            queue=queue,
         )
-    except OSError as error:
-        raise ServeError(
-            f"cannot serve on {host}:{port}: {error.strerror}; choose another --host or --port"
-        ) from error
-    for watcher in watchers:
-        watcher.start()
-    # Either may come before the server is ready to end by it.
-    with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        event(logger, logging.INFO, "dashboard.serving", url=_url(host, port))
-        server.run()  # until one of them
-    pace.stop()
-    for watcher in watchers:
-        watcher.join(STOP_TIMEOUT)
-    event(logger, logging.INFO, "dashboard.stopped")
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -275,7 +210,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

@@ -6,7 +6,6 @@ import importlib
 import sys
 from pathlib import Path
 
-from turnwise.cli import MissingExtra, import_extra
 from turnwise.errors import ExitCode
 
 _HOME = Path(__file__).parent.parent
@@ -24,10 +23,10 @@ def worker() -> None:
 
 def dashboard() -> None:
     """Run the command ``dashboard``."""
-    _run("dashboard", extra="page")
+    _run("dashboard")
 
 
-def _run(name: str, extra: str | None = None) -> None:
+def _run(name: str) -> None:
     package = importlib.import_module(name)
     # 'worker' is a likely name for a package of the user's too, and PYTHONPATH comes first.
     found = list(package.__path__) if hasattr(package, "__path__") else [str(package.__file__)]
@@ -38,10 +37,4 @@ def _run(name: str, extra: str | None = None) -> None:
             file=sys.stderr,
         )
         sys.exit(ExitCode.CONFIG)
-    module = f"{name}.cli"
-    try:
-        program = import_extra(module, extra) if extra else importlib.import_module(module)
-    except MissingExtra as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    program.main()
+    importlib.import_module(f"{name}.cli").main()

@@ -13,6 +13,8 @@ import pytest
 from dashboard import answers
 from dashboard.board import Board
 from dashboard.database import TURNS, Requests
+from dashboard.logouts import Logouts
+from dashboard.lookup import Lookups
 from lab.process import free_port
 from tests.pipeline import Pipeline, run
 from turnwise.database import parse_url as parse_database
@@ -183,7 +185,8 @@ def test_a_look_reads_no_more_rows_than_it_shows(pipeline: Pipeline) -> None:
         name=pipeline.name,
     )
     board = Board(["database"])
-    source = Counted(parse_database(pipeline.mysql_url), board)
+    database = parse_database(pipeline.mysql_url)
+    source = Counted(database, board, Logouts(Lookups(database, "test")))
     source.look()
     source.reads()
     source.look()
