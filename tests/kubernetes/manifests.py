@@ -76,6 +76,10 @@ class Overlay:
     def of(self, *kinds: str) -> list[Object]:
         return [each for each in self.objects if each["kind"] in kinds]
 
+    def of_group(self, group: str, *kinds: str) -> list[Object]:
+        """Of kinds that several operators have, those of one."""
+        return [each for each in self.of(*kinds) if each["apiVersion"].startswith(f"{group}/")]
+
     def one(self, kind: str, name: str) -> Object:
         [found] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
         return found
@@ -96,7 +100,7 @@ class Overlay:
 
     def pod_names(self) -> set[str]:
         """Also of the pods that an operator makes, which it calls after the cluster."""
-        made = {cluster["metadata"]["name"] for cluster in self.of("RabbitmqCluster")}
+        made = {each["metadata"]["name"] for each in self.of("RabbitmqCluster", "MariaDB")}
         return {pod.name for pod in self.pods()} | made
 
     def configuration(self) -> dict[str, str]:
