@@ -29,7 +29,7 @@ from turnwise.message import Request
 from worker import failures
 from worker.failures import Elsewhere, Failure, GivenUp, Noted, failure_of, timeout_of
 from worker.handler_watch import Expired, Watch, Why
-from worker.store import FRESH_READS, Outcome, claim
+from worker.store import FRESH_READS, Outcome, claim, claim_new
 from worker.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ class Turns:
             outcome = Outcome.FAILED
             try:
                 if work.failure is None:
-                    [outcome] = self._claim(connection, [work])
+                    [outcome] = self._claim_each(connection, [work])
                     if outcome is Outcome.SERVED:
                         self._handle(connection, work)
             except _Failed:
@@ -274,6 +274,14 @@ class Turns:
     # -- parts of a transaction
 
     def _claim(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
+        """Insert the rows, as the transaction's first statement."""
+        if works[0].noted is None:
+            if claim_new(connection, [work.request for work in works], self._name):
+                return [Outcome.SERVED] * len(works)
+            connection.rollback()
+        return self._claim_each(connection, works)
+
+    def _claim_each(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
         """Insert the rows. A request that is known to have failed is not claimed again."""
         new = [work.request for work in works]
         known: dict[tuple[str, int], str | None] = {}

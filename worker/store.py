@@ -35,6 +35,10 @@ _OR_COUNT = " ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"
 _CLAIMED = "SELECT counter, message, deliveries FROM requests WHERE client = %s AND counter IN %s"
 _BEFORE = "SAVEPOINT before_claim"
 _UNDO = "ROLLBACK TO SAVEPOINT before_claim"
+_LOOK = (
+    "SELECT 1 FROM failures FORCE INDEX (PRIMARY) WHERE {failed}"
+    " UNION ALL SELECT 1 FROM pruned FORCE INDEX (PRIMARY) WHERE {below} LIMIT 1"
+)
 _CORRECT = "UPDATE requests SET deliveries = deliveries + %s WHERE client = %s AND counter = %s"
 # A plain read must see what was committed before it, not what the transaction saw first.
 FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -174,6 +178,32 @@ class Store:
         outcomes = claim(connection, requests, self._name)
         connection.commit()
         return outcomes
+
+
+def claim_new(connection: Connection, requests: Sequence[Request], name: str) -> bool:
+    """Insert requests of which nothing is known, as claim() does, in two round trips.
+
+    False if any of them was served, has failed, or was there twice; or might be below a line. Then
+    the transaction must be rolled back, and claim() says what each is. Raises pymysql.Error.
+    """
+    # Everybody takes the locks in one order.
+    claimed = sorted(requests, key=lambda request: (request.client, request.counter))
+    try:
+        connection.query(_insert(connection, claimed, name))
+    except pymysql.IntegrityError as error:
+        if is_duplicate_key(error):
+            return False
+        raise
+    counters: dict[str, list[str]] = {}
+    for request in claimed:
+        counters.setdefault(request.client, []).append(str(request.counter))
+    theirs = [(connection.escape(client), counters[client]) for client in counters]
+    # After the insert, not before: see worker/lines.py.
+    look = _LOOK.format(
+        failed=" OR ".join(f"client = {c} AND counter IN ({','.join(n)})" for c, n in theirs),
+        below=" OR ".join(f"client = {c} AND through >= {n[0]}" for c, n in theirs),
+    )
+    return not connection.query(look)
 
 
 def claim(connection: Connection, requests: Sequence[Request], name: str) -> list[Outcome]:

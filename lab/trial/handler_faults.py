@@ -17,7 +17,7 @@ from lab.trial.world import Shape, World
 _BREATH = 40
 """Ticks: two seconds."""
 
-_ROWS_BY = "SELECT COUNT(*) FROM requests WHERE served_by = %s"
+_ROW = "SELECT 1 FROM requests WHERE client = %s AND counter = %s"
 _DEADLOCKS = "SELECT count FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'"
 
 
@@ -70,50 +70,45 @@ def _kill_after_commit(world: World, pick: int) -> Course:
     """Killed when it has committed, and before its ack has arrived."""
     worker = world.workers[pick % len(world.workers)]
     link, shape = worker.links["broker"], Shape(hold=True)
-    committed = 0
+    committed = False
     while not committed:
-        while not worker.process.alive() or worker.frozen_holds or not link.connections:
-            yield WAIT
-        before, ends = worker.process.identity(), len(worker.ends)
-        world.shape(link, link.up, shape)
         try:
-            committed = yield from _new_rows(world, worker)
-            if committed and worker.process.identity() == before:
-                worker.order_end(-signal.SIGKILL)
-                worker.process.signal(signal.SIGKILL)
-                while len(worker.ends) == ends:
-                    yield WAIT
-                link.cut()
-            else:
-                committed = 0
+            request = yield from _held(world, worker, AFTER_RETURN)
+            before, ends = worker.process.identity(), len(worker.ends)
+            world.shape(link, link.up, shape)
+            try:
+                _let_go(world, worker)
+                committed = yield from _is_committed(world, request)
+                if committed and worker.process.identity() == before:
+                    worker.order_end(-signal.SIGKILL)
+                    worker.process.signal(signal.SIGKILL)
+                    while len(worker.ends) == ends:
+                        yield WAIT
+                    link.cut()
+                else:
+                    committed = False
+            finally:
+                world.unshape(link, link.up, shape)
         finally:
-            world.unshape(link, link.up, shape)
-        for _ in range(0 if committed else _BREATH):
-            yield WAIT
+            _let_go(world, worker)
     yield ON
-    return f"{worker.name}: {before} killed with {committed} rows committed and not acked"
+    return f"{worker.name}: {before} killed with {request} committed and not acked"
 
 
-def _new_rows(world: World, worker: Member) -> Generator[Stage, None, int]:
-    """Wait for rows of this worker's; return how many. 0 if there are none: it does not consume."""
-    rows = yield from _rows_by(world, worker)
+def _is_committed(world: World, request: str) -> Generator[Stage, None, bool]:
+    """Wait for the request's row; False if it does not come soon: something else has failed."""
+    client, _, counter = request.rpartition("/")
     for _ in range(_BREATH):
         yield WAIT
-        if (more := (yield from _rows_by(world, worker))) > rows:
-            return more - rows
-    return 0
-
-
-def _rows_by(world: World, worker: Member) -> Generator[Stage, None, int]:
-    while True:
         if world.database.is_whole():
             with (
                 contextlib.suppress(pymysql.Error),
                 world.servers.database.connect(world.name, timeout=2) as cursor,
             ):
-                cursor.execute(_ROWS_BY, (worker.name,))
-                return int(cursor.fetchall()[0][0])
-        yield WAIT
+                cursor.execute(_ROW, (client, int(counter)))
+                if cursor.fetchall():
+                    return True
+    return False
 
 
 @fault("handler.freeze", 9, 14)

@@ -74,6 +74,11 @@ class Member:
         """Expect its end with one of these exit codes (as subprocess gives them)."""
         self._ordered = self._ordered | set(codes)
 
+    @property
+    def ending(self) -> bool:
+        """Whether its end is expected."""
+        return bool(self._ordered)
+
     def tick(self, now: float) -> None:
         """Note its end; start it when that is due."""
         if self.process.alive():

@@ -45,7 +45,8 @@ class Probe:
     def _run(self) -> None:
         while not self._closed.wait(PERIOD):
             process = self._member.process.identity()
-            if process != self._process or self._member.frozen_holds:
+            # Nobody probes what was asked to end.
+            if process != self._process or self._member.frozen_holds or self._member.ending:
                 self._process, self._failures, self._answered = process, 0, False
             if self._healthy():
                 self._failures, self._answered = 0, True

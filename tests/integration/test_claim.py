@@ -12,7 +12,7 @@ import pytest
 from tests.pipeline import Pipeline
 from turnwise.database import Connection, parse_url
 from turnwise.message import Request
-from worker.store import Outcome, Store, claim
+from worker.store import Outcome, Store, claim, claim_new
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -55,6 +55,27 @@ def test_new_repeated_and_contradicted_ones_in_one_batch(
     connection.commit()
     assert deliveries(pipeline) == {1: ("m", 3), 2: ("m", 2), 3: ("m", 1), 4: ("m", 2)}
     assert pipeline.rows()[0].sent_at == NOW.replace(tzinfo=None)
+
+
+def test_only_what_is_new_for_sure_is_claimed_the_short_way(
+    pipeline: Pipeline, stores: tuple[Store, Store]
+) -> None:
+    connection = stores[0].open()
+    connection.begin()
+    assert claim_new(connection, [request(12), request(11)], "w1")
+    connection.commit()
+    query = pipeline.servers.database.query
+    query("INSERT INTO pruned (client, through) VALUES ('alice', 10)", name=pipeline.name)
+    query(
+        "INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error, reason,"
+        " failed_at, failed_by) VALUES ('alice', 14, 'm', NOW(6), 1, 0, '', 'failed', NOW(6), '')",
+        name=pipeline.name,
+    )
+    for doubtful in ([11], [13, 11], [13, 13], [10], [13, 14]):
+        connection.begin()
+        assert not claim_new(connection, [request(counter) for counter in doubtful], "w1")
+        connection.rollback()
+    assert deliveries(pipeline) == {11: ("m", 1), 12: ("m", 1)}
 
 
 def test_nothing_is_committed_by_a_claim(pipeline: Pipeline, stores: tuple[Store, Store]) -> None:

@@ -7,6 +7,26 @@ import pytest
 from tests.shop import Shop
 
 
+def test_a_new_request_costs_two_statements_besides_the_handlers_own(shop: Shop) -> None:
+    shop.worker()
+    shop.query("SET GLOBAL log_output = 'TABLE'")
+    shop.query("SET GLOBAL general_log = ON")
+    try:
+        shop.send({"do": "db.execute('SELECT 41')"})
+        shop.pipeline.wait_served(1)
+    finally:
+        shop.query("SET GLOBAL general_log = OFF")
+    its_thread = "(SELECT thread_id FROM mysql.general_log WHERE argument = 'SELECT 41')"
+    said = shop.query(
+        "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query'"
+        f" AND thread_id IN {its_thread} ORDER BY event_time"
+    )
+    words = [statement.split()[0] for (statement,) in said]
+    begin = words.index("INSERT")
+    own = ["INSERT", "UPDATE", "SELECT", "INSERT"]
+    assert words[begin : begin + 7] == ["INSERT", "SELECT", *own, "COMMIT"]
+
+
 @pytest.mark.parametrize("prefetch", ["1", "50"])
 def test_effects_follow_ups_and_rows_are_one_commit(shop: Shop, prefetch: str) -> None:
     shop.worker("worker-1", "--prefetch", prefetch)
