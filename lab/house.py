@@ -57,32 +57,35 @@ class House:
     def start(self, servers: Servers | Trio, workers: int, tell: Callable[[str], None]) -> None:
         """Start what does not run; end that again if it is broken off."""
         servers.require()
-        started: list[Process] = []
+        before = {process.name for process in self._processes()}
         ran = servers.running
         try:
             tell(f"page           {page_url(self.base)}")
             if not self.page.alive():
                 self.page = start_page(servers, self.base, attached=False)
-                started.append(self.page)
             if not ran:
                 tell("Starting RabbitMQ and the database ...")
             servers.start()
-            self._scale(servers, workers, started)
+            self._scale(servers, workers)
             commands.wait_event(self.page, "dashboard.serving")
         except BaseException:
-            for process in started:
-                process.kill()
+            # By their notes: what breaks it off may come while one of them is being started.
+            for process in self._processes():
+                if process.name not in before:
+                    process.kill()
             if not ran:
                 servers.kill()
             raise
 
-    def _scale(self, servers: Servers | Trio, count: int, started: list[Process]) -> None:
+    def _processes(self) -> list[Process]:
+        page = Process(self.page.name, self.base, [])
+        return [*self.workers(), *([page] if page.alive() else [])]
+
+    def _scale(self, servers: Servers | Trio, count: int) -> None:
         for number in range(1, count + 1):
             name = f"worker-{number}"
             if not Process(name, self.base, []).alive():
-                started.append(
-                    commands.start_worker(name, self.base, environment(servers), attached=False)
-                )
+                commands.start_worker(name, self.base, environment(servers), attached=False)
         for extra in self.workers()[count:]:
             extra.stop(STOP_TIMEOUT)
         for worker in self.workers():
@@ -98,7 +101,7 @@ class House:
 
     def stop(self) -> None:
         """End all of it, gracefully as far as it goes along. The data stay."""
-        for process in (*self.workers(), self.page):
+        for process in self._processes():
             process.stop(STOP_TIMEOUT)
         self.servers().stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -15,8 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lab import files
 from lab.errors import LabError
+
+NOTE_TIMEOUT = 30.0
+"""Seconds for a process to begin: time enough on a machine that is out of breath."""
+
+# A process notes who it is before it becomes the program: whoever starts it may be killed at any
+# moment, and what was started must be found again. Its number and its start stay the same.
+_NOTING = ("sh", "-c", 'cp "/proc/$$/stat" "$0.new" && mv "$0.new" "$0" && exec "$@"')
 
 
 class Runner(Protocol):
@@ -87,29 +92,34 @@ class Process:
         # A signal in here would leave a process that nobody knows of.
         with self.log.open("ab") as log, uninterrupted():
             self._child = subprocess.Popen(
-                [*tie, *map(str, self.command)],
+                [*tie, *_NOTING, self._note, *map(str, self.command)],
                 stdin=self.stdin,
                 stdout=log if self.output is None else self.output,
                 stderr=log if self.output is None else self.output,
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-            pid = self._child.pid
-            try:
-                files.write(self._note, json.dumps({"pid": pid, "started": _start_time(pid)}))
-            except BaseException:
-                self._child.kill()
-                self._child.wait()
-                raise
+            child = self._child
+            wait_until(
+                lambda: self._noted() == child.pid or child.poll() is not None,
+                f"{self.name} notes who it is",
+                NOTE_TIMEOUT,
+                interval=0.001,
+            )
 
     @property
     def pid(self) -> int | None:
         """Its process id, as long as it is the one that was started."""
+        if self._child is not None:
+            return self._child.pid if self._child.poll() is None else None
+        return self._noted()
+
+    def _noted(self) -> int | None:
         try:
-            note = json.loads(self._note.read_text())
-            pid = int(note["pid"])
-            return pid if _start_time(pid) == note["started"] else None
-        except (OSError, ValueError, TypeError):
+            note = self._note.read_text()
+            pid = int(note.split()[0])
+            return pid if _start_time(pid) == _read_start_time(note) else None
+        except (OSError, ValueError, IndexError):
             return None  # or a server's own file of that name
 
     def alive(self) -> bool:
@@ -226,9 +236,12 @@ def answers(port: int) -> bool:
 def _start_time(pid: int) -> str | None:
     """Return when a process was started, in clock ticks since boot; None if it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return _read_start_time(Path(f"/proc/{pid}/stat").read_text())
     except OSError:
         return None
+
+
+def _read_start_time(stat: str) -> str | None:
     # The name in parentheses may hold anything; state is the field after it.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else fields[19]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,7 @@ def up(folder: Path, number: int) -> Process:
     return process
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_start_that_is_broken_off_leaves_nothing_running(
     folder: Path, number: signal.Signals
@@ -95,6 +97,7 @@ def test_a_start_that_is_broken_off_leaves_nothing_running(
     assert not running(folder)
 
 
+@pytest.mark.timeout(400)
 def test_a_start_that_is_killed_is_cleaned_by_a_purge(folder: Path) -> None:
     for round_, seconds in enumerate((0.0, 1.5, 4.0)):
         process = up(folder, round_)
@@ -103,6 +106,33 @@ def test_a_start_that_is_killed_is_cleaned_by_a_purge(folder: Path) -> None:
         lab("down", "--purge", folder=folder)
         assert not (folder / "up").exists()
         wait_until(lambda: not running(folder), f"nothing runs: {running(folder)}", 30)
+
+
+KILLED_WHILE_IT_STARTS = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from lab.process import Process
+
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+subprocess.Popen = Popen
+folder = sys.argv[1]
+Process("it", Path(folder), ["sleep", "1000"], {"LAB_FOLDER": folder}, attached=False).start()
+"""
+
+
+def test_what_a_killed_start_has_just_started_is_found_again(folder: Path) -> None:
+    """The narrowest instant: the process is there, and who started it is gone."""
+    script = [sys.executable, "-c", KILLED_WHILE_IT_STARTS, str(folder)]
+    assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+    sleeper = Process("it", folder, [])
+    wait_until(sleeper.alive, "the sleeper is found", 30)
+    assert running(folder)
+    sleeper.kill()
+    assert not running(folder)
 
 
 def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> None:
