@@ -194,6 +194,10 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
     help="Names and groups, separated by commas: worker, client, door, broker, database, network, "
     "broker.kill, network.latency.worker-broker ...  [default: all but outage, the long ones]",
 )
+@cli.option(
+    "--outage", type=cli.Duration(), show_default="half a minute",
+    help="How long a server is away in the faults of 'outage'.",
+)  # fmt: skip
 @nodes_option
 @cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)
 @cli.option("--clients", type=click.IntRange(1, 20), default=2, show_default=True)
@@ -222,6 +226,7 @@ def trial(
     duration: float,
     count: int | None,
     faults: str,
+    outage: float | None,
     nodes: str,
     workers: int,
     clients: int,
@@ -251,7 +256,7 @@ def trial(
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     try:
-        kinds = chosen(faults, handler, int(nodes))
+        kinds = chosen(faults, handler, int(nodes), outage)
     except LabError as error:
         raise click.BadParameter(str(error), param_hint="--faults") from None
     if check and not handler:

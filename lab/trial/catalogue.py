@@ -35,12 +35,15 @@ OF_THREE = ("node.", "worker.", "client.", "door.", "network.")
 """What befalls three nodes of each server: the others befall the one that there is."""
 
 
-def chosen(selection: str, handler: str | None = None, nodes: int = 1) -> list[Kind]:
+def chosen(
+    selection: str, handler: str | None = None, nodes: int = 1, outage: float | None = None
+) -> list[Kind]:
     """Return the kinds that a list of names or groups selects (``worker,network.latency``).
 
     All but the long outages, if the list is empty; those that befall a handler only if there is
     one, and what befalls the trial's own tables only if it is its own. No rows are removed where a
-    handler's check looks at them. Raises LabError for a name that selects none.
+    handler's check looks at them. ``outage``: seconds that a long outage lasts, instead of its own.
+    Raises LabError for a name that selects none.
     """
     possible = {
         name: entry
@@ -61,8 +64,14 @@ def chosen(selection: str, handler: str | None = None, nodes: int = 1) -> list[K
     for word in wanted:
         if not any(selects(word, name) for name in possible):
             raise LabError(f"there is no fault {word!r}; there are {', '.join(possible)}")
-    return [
+    kinds = [
         entry.kind
         for name, entry in possible.items()
         if any(selects(word, name) for word in wanted)
+    ]
+    if outage is None:
+        return kinds
+    return [
+        Kind(kind.name, outage, outage) if kind.name.startswith("outage.") else kind
+        for kind in kinds
     ]

@@ -79,6 +79,12 @@ def left(**changes: object) -> Evidence:
     return replace(LEFT, table=replace(LEFT.table, **changes))  # type: ignore[arg-type]
 
 
+def test_an_outage_lasts_as_long_as_is_asked_for() -> None:
+    kinds = chosen("outage,worker.kill", outage=300)
+    assert {(k.shortest, k.longest) for k in kinds if k.name.startswith("outage.")} == {(300, 300)}
+    assert [k.longest for k in kinds if k.name == "worker.kill"] == [0]
+
+
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert not check(GOOD).counts
     assert not check(CALLED).counts
