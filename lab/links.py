@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import enum
 import os
 import secrets
 import shutil
@@ -10,6 +10,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 _TIMEOUT = 10.0
+
+
+class Way(enum.Enum):
+    """Which packets of a node are lost."""
+
+    BOTH = "cut off"
+    IN = "deaf"
+    OUT = "mute"
 
 
 def addresses(count: int) -> list[str]:
@@ -23,22 +31,38 @@ def can_be_cut() -> bool:
     return os.geteuid() == 0 and shutil.which("iptables") is not None
 
 
-def cut(one: str, others: Sequence[str]) -> None:
-    """Let nothing pass between an address and others, either way, without a sign to them."""
-    for source, target in _both_ways(one, others):
+def cut(one: str, others: Sequence[str], way: Way = Way.BOTH) -> None:
+    """Lose what passes between an address and others, without a sign to them."""
+    for source, target in _pairs(one, others, way):
         if not _rule("--check", source, target):
             _rule("--insert", source, target)
 
 
-def mend(one: str, others: Sequence[str]) -> None:
-    """Let all pass between them again."""
-    for source, target in _both_ways(one, others):
+def mend(one: str, others: Sequence[str]) -> int:
+    """Let all pass between them again; return how many packets were lost."""
+    lost = _lost(set(_pairs(one, others, Way.BOTH)))
+    for source, target in _pairs(one, others, Way.BOTH):
         while _rule("--delete", source, target):
             pass
+    return lost
 
 
-def _both_ways(one: str, others: Sequence[str]) -> Iterator[tuple[str, str]]:
-    return itertools.chain.from_iterable(((one, other), (other, one)) for other in others)
+def _lost(pairs: set[tuple[str, str]]) -> int:
+    listed = subprocess.run(
+        ["iptables", "--wait", "--list", "INPUT", "--verbose", "--numeric", "--exact"],
+        capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+    ).stdout  # fmt: skip
+    rules = [line.split() for line in listed.splitlines() if " DROP " in line]
+    # packets, bytes, target, protocol, options, in, out, source, destination
+    return sum(int(rule[0]) for rule in rules if (rule[7], rule[8]) in pairs)
+
+
+def _pairs(one: str, others: Sequence[str], way: Way) -> Iterator[tuple[str, str]]:
+    for other in others:
+        if way is not Way.OUT:
+            yield other, one
+        if way is not Way.IN:
+            yield one, other
 
 
 def _rule(action: str, source: str, target: str) -> bool:

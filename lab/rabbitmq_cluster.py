@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ cluster_formation.peer_discovery_backend = classic_config
 # Whoever is in the minority stops serving, and joins again by itself.
 cluster_partition_handling = pause_minority
 """
+
+
+_GROW = """rabbit_quorum_queue:grow('{node}', <<".*">>, <<".*">>, all)."""
+"""What ``rabbitmq-queues grow NODE all`` does."""
 
 
 class ClusterNode(PrivateRabbitMQ):
@@ -59,6 +64,24 @@ class ClusterNode(PrivateRabbitMQ):
         for name in ("password", "epmd_port"):
             self._settings[name] = other._settings[name]
         self.password = other.password
+
+    def wipe(self) -> None:
+        """Lose its disk: all but how it is configured."""
+        shutil.rmtree(self._base / "data")
+
+    def configure(self, *, alone: bool) -> None:
+        """Have its next start look for its peers, or (``alone``) know of none."""
+        config, peers = self._base / "rabbitmq.conf", self._more_config()
+        text = config.read_text().replace(peers, "")
+        files.write(config, text if alone else text + peers)
+
+    def forget(self, other: ClusterNode) -> None:
+        """Have the cluster count a node, and its members of queues, out. Raises LabError."""
+        self.ctl("forget_cluster_node", other.nodename)
+
+    def grow(self, other: ClusterNode) -> None:
+        """Give a node a member of each quorum queue. Raises LabError."""
+        self.ctl("eval", _GROW.format(node=other.nodename))
 
     def running_peers(self) -> list[str]:
         """Return the names of the nodes that it takes for running; none if it does not answer."""

@@ -69,6 +69,11 @@ class Writer(DatabaseServer):
         self._ended = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
+    def move(self, node: GaleraNode) -> None:
+        """Have all write to another node from now on."""
+        self.current, self._proxy.target = node, node.port
+        self._proxy.cut()
+
     def close(self) -> None:
         """Stop watching, and close the port."""
         self._ended.set()
@@ -82,8 +87,7 @@ class Writer(DatabaseServer):
                 continue
             for node in self.nodes:
                 if node is not self.current and node.whole:
-                    self.current, self._proxy.target = node, node.port
-                    self._proxy.cut()
+                    self.move(node)
                     misses = 0
                     break
 
@@ -179,6 +183,11 @@ class Trio:
             if rabbit.nodename == name:
                 return place
         raise LabError(f"no node {name} leads {queue}")
+
+    def move_writer(self, place: int) -> None:
+        """Have all write to another node of the database from now on."""
+        assert self.writer is not None  # noqa: S101
+        self.writer.move(self.databases[place])
 
     def others(self, place: int) -> list[str]:
         """Return the addresses of the other nodes."""

@@ -6,11 +6,14 @@ from lab import links
 from lab.errors import LabError
 from lab.trial import (
     broker_faults,
+    data_faults,
     database_faults,
+    galera_faults,
     handler_faults,
     network_faults,
     node_faults,
     outage_faults,
+    partition_faults,
     process_faults,
     prune_faults,
 )
@@ -21,11 +24,14 @@ __all__ = [
     "CATALOGUE",
     "broker_faults",
     "chosen",
+    "data_faults",
     "database_faults",
+    "galera_faults",
     "handler_faults",
     "network_faults",
     "node_faults",
     "outage_faults",
+    "partition_faults",
     "process_faults",
     "prune_faults",
 ]
@@ -49,7 +55,7 @@ def chosen(
         name: entry
         for name, entry in CATALOGUE.items()
         if (handler or not name.startswith("handler."))
-        and not (handler and name.startswith("prune."))
+        and not (handler and (name.startswith("prune.") or name == "node.conflict"))
         and (handler == "money" or name != "handler.deadlock")
         and (name.startswith(OF_THREE) if nodes > 1 else not name.startswith("node."))
         and (links.can_be_cut() or not name.endswith("_partition"))

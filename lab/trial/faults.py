@@ -1,9 +1,10 @@
 """What a fault is, and how it enters the catalogue.
 
 A fault is a generator. It yields WAIT while it cannot happen yet (its server is down because of
-another one), then ON, once it has happened; it is resumed when its time is over, heals, yields WAIT
-while it waits for its proof, and returns the proof: what was observed, with figures. A fault
-without a proof makes the trial void.
+another one), BEGUN when it begins to take effect (without that, it is taken to begin at once), and
+ON, once it has happened; it is resumed when its time is over, heals, yields WAIT while it waits for
+its proof, and returns the proof: what was observed, with figures. A fault without a proof makes the
+trial void.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ class Stage(enum.Enum):
     """What a fault tells while it runs."""
 
     WAIT = "wait"
+    BEGUN = "begun"
     ON = "on"
 
 
-WAIT, ON = Stage.WAIT, Stage.ON
+WAIT, BEGUN, ON = Stage.WAIT, Stage.BEGUN, Stage.ON
 
 PATIENCE = 400
 """Ticks that a fault waits for what should be seen soon."""

@@ -12,7 +12,8 @@ import pymysql
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
 from lab.trial.members import Member
 from lab.trial.rig import AFTER_RETURN, AFTER_STATEMENT
-from lab.trial.world import Shape, World
+from lab.trial.network import Shape
+from lab.trial.world import World
 
 _BREATH = 40
 """Ticks: two seconds."""
@@ -75,7 +76,7 @@ def _kill_after_commit(world: World, pick: int) -> Course:
         try:
             request = yield from _held(world, worker, AFTER_RETURN)
             before, ends = worker.process.identity(), len(worker.ends)
-            world.shape(link, link.up, shape)
+            world.network.shape(link, link.up, shape)
             try:
                 _let_go(world, worker)
                 committed = yield from _is_committed(world, request)
@@ -88,7 +89,7 @@ def _kill_after_commit(world: World, pick: int) -> Course:
                 else:
                     committed = False
             finally:
-                world.unshape(link, link.up, shape)
+                world.network.unshape(link, link.up, shape)
         finally:
             _let_go(world, worker)
     yield ON

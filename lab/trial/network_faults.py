@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lab.proxy import Direction
 from lab.trial.faults import ON, WAIT, Course, fault
-from lab.trial.world import Shape, World
+from lab.trial.network import Shape
+from lab.trial.world import World
 
 LINKS = (
     "client-broker",
@@ -56,7 +57,7 @@ def _shaped(world: World, pick: int, of: str, way: str, shape: Shape) -> Course:
         yield WAIT
     direction: Direction = getattr(proxy, way)
     before = _traffic(direction, shape)
-    world.shape(proxy, direction, shape)
+    world.network.shape(proxy, direction, shape)
     try:
         yield ON
         # Silence proves nothing: it lasts until something was said.
@@ -64,7 +65,7 @@ def _shaped(world: World, pick: int, of: str, way: str, shape: Shape) -> Course:
             yield WAIT
         met = _traffic(direction, shape) - before
     finally:
-        world.unshape(proxy, direction, shape)
+        world.network.unshape(proxy, direction, shape)
     return f"{member.name}: {met:,} bytes met it"
 
 

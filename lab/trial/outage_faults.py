@@ -6,10 +6,8 @@ orchestrator, and the trial finds that it ended.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
-
-from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.courses import together
+from lab.trial.faults import Course, fault
 from lab.trial.probe import FAILURES, PERIOD, SILENCE
 from lab.trial.server_faults import freeze, restart
 from lab.trial.server_state import ServerState
@@ -19,27 +17,8 @@ SHORTEST = SILENCE + FAILURES * PERIOD + 4
 LONGEST = SHORTEST + 5
 
 
-def _together(courses: Sequence[Course]) -> Course:
-    """Begin all, wait until all are on, and end all."""
-    proofs: list[str | None] = []
-    with contextlib.ExitStack() as stack:
-        for course in courses:
-            stack.callback(course.close)
-            while next(course) is not ON:
-                yield WAIT
-        yield ON
-        for course in courses:
-            try:
-                while True:
-                    next(course)
-                    yield WAIT
-            except StopIteration as end:
-                proofs.append(end.value)
-    return "; ".join(proof for proof in proofs if proof) if all(proofs) else None
-
-
 def _down(*servers: ServerState) -> Course:
-    return _together([restart(server, kill=True) for server in servers])
+    return together([restart(server, kill=True) for server in servers])
 
 
 @fault("outage.broker", SHORTEST, LONGEST)
@@ -60,4 +39,4 @@ def _both(world: World, _pick: int) -> Course:
 @fault("outage.frozen", SHORTEST, LONGEST)
 def _frozen(world: World, _pick: int) -> Course:
     """Both hang: connections stay, and nothing answers."""
-    return (yield from _together([freeze(world.database), freeze(world.broker)]))
+    return (yield from together([freeze(world.database), freeze(world.broker)]))

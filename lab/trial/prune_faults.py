@@ -16,8 +16,9 @@ from pika.exceptions import AMQPError
 from lab.database import USER
 from lab.process import Process
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
+from lab.trial.network import HEARTBEAT
 from lab.trial.removed import put_aside
-from lab.trial.world import HEARTBEAT, World
+from lab.trial.world import World
 from turnwise.message import Request
 from turnwise.topology import Topology
 

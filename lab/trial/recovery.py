@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,19 @@ def recoveries(
         else:
             seconds.append(served - at)
     return Recovery(tuple(seconds), overtaken)
+
+
+def silence(rows: Sequence[float], begin: float, end: float) -> float | None:
+    """Return the longest time without a row after ``begin``, of those that begin before ``end``.
+
+    ``rows``: their sorted times. None if no row came after ``end``.
+    """
+    first = bisect.bisect_left(rows, begin)
+    last = bisect.bisect_left(rows, end)
+    if last == len(rows):
+        return None
+    times = [begin, *rows[first : last + 1]]
+    return max(after - before for before, after in itertools.pairwise(times))
 
 
 _SAME = 0.5

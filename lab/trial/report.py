@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +51,9 @@ def text(result: Result) -> str:
             for kind in sorted(happened)
         ),
         "",
+        "seconds without a row, from a fault's begin until all was whole again: median, worst",
+        *_silences(result),
+        "",
         f"accepted  {result.accepted:,}, of those {result.confirmed:,} by HTTP,",
         f"          {result.committed:,} by the table",
         f"by HTTP   {result.doubtful:,} tries not answered 201; after one of them the caller died",
@@ -89,6 +93,18 @@ def text(result: Result) -> str:
     return "\n".join(lines)
 
 
+def _silences(result: Result) -> list[str]:
+    """Return a line for each kind of fault; others may have befallen it at the same time."""
+    found: dict[str, list[float]] = {}
+    for fault in result.faults:
+        if fault.silence is not None:
+            found.setdefault(fault.planned.kind, []).append(fault.silence)
+    return [
+        f"      {kind:<44}  {statistics.median(seconds):5.1f}  {max(seconds):5.1f}"
+        for kind, seconds in sorted(found.items())
+    ]
+
+
 def as_json(result: Result) -> str:
     """Return the result for machines."""
     return json.dumps(
@@ -113,6 +129,7 @@ def as_json(result: Result) -> str:
                     "kind": fault.planned.kind,
                     "on": fault.on_at,
                     "off": fault.off_at,
+                    "silence": fault.silence,
                     "proof": fault.proof,
                 }
                 for fault in result.faults

@@ -13,8 +13,8 @@ from lab.errors import LabError
 from lab.trial.applications import gather
 from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
-from lab.trial.faults import ON, Course
-from lab.trial.recovery import Disturbance, Recovery, recoveries
+from lab.trial.faults import BEGUN, ON, Course
+from lab.trial.recovery import Disturbance, Recovery, recoveries, silence
 from lab.trial.removed import ROWS
 from lab.trial.schedule import Planned
 from lab.trial.workload import calls
@@ -54,6 +54,8 @@ class Happened:
     off_at: float | None = None
     done: bool = False
     proof: str | None = None
+    silence: float | None = None
+    """The longest time without a row, from its begin until all was whole again."""
 
     def disturbance(self, workers: int) -> Disturbance | None:
         """Return from whom it kept serving away, if from anybody."""
@@ -205,6 +207,8 @@ class Trial:
             fault.off_at = now
             self._note(f"{fault.planned.number} {fault.planned.kind} over: {fault.proof}")
         else:
+            if stage is BEGUN:
+                fault.begun_at = now
             if stage is ON:
                 fault.on_at = now
                 self._note(f"{fault.planned.number} {fault.planned.kind} on")
@@ -340,9 +344,13 @@ class Trial:
         for usage in evidence.usages:
             peak = max(result.peak_memory.get(usage.name, 0), usage.resident)
             result.peak_memory[usage.name] = peak
+        times = sorted(row.served_at - result.begun for row in rows)
+        for fault in result.faults:
+            if fault.off_at is not None:
+                fault.silence = silence(times, fault.begun_at, fault.off_at)
         result.recovery = recoveries(
             [at - result.begun for at in world.heals],
-            sorted(row.served_at - result.begun for row in rows),
+            times,
             [d for fault in result.faults if (d := fault.disturbance(len(world.workers)))],
             len(world.workers),
         )

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,18 @@ from lab import commands
 from lab.commands import BIN
 from lab.errors import LabError
 from lab.process import free_port
-from lab.proxy import Direction, Proxy
+from lab.proxy import Proxy
 from lab.servers import Servers
 from lab.trial.applications import Application
 from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
+from lab.trial.network import Network
 from lab.trial.probe import Probe
 from lab.trial.removed import STORED, TABLE
 from lab.trial.server_state import ServerState
 from lab.trial.workload import SERVED_OR_GIVEN_UP, Workload
 from lab.trio import Trio
 from turnwise.topology import Topology
-
-HEARTBEAT = 6
-"""Seconds: short, so that a trial meets many missed ones."""
 
 BALLAST = 500
 """Rows to change, for a transaction that shall weigh more than a worker's."""
@@ -48,15 +45,6 @@ Program = Callable[[list[str]], list[str | Path]]
 def installed(command: list[str]) -> list[str | Path]:
     """Return the command as it is installed."""
     return [BIN / command[0], *command[1:]]
-
-
-@dataclass(slots=True)
-class Shape:
-    """What a fault does to one direction of a link."""
-
-    latency: float = 0.0
-    rate: float | None = None
-    hold: bool = False
 
 
 class World:
@@ -93,8 +81,7 @@ class World:
         self.held: Counter[str] = Counter()
         """How many faults hold something server-wide: an alarm, read_only ..."""
         self._password = secrets.token_urlsafe(12)
-        self._shapes: dict[int, list[Shape]] = {}
-        self._proxies: list[Proxy] = []
+        self.network = Network(servers, name)
         self._probes: list[Probe] = []
         self._served_connection: Any = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,8 +185,7 @@ class World:
             member.process.kill()
         for client in self.clients:
             client.end_of_lines()
-        for proxy in self._proxies:
-            proxy.close()
+        self.network.close()
         with contextlib.suppress(LabError, pymysql.Error):
             self.servers.start()
             self.servers.rabbitmq.remove_vhost(self.name)
@@ -208,11 +194,11 @@ class World:
 
     # -- the servers
 
-    def as_worker(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
+    def as_worker(self, port: int | None = None) -> pymysql.Connection[pymysql.cursors.Cursor]:
         """Connect with a worker's rights, directly."""
         return pymysql.connect(
             host="127.0.0.1",
-            port=self.servers.database.port,
+            port=port or self.servers.database.port,
             user=self.name,
             password=self._password,
             database=self.name,
@@ -222,9 +208,9 @@ class World:
             write_timeout=5,
         )
 
-    def refusal(self, statement: str) -> int:
+    def refusal(self, statement: str, port: int | None = None) -> int:
         """Return the number of the error that a worker would get now; 0 if none."""
-        with contextlib.closing(self.as_worker()) as connection, connection.cursor() as cursor:
+        with contextlib.closing(self.as_worker(port)) as connection, connection.cursor() as cursor:
             try:
                 cursor.execute(statement)
             except pymysql.Error as error:
@@ -322,38 +308,13 @@ class World:
         member = members[who][pick % len(members[who])]
         return member, member.links[server]
 
-    def shape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
-        """Add an effect to a direction; those that are there already stay."""
-        self._shapes.setdefault(id(direction), []).append(shape)
-        self._apply(proxy, direction)
-
-    def unshape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
-        """Take an effect away."""
-        shapes = self._shapes[id(direction)]
-        shapes[:] = [each for each in shapes if each is not shape]
-        self._apply(proxy, direction)
-
-    def _apply(self, proxy: Proxy, direction: Direction) -> None:
-        shapes = self._shapes[id(direction)]
-        direction.latency = max((shape.latency for shape in shapes), default=0.0)
-        direction.rate = min((s.rate for s in shapes if s.rate is not None), default=None)
-        if any(shape.hold for shape in shapes):
-            proxy.hold(direction)
-        else:
-            proxy.release(direction)
-
-    def _proxy(self, port: int) -> Proxy:
-        proxy = Proxy(port)
-        self._proxies.append(proxy)
-        return proxy
-
     def _client(self, name: str, per_second: float, program: Program, *, lines: bool) -> Client:
-        brokers = self._broker_links()
+        brokers = self.network.broker_links()
         return Client(
             name,
             self.folder,
             program,
-            self._amqp_url(brokers),
+            self.network.amqp_url(brokers),
             brokers,
             per_second,
             lines=lines,
@@ -361,12 +322,10 @@ class World:
         )
 
     def _worker(self, name: str, program: Program) -> Member:
-        brokers = self._broker_links()
-        database = self._proxy(self.servers.database.port)
-        user = f"{self.name}:{self._password}"
+        brokers, databases = self.network.broker_links(), self.network.database_links()
         environment = {
-            "AMQP_URL": self._amqp_url(brokers),
-            "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
+            "AMQP_URL": self.network.amqp_url(brokers),
+            "MYSQL_URL": self.network.mysql_url(databases, self._password),
             "LOG_FORMAT": "json",
         }
         port = free_port()
@@ -375,7 +334,7 @@ class World:
         if self.workload:
             command += self.workload.options
             environment |= self.workload.environment(self.folder / f"rig-{name}")
-        links = {**brokers, "database": database}
+        links = {**brokers, **databases}
         return self._probed(Member(name, self.folder, program(command), environment, links), port)
 
     def _probed(self, member: Member, port: int) -> Member:
@@ -383,36 +342,21 @@ class World:
         return member
 
     def _door(self, name: str, program: Program) -> Member:
-        brokers, port = self._broker_links(), free_port()
+        brokers, port = self.network.broker_links(), free_port()
         command = program(["producer", "serve", "--http", str(port), "--timeout", "3s"])
-        environment = {"AMQP_URL": self._amqp_url(brokers), "LOG_FORMAT": "json"}
-        links = {**brokers, "caller": self._proxy(port)}
+        environment = {"AMQP_URL": self.network.amqp_url(brokers), "LOG_FORMAT": "json"}
+        links = {**brokers, "caller": self.network.proxy(port)}
         return self._probed(Member(name, self.folder, command, environment, links), port)
 
     def _relay(self, name: str, program: Program) -> Member:
-        brokers = self._broker_links()
-        database = self._proxy(self.servers.database.port)
-        user = f"{self.name}:{self._password}"
+        brokers = self.network.broker_links()
+        database = {"database": self.network.proxy(self.servers.database.port)}
         environment = {
-            "AMQP_URL": self._amqp_url(brokers),
-            "MYSQL_URL": f"mysql://{user}@127.0.0.1:{database.port}/{self.name}",
+            "AMQP_URL": self.network.amqp_url(brokers),
+            "MYSQL_URL": self.network.mysql_url(database, self._password),
             "LOG_FORMAT": "json",
         }
         port = free_port()
         command = program(["producer", "relay", "--name", name, "--http", str(port)])
-        links = {**brokers, "database": database}
+        links = {**brokers, **database}
         return self._probed(Member(name, self.folder, command, environment, links), port)
-
-    def _broker_links(self) -> dict[str, Proxy]:
-        """Return a link to each node of the broker; network faults befall the first one."""
-        names = ["broker", *(f"broker-{n}" for n in range(2, len(self.brokers) + 1))]
-        return {
-            name: self._proxy(state.server.port)
-            for name, state in zip(names, self.brokers, strict=True)
-        }
-
-    def _amqp_url(self, links: dict[str, Proxy]) -> str:
-        return ",".join(
-            f"{self.servers.rabbitmq.url(self.name, proxy.port)}?heartbeat={HEARTBEAT}"
-            for proxy in links.values()
-        )

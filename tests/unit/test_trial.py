@@ -14,7 +14,7 @@ from lab import links
 from lab.trial.catalogue import CATALOGUE, chosen
 from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
 from lab.trial.members import End, Usage
-from lab.trial.recovery import Disturbance, recoveries
+from lab.trial.recovery import Disturbance, recoveries, silence
 from lab.trial.schedule import plan
 from turnwise.topology import Topology
 
@@ -161,6 +161,15 @@ def test_a_seed_gives_one_schedule_and_each_kind_its_share(seed: int, count: int
 
 def test_a_trial_of_some_seconds_is_over_with_its_faults() -> None:
     assert all(f.at + f.lasts <= 60 for f in plan(1, chosen(""), duration=60))
+
+
+def test_a_silence_is_the_longest_time_without_a_row() -> None:
+    rows = [1.0, 2.0, 3.0, 10.0, 11.0, 40.0]
+    assert silence(rows, 2.5, 9.0) == 7.0  # before it begins is not its own
+    assert silence(rows, 4.0, 9.0) == 6.0
+    assert silence(rows, 10.5, 10.9) == 0.5
+    assert silence(rows, 11.0, 12.0) == 29.0
+    assert silence(rows, 39.0, 41.0) is None
 
 
 def test_a_recovery_lasts_from_the_servers_answer_to_the_next_row() -> None:

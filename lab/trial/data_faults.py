@@ -1,0 +1,140 @@
+"""A RabbitMQ node of three that lost its disk: it joins anew, or serves alone before it does."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from lab.errors import LabError
+from lab.process import free_port
+from lab.proxy import Proxy
+from lab.trial import turns
+from lab.trial.courses import background
+from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.world import World
+from turnwise.topology import Topology
+
+_MET_FOR = 6.0
+"""Seconds for which the clients can reach nobody but the blank node."""
+
+
+@fault("node.disk_lost", 0, 4)
+def _lose_disk(world: World, pick: int) -> Course:
+    """It is counted out, joins as a new node, and is given its members of the queues again."""
+
+    def befall(leader: int) -> Course:
+        place = turns.follower(world, leader, pick)
+        before = world.brokers[place].server.runner.identity()
+        with _away(world, place):
+            yield from _count_out(world, leader, place)
+            yield ON
+        members = yield from _join_again(world, leader, place)
+        return f"{turns.nodename(world, place)} {before} lost its disk; {members} members again"
+
+    return (yield from turns.rabbits(world, befall))
+
+
+@fault("node.blank", 0, 4)
+def _meet_blank(world: World, pick: int) -> Course:
+    """It comes back with users and virtual host, and alone: whatever it confirms will be lost."""
+
+    def befall(leader: int) -> Course:
+        place = turns.follower(world, leader, pick)
+        node = world.trio.rabbits[place]
+        with _away(world, place):
+            yield from _count_out(world, leader, place)
+            node.configure(alone=True)
+            try:
+                node.runner.start()
+                while not (yield from _prepared(lambda: node.make_vhost(world.name))):
+                    yield WAIT
+                yield ON
+                with _nobody_else(world, place) as links:
+                    until = time.monotonic() + _MET_FOR
+                    while time.monotonic() < until:
+                        yield WAIT
+                    met = sum(link.connections for link in links)
+                    made = _queues(world, place)
+            finally:
+                node.configure(alone=False)
+                node.kill()
+            node.wipe()
+        yield from _join_again(world, leader, place)
+        name = turns.nodename(world, place)
+        return f"{name} served alone, {met} connections met it, queues there: {made}"
+
+    return (yield from turns.rabbits(world, befall))
+
+
+@contextlib.contextmanager
+def _away(world: World, place: int) -> Iterator[None]:
+    state = world.brokers[place]
+    state.down_holds += 1
+    state.gone()
+    try:
+        yield
+    finally:
+        state.down_holds -= 1
+
+
+def _count_out(world: World, leader: int, place: int) -> Course:
+    node = world.trio.rabbits[place]
+    node.kill()
+    node.wipe()
+    while not (yield from _prepared(lambda: world.trio.rabbits[leader].forget(node))):
+        yield WAIT
+    return None
+
+
+def _join_again(world: World, leader: int, place: int) -> Course:
+    """Wait until it is one of three, and has its members; return how many there are."""
+    node = world.trio.rabbits[place]
+    while not world.trio.rabbits_whole():
+        yield WAIT
+    while not (yield from _prepared(lambda: world.trio.rabbits[leader].grow(node))):
+        yield WAIT
+    while node.nodename not in (online := _online(world)):
+        yield WAIT
+    return str(len(online))
+
+
+def _prepared(work: Callable[[], None]) -> Course:
+    """Do it, if it can be done now; return a word if so."""
+    try:
+        yield from background(work)
+    except LabError:
+        return None
+    return "done"
+
+
+def _online(world: World) -> list[str]:
+    with contextlib.suppress(LabError):
+        queue = world.trio.rabbitmq.api("GET", f"queues/{world.name}/{Topology().queue}")
+        return list(queue.get("online", []))
+    return []
+
+
+def _queues(world: World, place: int) -> int:
+    with contextlib.suppress(LabError):
+        return len(world.trio.rabbits[place].api("GET", f"queues/{world.name}"))
+    return 0
+
+
+@contextlib.contextmanager
+def _nobody_else(world: World, place: int) -> Iterator[list[Proxy]]:
+    """Let all who reach RabbitMQ reach this node alone."""
+    names = list(world.network.broker_names)
+    kept = [member.links[names[place]] for member in world.members]
+    others = [
+        member.links[name] for member in world.members for name in names if name != names[place]
+    ]
+    targets = [link.target for link in others]
+    for link in others:
+        link.target = free_port()
+        link.cut()
+    try:
+        yield kept
+    finally:
+        for link, target in zip(others, targets, strict=True):
+            link.target = target

@@ -1,0 +1,166 @@
+"""What befalls a database node of three: its process, and what it has of the others' commits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+
+import pymysql
+
+from lab.trial import turns
+from lab.trial.courses import background
+from lab.trial.faults import ON, WAIT, Course, Stage, fault
+from lab.trial.server_faults import freeze, restart
+from lab.trial.world import World
+
+_COMMITS = 10
+"""How far behind a node must be to be called so."""
+
+_READ_ONLY = 1290
+
+
+def _name(world: World, place: int) -> str:
+    return f"database-{world.trio.databases[place].number}"
+
+
+@fault("node.writer_kill", 0, 8)
+def _kill_writer(world: World, _pick: int) -> Course:
+    return (yield from turns.databases(world, lambda at: restart(world.databases[at], kill=True)))
+
+
+@fault("node.writer_restart", 0, 8)
+def _restart_writer(world: World, _pick: int) -> Course:
+    return (yield from turns.databases(world, lambda at: restart(world.databases[at], kill=False)))
+
+
+@fault("node.writer_freeze", 6, 15)
+def _freeze_writer(world: World, _pick: int) -> Course:
+    return (yield from turns.databases(world, lambda at: freeze(world.databases[at])))
+
+
+@fault("node.writer_moved", 4, 10)
+def _move_writer(world: World, _pick: int) -> Course:
+    """A planned fail-over: the writer becomes read-only, and all are sent to another node."""
+
+    def befall(at: int) -> Course:
+        old, others = world.trio.databases[at], _others(world, at)
+        with old.connect(world.name, timeout=5) as cursor:
+            cursor.execute("SET GLOBAL read_only = 1")
+        try:
+            world.trio.move_writer(others[0])
+            while not (served_by := [to for to in others if turns.connected(world, to) > 0]):
+                yield WAIT
+            yield ON
+            refused = world.refusal("DELETE FROM audits WHERE client = ''", old.port)
+        finally:
+            with old.connect(world.name, timeout=5) as cursor:
+                cursor.execute("SET GLOBAL read_only = 0")
+        world.databases[at].healed()
+        if refused != _READ_ONLY:
+            return None
+        took = ", ".join(_name(world, to) for to in served_by)
+        return f"{_name(world, at)} refused a write with {refused}; {took} took the connections"
+
+    return (yield from turns.databases(world, befall))
+
+
+@fault("node.desynchronised", 12, 18)
+def _desynchronise(world: World, _pick: int) -> Course:
+    """The writer applies and commits nothing, and the others do not wait for it."""
+
+    def befall(at: int) -> Course:
+        with contextlib.ExitStack() as stack:
+            unlock = yield from _stop_applying(world, at, stack)
+            yield ON
+            while not (behind := _behind(world, at)):
+                yield WAIT
+            unlock()
+        world.databases[at].healed()
+        return f"{_name(world, at)} was {behind} commits behind the others"
+
+    return (yield from turns.databases(world, befall))
+
+
+@fault("node.applier_behind")
+def _fall_behind(world: World, _pick: int) -> Course:
+    """Workers come to nodes that have yet to apply what was committed at the one they leave."""
+
+    def befall(at: int) -> Course:
+        others = _others(world, at)
+        with contextlib.ExitStack() as stack:
+            unlocks = []
+            for to in others:
+                unlock = yield from _stop_applying(world, to, stack)
+                unlocks.append(unlock)
+            while (behind := min(_behind(world, to) for to in others)) < _COMMITS:
+                yield WAIT
+            with world.trio.databases[at].connect(timeout=10) as cursor:
+                killed = world.kill_worker_connections(cursor)
+            yield ON
+            for unlock in unlocks:
+                unlock()
+        world.databases[at].healed()
+        return f"{killed} connections were sent to nodes that were {behind} commits behind"
+
+    return (yield from turns.databases(world, befall))
+
+
+@fault("node.conflict")
+def _conflict(world: World, _pick: int) -> Course:
+    """Another node commits what a worker's transaction has read: the worker's is given up."""
+
+    def befall(at: int) -> Course:
+        [other, *_] = _others(world, at)
+        before, conflicts = _conflicts(world, at), 0
+        while conflicts <= 0:
+            yield WAIT
+            with (
+                contextlib.suppress(pymysql.Error),  # it may be the one that is given up
+                world.trio.databases[other].connect(world.name, timeout=10) as cursor,
+            ):
+                cursor.execute("BEGIN")
+                cursor.execute("SELECT through FROM pruned WHERE client = '' FOR UPDATE")
+                [(epoch,)] = cursor.fetchall()
+                # The same row again: an update to the same value would be none.
+                cursor.execute("DELETE FROM pruned WHERE client = ''")
+                cursor.execute("INSERT INTO pruned (client, through) VALUES ('', %s)", (epoch,))
+                cursor.execute("COMMIT")
+            conflicts = _conflicts(world, at) - before
+        yield ON
+        return f"{_name(world, at)} gave {conflicts} transaction(s) up for one of another node"
+
+    return (yield from turns.databases(world, befall))
+
+
+def _others(world: World, at: int) -> list[int]:
+    return [place for place in range(len(world.databases)) if place != at]
+
+
+def _behind(world: World, at: int) -> int:
+    """Return how many commits a node has yet to apply."""
+    committed = [
+        turns.status(world, place, "wsrep_last_committed") for place in range(len(world.databases))
+    ]
+    return max(committed) - committed[at] if committed[at] >= 0 else 0
+
+
+def _conflicts(world: World, at: int) -> int:
+    return sum(
+        turns.status(world, at, name)
+        for name in ("wsrep_local_bf_aborts", "wsrep_local_cert_failures")
+    )
+
+
+def _stop_applying(
+    world: World, at: int, stack: contextlib.ExitStack
+) -> Generator[Stage, None, Callable[[], object]]:
+    """Let a node apply and commit nothing, and nobody wait for it; return what ends that.
+
+    The end of ``stack`` does, too.
+    """
+    cursor = stack.enter_context(world.trio.databases[at].connect(timeout=60))
+    cursor.execute("SET GLOBAL wsrep_desync = ON")
+    stack.callback(cursor.execute, "SET GLOBAL wsrep_desync = OFF")
+    yield from background(lambda: cursor.execute("FLUSH TABLES WITH READ LOCK"))
+    stack.callback(cursor.execute, "UNLOCK TABLES")
+    return lambda: cursor.execute("UNLOCK TABLES")

@@ -1,0 +1,126 @@
+"""What befalls the links between three nodes. Clients still reach each of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from lab import links
+from lab.links import Way
+from lab.trial import turns
+from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.world import World
+
+_CUT_FOR, _MENDED_FOR = 2.0, 1.5
+"""Seconds of a link that flaps: shorter than the nodes' patience, and longer than it, in all."""
+
+_RETURN = 40.0
+"""Seconds from the mending of a link until a node that is not one of three again is restarted."""
+
+
+def _part(world: World, place: int, way: Way = Way.BOTH) -> Course:
+    state, host = world.brokers[place], world.trio.hosts[place]
+    others = world.trio.others(place)
+    links.cut(host, others, way)
+    try:
+        # It is in the minority, notices that, and stops serving.
+        while state.greets():
+            yield WAIT
+        state.gone()
+        yield ON
+        silent = not state.greets()
+    finally:
+        lost = links.mend(host, others)
+    mended = time.monotonic()
+    while not world.trio.rabbits_whole() and time.monotonic() < mended + _RETURN:
+        yield WAIT
+    # With Mnesia (before RabbitMQ 4) it may come back into a partition of its own making.
+    if restarted := not world.trio.rabbits_whole():
+        state.gone()
+        state.server.kill()
+    while not state.is_whole():
+        yield WAIT
+    if not silent:
+        return None
+    name = turns.nodename(world, place)
+    end = "; it had to be restarted" if restarted else ""
+    return f"{name} was {way.value}, {lost} packets were lost, and it stopped serving{end}"
+
+
+@fault("node.leader_partition", 8, 25)
+def _cut_leader(world: World, _pick: int) -> Course:
+    return (yield from turns.rabbits(world, lambda leader: _part(world, leader)))
+
+
+@fault("node.follower_partition", 8, 25)
+def _cut_follower(world: World, pick: int) -> Course:
+    return (
+        yield from turns.rabbits(
+            world, lambda leader: _part(world, turns.follower(world, leader, pick))
+        )
+    )
+
+
+@fault("node.one_way_partition", 8, 20)
+def _cut_one_way(world: World, pick: int) -> Course:
+    """The leader hears nothing of the others, or they hear nothing of it."""
+    way = (Way.IN, Way.OUT)[pick % 2]
+    return (yield from turns.rabbits(world, lambda leader: _part(world, leader, way)))
+
+
+@fault("node.flapping_partition", 12, 25)
+def _flap(world: World, _pick: int) -> Course:
+    """The leader is cut off and back again, over and over."""
+
+    def befall(leader: int) -> Course:
+        host, others = world.trio.hosts[leader], world.trio.others(leader)
+        over, lost = threading.Event(), [0]
+
+        def flap() -> None:
+            while not over.is_set():
+                links.cut(host, others)
+                over.wait(_CUT_FOR)
+                lost.append(links.mend(host, others))
+                over.wait(_MENDED_FOR)
+
+        flapping = threading.Thread(target=flap)
+        flapping.start()
+        try:
+            yield ON
+        finally:
+            over.set()
+            flapping.join()
+        world.brokers[leader].healed()
+        cuts = sum(each > 0 for each in lost)
+        name = turns.nodename(world, leader)
+        return f"{name} was cut off {cuts} times, {sum(lost)} packets were lost" if cuts else None
+
+    return (yield from turns.rabbits(world, befall))
+
+
+@fault("node.writer_partition", 8, 20)
+def _cut_writer(world: World, _pick: int) -> Course:
+    """The database node that is written to is cut off: it says that it belongs to no cluster."""
+
+    def befall(writer: int) -> Course:
+        host, others = world.trio.hosts[writer], world.trio.others(writer)
+        node = world.trio.databases[writer]
+        links.cut(host, others)
+        try:
+            while turns.whole(world, writer):
+                yield WAIT
+            yield ON
+            alone = not turns.whole(world, writer)
+            size = turns.status(world, writer, "wsrep_cluster_size")
+        finally:
+            lost = links.mend(host, others)
+        while not turns.whole(world, writer):
+            yield WAIT
+        world.databases[writer].healed()
+        if not alone or size > 1:
+            return None
+        return (
+            f"database-{node.number} was cut off, {lost} packets were lost, and it stopped serving"
+        )
+
+    return (yield from turns.databases(world, befall))
