@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from turnwise.broker import Broker
+from turnwise.founding import Unsure
 from turnwise.topology import QueueMissing, Topology
 
 CREATION_PAUSE = 1.0
@@ -40,7 +41,7 @@ class Acquaintance:
         known = self._kept is not None
         try:
             self._topology.declare(broker, make=not known)
-        except QueueMissing:
+        except (QueueMissing, Unsure):
             self._fresh = True
             raise
         if not known or self._fresh:

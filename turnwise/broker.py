@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,10 +14,10 @@ from pika.channel import Channel as PikaChannel
 from turnwise.amqp_errors import translate
 from turnwise.connection import Connection
 from turnwise.deliveries import Delivery
-from turnwise.errors import Stopped, Transient
+from turnwise.errors import Permanent, Stopped, Transient
 from turnwise.loop import Loop
 from turnwise.node import Node
-from turnwise.reach import reach
+from turnwise.reach import Reached, reach, reach_others
 from turnwise.ways import way
 
 CALL_TIMEOUT = 30.0
@@ -35,22 +35,40 @@ class Broker:
     """One connection, used from one thread in straight-line code. Made by ``connect``."""
 
     def __init__(
-        self, loop: Loop, node: Node, connection: Connection, others: bool = False
+        self,
+        loop: Loop,
+        nodes: Sequence[Node],
+        name: str,
+        reached: Reached,
     ) -> None:
         self.loop = loop
-        self.node = node
-        self.others = others
+        self.node = reached.node
+        self.others = reached.others
         """Whether there are other nodes to move on to."""
+        self.home = reached.home
+        """Whether it is the node that comes first for this name."""
+        self._nodes = nodes
+        self._name = name
         self.blocked: str | None = None
         """Why RabbitMQ takes no publishes at the moment (an alarm); None if it does."""
-        self._connection = connection
-        connection.add_on_connection_blocked_callback(self._on_blocked)
-        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        self._connection = reached.connection
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
     def connect(cls, loop: Loop, nodes: Sequence[Node], connection_name: str) -> Self:
         """Connect to the first node that answers, as ``reach`` does."""
-        return cls(loop, *reach(loop, nodes, connection_name))
+        return cls(loop, nodes, connection_name, reach(loop, nodes, connection_name))
+
+    def meet_others(self) -> Iterator[tuple[Node, Self | Transient | Permanent]]:
+        """Connect to each other node, one after the other: a broker, or why there is none."""
+        here = self.node, self._connection.parameters.host
+        for node, met in reach_others(self.loop, self._nodes, here, self._name):
+            if isinstance(met, Connection):
+                reached = Reached(node, met, others=False, home=False)
+                yield node, type(self)(self.loop, [node], self._name, reached)
+            else:
+                yield node, met
 
     @property
     def cluster(self) -> str:

@@ -8,9 +8,9 @@ import logging
 import random
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnwise.amqp_errors import translate
 from turnwise.connection import Connection
@@ -52,18 +52,39 @@ class Stranger(Permanent):
     """A node belongs to another cluster."""
 
 
-def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> tuple[Node, Connection, bool]:
-    """Connect to one of the nodes: in random order, those in trouble last.
+class Reached(NamedTuple):
+    """A node that was connected to."""
+
+    node: Node
+    connection: Connection
+    others: bool
+    """Whether there are others to move on to."""
+    home: bool
+    """Whether it is the one that comes first for this name."""
+
+
+def home_of(name: str, places: int) -> int:
+    """Return which of so many places comes first for a name.
+
+    Names that end in consecutive numbers are spread evenly, and others as by chance.
+    """
+    return int.from_bytes(name.encode()) % places
+
+
+def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> Reached:
+    """Connect to one of the nodes: first the name's own, then at random; those in trouble last.
 
     A node counts as one that refuses if it belongs to another cluster than its URL says.
     What one node refuses is a reason to try the next. Raises Transient if none is to be had now,
-    Refused or Permanent if each one says that it never will, Stopped if asked to stop. Returns also
-    whether there are others to move on to.
+    Refused or Permanent if each one says that it never will, Stopped if asked to stop.
     """
     places, failure = _places(loop, nodes)
+    # A name service gives addresses in any order.
+    places.sort(key=lambda place: (nodes.index(place.node), place.addresses))
+    home = places[home_of(connection_name, len(places))]
     attempts = [(place, address) for place in places for address in place.addresses]
     random.shuffle(attempts)
-    attempts.sort(key=lambda attempt: attempt[0].node.trouble(attempt[1]))
+    attempts.sort(key=lambda each: (each[0].node.trouble(each[1]), each[0] is not home))
     for number, (place, address) in enumerate(attempts, 1):
         timeout = CONNECT_TIMEOUT if number == len(attempts) else QUICK_TIMEOUT
         try:
@@ -77,13 +98,36 @@ def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> tuple[Node
                 event(log, logging.WARNING, "broker.refuses", error=error)
         else:
             place.node.troubles.pop(address, None)
-            return place.node, connection, len(attempts) > 1
+            return Reached(place.node, connection, len(attempts) > 1, place is home)
         place.node.note_trouble(address)
     refusals = [place.refusal for place in places if place.refusal]
     if refusals and len(refusals) == len(places):
         raise refusals[-1]
     texts = [str(failure)] if failure else []
     raise Transient("; ".join(texts + [str(each) for each in refusals[:1]]))
+
+
+def reach_others(
+    loop: Loop, nodes: Sequence[Node], here: tuple[Node, str], connection_name: str
+) -> Iterator[tuple[Node, Connection | Transient | Permanent]]:
+    """Connect to each of the nodes but the one at ``here``: a connection, or why there is none.
+
+    Raises Stopped if asked to stop.
+    """
+    node, address = here
+    for place in _places(loop, nodes)[0]:
+        if place.node == node and address in place.addresses:
+            continue
+        met: Connection | Transient | Permanent
+        met = Transient(f"cannot find the host of {place.node}")
+        for each in place.addresses:
+            try:
+                met = _open(loop, place.node, each, connection_name, QUICK_TIMEOUT)
+                _check_cluster(place.node, met)
+                break
+            except (Transient, Permanent) as error:
+                met = error
+        yield place.node, met
 
 
 def _check_cluster(node: Node, connection: Connection) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from turnwise.broker import Broker
 from turnwise.errors import Permanent, Refused, Transient
+from turnwise.founding import ensure_nowhere
 
 DEFAULT_QUEUE = "requests"
 
@@ -70,20 +71,23 @@ class Topology:
         """The arguments of the queue of dead letters."""
         return {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
 
-    def declare(self, broker: Broker, *, make: bool = True) -> None:
-        """Make sure that all of it is there as it is meant to be.
+    def declare(self, broker: Broker, *, make: bool = True) -> bool:
+        """Make sure that all of it is there as it is meant to be; whether the queue was made.
 
         An account that may not configure is content with a queue that exists. Raises Transient if
-        there is none yet, QueueMissing if there is none and it must not be made (not ``make``),
-        Permanent if there is another one of that name.
+        there is none yet, Elsewhere or Unsure if another node has it or may have it, QueueMissing
+        if there is none and it must not be made (not ``make``), Permanent if there is another one
+        of that name.
         """
         existed = self._exists(broker)
-        if not (existed or make):
-            raise QueueMissing(
-                f"{broker.node} (cluster {broker.cluster!r}) has no queue {self.queue!r} any more, "
-                "though requests were confirmed in it: somebody deleted it, or the node has lost "
-                "its data. Waiting for a worker or an operator to make it again"
-            )
+        if not existed:
+            ensure_nowhere(broker, self.queue, self._exists)
+            if not make:
+                raise QueueMissing(
+                    f"{broker.node} (cluster {broker.cluster!r}) has no queue {self.queue!r} any "
+                    "more, though requests were confirmed in it: somebody deleted it, or its data "
+                    "are lost. Waiting for a worker or an operator to make it again"
+                )
         channel = broker.channel()
         try:
             for name, arguments in (
@@ -111,6 +115,7 @@ class Topology:
                 code=error.code,
             ) from None
         channel.close()
+        return not existed
 
     def _exists(self, broker: Broker) -> bool:
         channel = broker.channel()

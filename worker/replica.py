@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import random
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -38,6 +41,16 @@ HANDLER_ENDING = STOP_TIMEOUT + TIMEOUT + 3 * CLOSE_TIMEOUT + 1
 not taken the note of that, and a broker has done none of the three. One for the rest."""
 
 
+AWAY = 300.0, 600.0
+"""Seconds, from and to, that a worker stays at a node that is not its own before it tries to go
+back: after a rolling restart all might be at one. At random, so that not all go at once."""
+
+
+def _homeward() -> float:
+    """Return when to leave a node that is not the worker's own (monotonic)."""
+    return time.monotonic() + random.uniform(*AWAY)
+
+
 class Replica:
     """Serves as ``name``: its consumer tag, its ``served_by``, and its name in the logs."""
 
@@ -66,7 +79,9 @@ class Replica:
         """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
         event(log, logging.INFO, "worker.started", worker=self._name, prefetch=self._prefetch)
         try:
-            persist(self._session, sleep=self._loop.sleep, on_failure=self._lost_broker)
+            # A session ends by itself when it is time to go home.
+            while not self._loop.stopping:
+                persist(self._session, sleep=self._loop.sleep, on_failure=self._lost_broker)
         except Stopped:
             pass
         finally:
@@ -80,7 +95,8 @@ class Replica:
         # held, and each connection lost meanwhile counts against its delivery limit.
         self._with_database(self._prepare, self._loop.sleep)
         with Broker.connect(self._loop, self._nodes, f"worker {self._name}") as broker:
-            self._topology.declare(broker)
+            if self._topology.declare(broker):
+                self._report_made(broker)
             if self._loop.stopping:
                 return
             channel = broker.channel()
@@ -117,9 +133,22 @@ class Replica:
             event(log, logging.INFO, "worker.consuming", worker=self._name)
             self.vitals.consuming = True
             try:
-                consumer.serve(progress)
+                consumer.serve(progress, math.inf if broker.home else _homeward())
             finally:
                 self.vitals.consuming = False
+
+    def _report_made(self, broker: Broker) -> None:
+        """Say that the queue was made; aloud, if there was one before."""
+        queue = self._topology.queue
+        if self._with_database(self._store.has_rows, self._loop.sleep):
+            event(log, logging.WARNING, "queue.made_again", queue=queue, error=(
+                f"{broker.node} had no queue {queue!r} any more: somebody deleted it, or its data "
+                "are lost. It was made again, empty. What was confirmed in it and is not served is "
+                "gone: 'worker audit' shows it as missing once later requests are served, and its "
+                "clients may send it again"
+            ))  # fmt: skip
+        else:
+            event(log, logging.INFO, "queue.made", queue=queue)
 
     def _keep_account(self) -> None:
         try:

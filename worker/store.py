@@ -123,6 +123,14 @@ class Store:
         self.note_served(requests)
         return outcomes
 
+    def has_rows(self) -> bool:
+        """Whether anything was ever served."""
+
+        def look(connection: Connection, _: None) -> bool:
+            return bool(connection.query("SELECT 1 FROM requests LIMIT 1"))
+
+        return self._using(look, None)
+
     def note_served(self, requests: Sequence[Request]) -> None:
         """Remember whose accounts may be worth keeping now."""
         for request in requests:

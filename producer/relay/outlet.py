@@ -14,6 +14,7 @@ from producer.relay.line import Line
 from turnwise.acquaintance import CREATION_PAUSE
 from turnwise.broker import Broker
 from turnwise.errors import Permanent, Transient
+from turnwise.founding import Elsewhere, Unsure
 from turnwise.log import event
 from turnwise.topology import QueueMissing, Topology
 
@@ -25,7 +26,10 @@ LONGEST_WAIT = 10.0
 
 
 class Outlet:
-    """Publishes one line on a channel of its own. Raises only when the connection ends."""
+    """Publishes one line on a channel of its own. Raises only when the connection ends.
+
+    Or when its node turns out to be a stranger to its cluster.
+    """
 
     def __init__(self, broker: Broker, line: Line, cluster: str | None = None) -> None:
         """``cluster`` is the one that has confirmed something in this queue before."""
@@ -67,8 +71,10 @@ class Outlet:
                 if not self.line:
                     self._recover()
             return self._publisher.publish()
+        except Elsewhere:
+            raise  # this is no place for any queue
         except (Transient, Permanent) as error:
-            self._ripe = self._ripe and not isinstance(error, QueueMissing)
+            self._ripe = self._ripe and not isinstance(error, QueueMissing | Unsure)
             self._fail(error)
             return 0
 

@@ -69,7 +69,21 @@ def test_a_queue_that_held_confirmed_requests_is_not_quietly_made_anew(pipeline:
     assert sender.wait(20) == 0
     pipeline.wait_served(1)
     assert [row.counter for row in pipeline.rows()] == [2]
-    assert worker.alive()
+    assert [e["event"] for e in pipeline.events(worker)].count("queue.made") == 1
+
+
+def test_a_worker_that_makes_a_queue_again_says_what_is_gone(pipeline: Pipeline) -> None:
+    worker = pipeline.worker("worker-1")
+    pipeline.send("served")
+    pipeline.wait_served(1)
+    pipeline.wait_all_settled()
+    pipeline.api("DELETE", f"queues/{pipeline.name}/requests")
+    pipeline.wait_event(worker, "queue.made_again")
+    [said] = [e for e in pipeline.events(worker) if e["event"] == "queue.made_again"]
+    assert said["level"] == "warning"
+    assert "'worker audit' shows it as missing" in said["error"]
+    pipeline.send("goes on")
+    pipeline.wait_served(2)
 
 
 def test_a_node_of_another_cluster_than_the_url_says_is_sent_nothing(pipeline: Pipeline) -> None:
