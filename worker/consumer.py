@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -69,16 +70,20 @@ class Consumer:
         self._finish_within = finish_within
         self._arrived: deque[Delivery] = deque()
         self._unsettled: list[tuple[int, Verdict]] = []
+        self._finishing = False
         channel.raw.add_on_cancel_callback(self._on_cancel)
         channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
         # Only noted: pika takes any exception for a broken connection.
         channel.consume(queue, name, self._arrived.append)
         self._inquiry = Inquiry(channel, queue)
 
-    def serve(self, progress: Callable[[], None]) -> None:
-        """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop."""
+    def serve(self, progress: Callable[[], None], until: float = math.inf) -> None:
+        """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop.
+
+        ``until``: when to finish at the latest (monotonic).
+        """
         idle = 0.0
-        while not self._loop.stopping:
+        while not self._loop.stopping and time.monotonic() < until:
             # Reads what has arrived, serves the heartbeats.
             self._loop.turn(0 if self._arrived else idle)
             self._channel.check()
@@ -113,7 +118,9 @@ class Consumer:
         against the delivery limit. So nothing is acked until the consumer is cancelled: with a full
         window, nothing more can arrive.
         """
-        event(log, logging.INFO, "worker.stopping", worker=self._name)
+        name = "worker.stopping" if self._loop.stopping else "worker.moving"
+        event(log, logging.INFO, name, worker=self._name)
+        self._finishing = True
         until = time.monotonic() + self._finish_within
         # The answer to the first comes behind all deliveries that were on their way.
         self._channel.call(self._channel.raw.basic_qos, prefetch_count=self._prefetch)
@@ -143,8 +150,8 @@ class Consumer:
         batch, decoded = batch[: len(results)], decoded[: len(results)]
         verdicts = [decide(result) for result in results]
         self._unsettled += zip((delivery.tag for delivery in batch), verdicts, strict=True)
-        # An ack makes room for new deliveries. There shall be none any more once stopped.
-        if not self._loop.stopping:
+        # An ack makes room for new deliveries. There shall be none any more at the end.
+        if not (self._finishing or self._loop.stopping):
             self._settle()
         # The broker is at work on the next delivery: now there is time for accounts.
         self._vitals.count(results)
