@@ -11,8 +11,8 @@ import pymysql
 
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
 from lab.trial.members import Member
-from lab.trial.rig import AFTER_RETURN, AFTER_STATEMENT
 from lab.trial.network import Shape
+from lab.trial.rig import AFTER_RETURN, AFTER_STATEMENT
 from lab.trial.world import World
 
 _BREATH = 40
