@@ -143,8 +143,8 @@ def _let_wait(world: World) -> Course:
             continue
         with contextlib.suppress(pymysql.Error), _admin(world) as cursor:
             cursor.execute("BEGIN")
-            cursor.execute(_HOLD_INSERTS)
-            waits = yield from _until_waiting(cursor)
+            cursor.execute(HOLD_INSERTS)
+            waits = yield from until_waiting(cursor)
             if waits:
                 yield ON
     world.database.healed()
@@ -167,8 +167,8 @@ def _let_lose(world: World) -> Course:
             before = _count(cursor, _DEADLOCKS)
             cursor.execute("BEGIN")
             cursor.execute("UPDATE ballast SET weight = weight + 1")
-            cursor.execute(_HOLD_INSERTS)
-            yield from _until_waiting(cursor)
+            cursor.execute(HOLD_INSERTS)
+            yield from until_waiting(cursor)
             # The row that waits for its place in one index is locked in the other.
             cursor.execute("SELECT COUNT(*) FROM requests FORCE INDEX (PRIMARY) FOR UPDATE")
             cursor.execute("ROLLBACK")
@@ -189,7 +189,7 @@ def _one_at_a_time(world: World, what: str, course: Course) -> Course:
         world.held[what] -= 1
 
 
-def _until_waiting(cursor: pymysql.cursors.Cursor) -> Generator[Stage, None, int]:
+def until_waiting(cursor: pymysql.cursors.Cursor) -> Generator[Stage, None, int]:
     """Wait until a transaction waits for a lock; return how many do."""
     for tick in range(PATIENCE):
         if tick % _LOOK_EVERY == 0 and (waits := _count(cursor, _WAITING)):
@@ -199,7 +199,7 @@ def _until_waiting(cursor: pymysql.cursors.Cursor) -> Generator[Stage, None, int
 
 
 # Every new row has to go to the end of the index of times.
-_HOLD_INSERTS = (
+HOLD_INSERTS = (
     "SELECT COUNT(*) FROM requests FORCE INDEX (served) WHERE served_at > '2100-01-01' FOR UPDATE"
 )
 _WAITING = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"

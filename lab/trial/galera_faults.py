@@ -9,12 +9,16 @@ import pymysql
 
 from lab.trial import turns
 from lab.trial.courses import background
+from lab.trial.database_faults import HOLD_INSERTS, until_waiting
 from lab.trial.faults import ON, WAIT, Course, Stage, fault
 from lab.trial.server_faults import freeze, restart
 from lab.trial.world import World
 
 _COMMITS = 10
 """How far behind a node must be to be called so."""
+
+_SOON = 20
+"""Ticks: a worker waits for a lock for some seconds."""
 
 _READ_ONLY = 1290
 
@@ -107,29 +111,44 @@ def _fall_behind(world: World, _pick: int) -> Course:
 
 @fault("node.conflict")
 def _conflict(world: World, _pick: int) -> Course:
-    """Another node commits what a worker's transaction has read: the worker's is given up."""
+    """Another node commits over what a worker's open transaction has read: that is given up."""
 
     def befall(at: int) -> Course:
         [other, *_] = _others(world, at)
         before, conflicts = _conflicts(world, at), 0
         while conflicts <= 0:
             yield WAIT
+            # Any of these may be the one that is given up instead.
             with (
-                contextlib.suppress(pymysql.Error),  # it may be the one that is given up
-                world.trio.databases[other].connect(world.name, timeout=10) as cursor,
+                contextlib.suppress(pymysql.Error),
+                world.trio.databases[at].connect(world.name, timeout=10) as cursor,
             ):
                 cursor.execute("BEGIN")
-                cursor.execute("SELECT through FROM pruned WHERE client = '' FOR UPDATE")
-                [(epoch,)] = cursor.fetchall()
-                # The same row again: an update to the same value would be none.
-                cursor.execute("DELETE FROM pruned WHERE client = ''")
-                cursor.execute("INSERT INTO pruned (client, through) VALUES ('', %s)", (epoch,))
-                cursor.execute("COMMIT")
-            conflicts = _conflicts(world, at) - before
+                cursor.execute(HOLD_INSERTS)
+                if (yield from until_waiting(cursor)):
+                    _commit_over(world, other)
+                    for _ in range(_SOON):
+                        if (conflicts := _conflicts(world, at) - before) > 0:
+                            break
+                        yield WAIT
+                cursor.execute("ROLLBACK")
         yield ON
+        world.databases[at].healed()
         return f"{_name(world, at)} gave {conflicts} transaction(s) up for one of another node"
 
     return (yield from turns.databases(world, befall))
+
+
+def _commit_over(world: World, at: int) -> None:
+    """Write the row that every insert of a worker's reads."""
+    with world.trio.databases[at].connect(world.name, timeout=10) as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT through FROM pruned WHERE client = '' FOR UPDATE")
+        [(epoch,)] = cursor.fetchall()
+        # The same row again: an update to the same value would be none.
+        cursor.execute("DELETE FROM pruned WHERE client = ''")
+        cursor.execute("INSERT INTO pruned (client, through) VALUES ('', %s)", (epoch,))
+        cursor.execute("COMMIT")
 
 
 def _others(world: World, at: int) -> list[int]:
