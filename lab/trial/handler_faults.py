@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Generator
+from typing import Self
 
 import pymysql
 
@@ -22,47 +23,61 @@ _ROW = "SELECT 1 FROM requests WHERE client = %s AND counter = %s"
 _DEADLOCKS = "SELECT count FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'"
 
 
-def _held(world: World, worker: Member, where: str) -> Generator[Stage, None, str]:
-    """Have the worker's handler wait in the middle; return the request that it has in hand."""
-    rig = world.rig(worker)
-    while not worker.process.alive() or worker.frozen_holds or (rig / "hold").exists():
-        yield WAIT
-    (rig / "held").unlink(missing_ok=True)
-    (rig / "hold").write_text(where)
-    while not (request := _holds(world, worker)):
-        yield WAIT
-    return request
+class _Hold:
+    """A fault's hold on the handler of a worker. Another fault waits until this one lets go."""
 
+    def __init__(self, world: World, worker: Member) -> None:
+        self._rig = world.rig(worker)
+        self._worker = worker
+        self._ours = False
 
-def _holds(world: World, worker: Member) -> str:
-    """Return the request in whose midst the worker waits now; empty if it does not."""
-    with contextlib.suppress(OSError):
-        pid, _, request = (world.rig(worker) / "held").read_text().partition(" ")
-        if worker.process.alive() and pid == str(worker.process.pid):
-            return request
-    return ""
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
 
-def _let_go(world: World, worker: Member) -> None:
-    rig = world.rig(worker)
-    (rig / "hold").unlink(missing_ok=True)
-    (rig / "held").unlink(missing_ok=True)
+    def take(self, where: str) -> Generator[Stage, None, str]:
+        """Have the handler wait in the middle; return the request that it has in hand."""
+        hold = self._rig / "hold"
+        while not self._worker.process.alive() or self._worker.frozen_holds or hold.exists():
+            yield WAIT
+        (self._rig / "held").unlink(missing_ok=True)
+        hold.write_text(where)
+        self._ours = True
+        while not (request := self.request):
+            yield WAIT
+        return request
+
+    @property
+    def request(self) -> str:
+        """The request in whose midst the worker waits now; empty if it does not."""
+        with contextlib.suppress(OSError):
+            pid, _, request = (self._rig / "held").read_text().partition(" ")
+            if self._worker.process.alive() and pid == str(self._worker.process.pid):
+                return request
+        return ""
+
+    def let_go(self) -> None:
+        """Let the handler go on."""
+        if self._ours:
+            self._ours = False
+            (self._rig / "hold").unlink(missing_ok=True)
+            (self._rig / "held").unlink(missing_ok=True)
 
 
 @fault("handler.kill")
 def _kill(world: World, pick: int) -> Course:
     """Killed when its work is done, and before COMMIT."""
     worker = world.workers[pick % len(world.workers)]
-    try:
-        request = yield from _held(world, worker, AFTER_RETURN)
+    with _Hold(world, worker) as hold:
+        request = yield from hold.take(AFTER_RETURN)
         before, ends = worker.process.identity(), len(worker.ends)
         worker.order_end(-signal.SIGKILL)
         worker.process.signal(signal.SIGKILL)
         yield ON
         while len(worker.ends) == ends:
             yield WAIT
-    finally:
-        _let_go(world, worker)
     return f"{worker.name}: {before} killed with {request} handled and not committed"
 
 
@@ -73,12 +88,12 @@ def _kill_after_commit(world: World, pick: int) -> Course:
     link, shape = worker.links["broker"], Shape(hold=True)
     committed = False
     while not committed:
-        try:
-            request = yield from _held(world, worker, AFTER_RETURN)
+        with _Hold(world, worker) as hold:
+            request = yield from hold.take(AFTER_RETURN)
             before, ends = worker.process.identity(), len(worker.ends)
             world.network.shape(link, link.up, shape)
             try:
-                _let_go(world, worker)
+                hold.let_go()
                 committed = yield from _is_committed(world, request)
                 if committed and worker.process.identity() == before:
                     worker.order_end(-signal.SIGKILL)
@@ -90,8 +105,6 @@ def _kill_after_commit(world: World, pick: int) -> Course:
                     committed = False
             finally:
                 world.network.unshape(link, link.up, shape)
-        finally:
-            _let_go(world, worker)
     yield ON
     return f"{worker.name}: {before} killed with {request} committed and not acked"
 
@@ -116,20 +129,21 @@ def _is_committed(world: World, request: str) -> Generator[Stage, None, bool]:
 def _freeze(world: World, pick: int) -> Course:
     """Frozen in mid-handler for longer than the broker waits; then it goes on: a zombie."""
     worker = world.workers[pick % len(world.workers)]
-    request = yield from _held(world, worker, AFTER_STATEMENT)
-    before = worker.process.identity()
-    worker.frozen_holds += 1
-    worker.process.pause()
-    try:
-        while worker.process.identity() == before and worker.state != "T":
-            yield WAIT
-        yield ON
-        state = worker.state
-    finally:
-        _let_go(world, worker)
-        worker.frozen_holds -= 1
-        if not worker.frozen_holds:
-            worker.process.resume()
+    with _Hold(world, worker) as hold:
+        request = yield from hold.take(AFTER_STATEMENT)
+        before = worker.process.identity()
+        worker.frozen_holds += 1
+        worker.process.pause()
+        try:
+            while worker.process.identity() == before and worker.state != "T":
+                yield WAIT
+            yield ON
+            state = worker.state
+        finally:
+            hold.let_go()
+            worker.frozen_holds -= 1
+            if not worker.frozen_holds:
+                worker.process.resume()
     if worker.process.identity() != before:
         return f"{worker.name}: {before} was frozen, and ended so"
     return f"{worker.name}: {before} in state {state} in the midst of {request}"
@@ -141,21 +155,18 @@ def _kill_connections(world: World, pick: int) -> Course:
     worker = world.workers[pick % len(world.workers)]
     killed = 0
     request = ""
-    try:
-        while not killed:
-            request = yield from _held(world, worker, AFTER_STATEMENT)
+    while not killed:
+        with _Hold(world, worker) as hold:
+            request = yield from hold.take(AFTER_STATEMENT)
             if world.database.is_whole():
                 with (
                     contextlib.suppress(pymysql.Error),
                     world.servers.database.connect(world.name, timeout=4) as cursor,
                 ):
-                    killed = world.kill_worker_connections(cursor) if _holds(world, worker) else 0
-            _let_go(world, worker)
-            yield WAIT
-        yield ON
-        world.database.healed()
-    finally:
-        _let_go(world, worker)
+                    killed = world.kill_worker_connections(cursor) if hold.request else 0
+        yield WAIT
+    yield ON
+    world.database.healed()
     return f"{killed} connections killed, {worker.name} in the midst of {request}"
 
 
@@ -172,13 +183,12 @@ def _deadlock(world: World, pick: int) -> Course:
     deadlocks = 0
     try:
         while not deadlocks:
-            yield from _held(world, worker, AFTER_STATEMENT)
-            try:
+            with _Hold(world, worker) as hold:
+                yield from hold.take(AFTER_STATEMENT)
                 if world.database.is_whole():
                     with contextlib.suppress(pymysql.Error):
-                        deadlocks = yield from _collide(world, worker)
-            finally:
-                _let_go(world, worker)
+                        deadlocks = yield from _collide(world, hold)
+            yield WAIT
         yield ON
     finally:
         world.held["locks"] -= 1
@@ -186,7 +196,7 @@ def _deadlock(world: World, pick: int) -> Course:
     return f"{deadlocks} deadlock(s), {worker.name} in mid-handler"
 
 
-def _collide(world: World, worker: Member) -> Generator[Stage, None, int]:
+def _collide(world: World, hold: _Hold) -> Generator[Stage, None, int]:
     with (
         world.servers.database.connect(world.name, timeout=10) as cursor,
         world.servers.database.connect(world.name, timeout=4) as looker,
@@ -206,7 +216,7 @@ def _collide(world: World, worker: Member) -> Generator[Stage, None, int]:
         wanting.start()
         for _ in range(10):
             yield WAIT
-        _let_go(world, worker)
+        hold.let_go()
         for _ in range(PATIENCE):
             if not wanting.is_alive():
                 break
