@@ -2,7 +2,7 @@
 
 Below a client's line a key collides no longer with what was served, so every insert must know the
 line, and a prune must not move it in between. A prune first commits the lines it needs, and with
-them counts up the *epoch* (``through`` of the row without a client); only then it deletes.
+them counts up the *epoch* (the one row of ``prune_epoch``); only then it deletes.
 
 - A write that is one statement holds a shared lock on the epoch's row until its commit, and fails
   unless it is the epoch whose lines it has looked at. A line that it does not know is therefore
@@ -13,7 +13,6 @@ them counts up the *epoch* (``through`` of the row without a client); only then 
 """
 
 # Statements are put together of this module's own constants, and of values that are escaped.
-# ruff: noqa: S608
 
 from __future__ import annotations
 
@@ -26,7 +25,11 @@ from turnwise.removed import lines_of
 REMEMBERED = 10_000
 """Clients, at most, whose lines are remembered."""
 
-_EPOCH = "SELECT through FROM pruned WHERE client = ''"
+GUARD = "FROM prune_epoch WHERE epoch = {epoch} LOCK IN SHARE MODE"
+"""What gives a row in that epoch, and none in any other; it locks the epoch until the transaction
+ends. The table holds nothing else, and by its key: that is what costs an INSERT the least."""
+
+_EPOCH = "SELECT epoch FROM prune_epoch"
 
 
 class Lines:
@@ -36,15 +39,10 @@ class Lines:
         self._epoch: int | None = None
         self._known: dict[str, int] = {}
 
-    def guard(self) -> str:
-        """Return an expression that is 1 in the epoch that is known, and NULL in any other.
-
-        It locks the epoch until the transaction ends.
-        """
-        return (
-            "(SELECT 1 FROM pruned WHERE client = '' AND"
-            f" through = {self._epoch or 0:d} LOCK IN SHARE MODE)"
-        )
+    @property
+    def epoch(self) -> int:
+        """The epoch that is known; clear_of() looks for it."""
+        return self._epoch or 0
 
     def forget(self) -> None:
         """Take nothing for known any longer."""
@@ -52,7 +50,7 @@ class Lines:
         self._known.clear()
 
     def clear_of(self, connection: Connection, requests: Iterable[Request]) -> bool:
-        """Whether each request is above its client's line, in the epoch of guard()."""
+        """Whether each request is above its client's line, in ``epoch``."""
         if self._epoch is None:
             with connection.cursor() as cursor:
                 cursor.execute(_EPOCH)

@@ -54,7 +54,7 @@ _MOVE_LINES = (
     " ON DUPLICATE KEY UPDATE through = GREATEST(pruned.through, new.b)"
 )
 _LINES = "SELECT client, through FROM pruned WHERE client IN %s"
-_NEXT_EPOCH = "UPDATE pruned SET through = through + 1 WHERE client = ''"
+_NEXT_EPOCH = "UPDATE prune_epoch SET epoch = epoch + 1"
 _THERE = "SELECT client, counter, served_by FROM requests WHERE {rows} FOR UPDATE"
 _DELETE = "DELETE FROM requests WHERE {rows}"
 _COUNT_REMOVED = "UPDATE pruned SET removed = removed + %s WHERE client = %s"

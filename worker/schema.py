@@ -169,7 +169,6 @@ STEPS = (
         problem    VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
     ) ENGINE = InnoDB COMMENT 'what operators did on the page'
     """,
-    # The row whose client is '' counts how often lines were moved; see worker/lines.py.
     """
     CREATE TABLE IF NOT EXISTS pruned (
         client  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -197,6 +196,19 @@ STEPS = (
         KEY ends (ends_at)
     ) ENGINE = InnoDB COMMENT 'sessions of the page that were logged out before their time'
     """,
+    # Every INSERT looks at it; see worker/lines.py.
+    """
+    CREATE TABLE IF NOT EXISTS prune_epoch (
+        epoch BIGINT NOT NULL PRIMARY KEY
+    ) ENGINE = InnoDB COMMENT 'one row: how often lines of the table pruned were moved'
+    """,
+    # It was a row among the lines before.
+    """
+    INSERT INTO prune_epoch SELECT through FROM pruned
+    WHERE client = '' AND NOT EXISTS (SELECT 1 FROM prune_epoch AS there)
+    ON DUPLICATE KEY UPDATE epoch = prune_epoch.epoch
+    """,
+    "DELETE FROM pruned WHERE client = ''",
 )
 
 VERSION = len(STEPS)

@@ -24,12 +24,13 @@ from turnwise.errors import Transient
 from turnwise.message import Request
 from turnwise.removed import Identity, removed_among
 from worker.counting import MARGIN, advance
-from worker.lines import Lines
+from worker.lines import GUARD, Lines
+from worker.prepared import Prepared
 
 _INSERT = (
-    "INSERT INTO requests"
-    " (client, counter, message, sent_at, served_at, served_by, deliveries) VALUES "
+    "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by, deliveries) "
 )
+_INSERT_ONE = f"{_INSERT}SELECT ?, ?, ?, ?, UTC_TIMESTAMP(6), ?, 1 {GUARD.format(epoch='?')}"
 _OR_COUNT = " ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"
 # Per client, since neither server is sure to use the key for a list of (client, counter) pairs.
 _CLAIMED = "SELECT counter, message, deliveries FROM requests WHERE client = %s AND counter IN %s"
@@ -85,6 +86,7 @@ class Store:
         self.database = database
         self._name = name
         self._connection: Connection | None = None
+        self._insert_one: Prepared | None = None
         self._lines = Lines()
         self._uncounted: Counter[str] = Counter()
         self._written = 0
@@ -101,6 +103,7 @@ class Store:
             connection = self.database.connect(f"worker {self._name}")
             with translating(self.database):
                 connection.query(FRESH_READS)
+                self._insert_one = Prepared.on(connection, _INSERT_ONE)
             self._connection = connection
         self._connection.allow(begun + TIMEOUT - time.monotonic())
         return self._connection
@@ -173,19 +176,34 @@ class Store:
         if self._lines.clear_of(connection, requests):
             # One statement is one round trip, and is stored as a whole or not at all.
             try:
-                connection.query(_insert(connection, requests, self._name, self._lines.guard()))
+                if self._insert(connection, requests):
+                    return [Outcome.SERVED] * len(requests)
+                # A line was moved.
+                self._lines.forget()
             except pymysql.IntegrityError as error:
-                if error.args[:1] == (ER.BAD_NULL_ERROR,):
-                    # A line was moved.
-                    self._lines.forget()
-                elif not is_duplicate_key(error):
+                if not is_duplicate_key(error):
                     raise
-            else:
-                return [Outcome.SERVED] * len(requests)
         connection.begin()
         outcomes = claim(connection, requests, self._name)
         connection.commit()
         return outcomes
+
+    def _insert(self, connection: Connection, requests: Sequence[Request]) -> bool:
+        """Insert them, unless the epoch is another one than that whose lines they are clear of."""
+        epoch = self._lines.epoch
+        if len(requests) == 1 and self._insert_one:
+            [r] = requests
+            sent_at = str(r.sent_at.replace(tzinfo=None))
+            one = (r.client, r.counter, r.message, sent_at, self._name, epoch)
+            return self._insert_one.run(*one) == 1
+        try:
+            guard = f"(SELECT 1 {GUARD.format(epoch=epoch)})"
+            connection.query(_insert(connection, requests, self._name, guard))
+        except pymysql.IntegrityError as error:
+            if error.args[:1] == (ER.BAD_NULL_ERROR,):
+                return False
+            raise
+        return True
 
 
 def claim_new(connection: Connection, requests: Sequence[Request], name: str) -> bool:
@@ -274,7 +292,7 @@ def _insert(
         for r in requests
     ]
     # Of one row, since it is for the statement.
-    return f"{_INSERT}{rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"
+    return f"{_INSERT}VALUES {rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"
 
 
 def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity, str]:

@@ -63,7 +63,7 @@ _WAITS = (
     " WHERE trx_state = 'LOCK WAIT' AND user = %s AND db = %s"
     " AND trx_query NOT LIKE '%%FROM audits%%'"
 )
-_HOLD_LINES = "SELECT through FROM pruned WHERE client = '' FOR UPDATE"
+_HOLD_LINES = "SELECT epoch FROM prune_epoch FOR UPDATE"
 _HOLD_ROW = "SELECT served_at FROM requests WHERE client = %s AND counter = %s FOR UPDATE"
 
 

@@ -34,8 +34,12 @@ from turnwise.message import Request
 from worker.counting import advance, count_fully, recount
 from worker.lines import Lines
 from worker.pruning import delete, draw_lines, prune
+from worker.schema import STEPS
 from worker.store import Outcome, Store, claim
 
+EPOCH_STEP = 1 + next(
+    n for n, step in enumerate(STEPS) if "TABLE IF NOT EXISTS prune_epoch" in step
+)
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DAY = timedelta(days=1)
 ROOT = Path(__file__).parent.parent.parent
@@ -205,8 +209,12 @@ def test_a_prune_that_is_killed_goes_on_where_it_was(
     assert accounts(connection) == [("alice", 4, 3, 4, 0)]
 
 
+@pytest.mark.parametrize("batch", [(2,), (2, 3)], ids=["one", "several"])
 def test_a_worker_that_was_frozen_between_its_look_and_its_write(
-    connect: Callable[[], Connection], store: Store, monkeypatch: pytest.MonkeyPatch
+    connect: Callable[[], Connection],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: tuple[int, ...],
 ) -> None:
     connection = connect()
     store.write(requests(1, 2, 3))
@@ -220,7 +228,7 @@ def test_a_worker_that_was_frozen_between_its_look_and_its_write(
 
     with monkeypatch.context() as patch:
         patch.setattr(Lines, "clear_of", frozen)
-        assert outcomes(store.write(requests(2))) == "R"
+        assert outcomes(store.write(requests(*batch))) == "R" * len(batch)
     assert counters(connection) == []
     assert outcomes(store.write(requests(1, 2, 3, 4))) == "RRRS"
 
@@ -243,6 +251,42 @@ def test_a_line_waits_for_the_writes_that_rely_on_its_absence(
         assert outcomes(writing.result()) == "SR"
         drawing.result()
     assert outcomes(store.write(requests(1, 5))) == "RS"
+
+
+def test_a_line_waits_for_a_single_write_that_relies_on_its_absence(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+) -> None:
+    """A write that has looked at the epoch, and has not inserted its row yet."""
+    pruning, holding = connect(), connect()
+    store.write(requests(1, 2, 3))
+    age(pruning)
+    count_fully(pruning, ["alice"])
+    holding.begin()
+    claim(holding, requests(9), "w2")
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(store.write, requests(9))
+        wait_blocked(pipeline)
+        drawing = pool.submit(draw_lines, pruning, {"alice": [1, 2, 3]})
+        wait_blocked(pipeline, 2)
+        holding.rollback()
+        assert outcomes(writing.result()) == "S"
+        drawing.result()
+    assert outcomes(store.write(requests(1))) == "R"
+
+
+def test_the_epoch_of_an_older_schema_goes_on(
+    pipeline: Pipeline, connect: Callable[[], Connection]
+) -> None:
+    connection = connect()
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE prune_epoch")
+        cursor.execute("INSERT INTO pruned (client, through) VALUES ('', 7)")
+        cursor.execute("DELETE FROM schema_version WHERE version >= %s", (EPOCH_STEP,))
+        pipeline.run("worker", "migrate")
+        cursor.execute("SELECT epoch FROM prune_epoch")
+        assert list(cursor.fetchall()) == [(7,)]
+        cursor.execute("SELECT * FROM pruned")
+        assert list(cursor.fetchall()) == []
 
 
 def test_a_claim_that_waits_for_a_deletion_finds_the_line(
