@@ -1,1 +1,1 @@
-"""Servers of one's own, and what is shown and proved on them. Nothing else imports this."""
+"""What users run on a checkout: demo, trials, benchmarks; and the harness that they run on."""

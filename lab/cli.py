@@ -15,13 +15,13 @@ from typing import Any
 
 import click
 
-from lab import commands
 from lab.demo import COUNT, Demo
-from lab.errors import LabError
+from lab.harness import commands
+from lab.harness.errors import LabError
+from lab.harness.process import Process
+from lab.harness.servers import DEFAULT_FOLDER, Servers
+from lab.harness.trio import Trio
 from lab.house import House, environment, figures_of, page_url, start_page
-from lab.process import Process
-from lab.servers import DEFAULT_FOLDER, Servers
-from lab.trio import Trio
 from turnwise import __version__, cli, streams
 from turnwise.errors import ExitCode
 

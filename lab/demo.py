@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from lab import commands
-from lab.database import NAME
-from lab.process import Process, wait_until
-from lab.servers import Servers
+from lab.harness import commands
+from lab.harness.database import NAME
+from lab.harness.process import Process, wait_until
+from lab.harness.servers import Servers
 from lab.trial.check import farthest_ahead
 
 COUNT = 30

@@ -9,13 +9,13 @@ from typing import Any
 
 import pymysql
 
-from lab import commands, files
-from lab.database import NAME, DatabaseServer
-from lab.errors import LabError
-from lab.process import Process, free_port
-from lab.rabbitmq import VIRTUAL_HOST, RabbitMQ
-from lab.servers import Servers, purge
-from lab.trio import Trio
+from lab.harness import commands, files
+from lab.harness.database import NAME, DatabaseServer
+from lab.harness.errors import LabError
+from lab.harness.process import Process, free_port
+from lab.harness.rabbitmq import VIRTUAL_HOST, RabbitMQ
+from lab.harness.servers import Servers, purge
+from lab.harness.trio import Trio
 
 STOP_TIMEOUT = 30.0
 

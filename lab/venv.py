@@ -12,7 +12,7 @@ import sys
 import venv
 from pathlib import Path
 
-from lab.packages import MissingServers, unpack
+from lab.harness.packages import MissingServers, unpack
 
 OLDEST = (3, 11)
 

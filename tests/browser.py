@@ -11,9 +11,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from lab import tools
-from lab.process import wait_until
-from lab.servers import DEFAULT_FOLDER
+from lab.harness import tools
+from lab.harness.process import wait_until
+from lab.harness.servers import DEFAULT_FOLDER
 from tests.requirements import or_skip
 
 TIMEOUT = 60.0

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lab.errors import LabError
-from lab.servers import DEFAULT_FOLDER, Servers
+from lab.harness.errors import LabError
+from lab.harness.servers import DEFAULT_FOLDER, Servers
 from tests import browser as browsers
 from tests.browser import Browser
 from tests.pipeline import Pipeline

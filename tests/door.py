@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lab.process import Process, free_port
+from lab.harness.process import Process, free_port
 from tests.pipeline import Pipeline
 
 

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 from urllib.parse import urlencode
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.browser import Browser
 from tests.pipeline import Pipeline
 

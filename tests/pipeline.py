@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import pika
 
-from lab import commands
-from lab.commands import BIN
-from lab.process import Process, wait_until
-from lab.proxy import Proxy
-from lab.servers import Servers
+from lab.harness import commands
+from lab.harness.commands import BIN
+from lab.harness.process import Process, wait_until
+from lab.harness.proxy import Proxy
+from lab.harness.servers import Servers
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.request
 from typing import Any
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from turnwise import outbox
 

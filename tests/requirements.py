@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from lab.packages import MissingServers
+from lab.harness.packages import MissingServers
 
 T = TypeVar("T")
 

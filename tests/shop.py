@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.malformed import VALID
 from tests.pipeline import Pipeline
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.bench.stage import Stage
-from lab.servers import Servers
+from lab.harness.servers import Servers
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import http.client
 import json
 from collections.abc import Callable
 
-from lab import commands
 from lab.bench.contender import Figures, Setting
 from lab.bench.http_load import CONNECTIONS
 from lab.bench.sending import expect_messages
 from lab.bench.usage import Fsyncs, cpu_seconds, peak_memory
-from lab.errors import LabError
-from lab.process import answers, free_port, wait_until
+from lab.harness import commands
+from lab.harness.errors import LabError
+from lab.harness.process import answers, free_port, wait_until
 
 _WARM_UP = CONNECTIONS
 """Requests before it is measured: each thread of the textbook's view connects on its first."""

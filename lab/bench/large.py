@@ -6,13 +6,13 @@ import json
 import time
 from pathlib import Path
 
-from lab import commands
 from lab.bench.contender import Figures, Setting
 from lab.bench.sending import expect_messages
 from lab.bench.serving import WORKERS, fill
 from lab.bench.stage import TIMEOUT, Stage
-from lab.errors import LabError
-from lab.process import Process, free_port, wait_until
+from lab.harness import commands
+from lab.harness.errors import LabError
+from lab.harness.process import Process, free_port, wait_until
 
 _QUEUED = 1_000_000
 _WAITING = 500_000

@@ -10,9 +10,9 @@ from pathlib import Path
 from lab.bench.contender import Contender, Figures, LeftOut, Setting
 from lab.bench.sending import publish
 from lab.bench.serving import WORKERS, serve_backlog
-from lab.packages import MissingServers
-from lab.servers import DEFAULT_FOLDER
-from lab.tools import unpacked
+from lab.harness.packages import MissingServers
+from lab.harness.servers import DEFAULT_FOLDER
+from lab.harness.tools import unpacked
 
 _SOURCE = Path(__file__).parent / "native.c"
 _PACKAGES = ("librabbitmq-dev", "libmariadb-dev")

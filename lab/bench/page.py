@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from http import HTTPStatus
 
-from lab import commands
 from lab.bench.contender import Figures, Setting
 from lab.bench.serving import WORKERS, fill
 from lab.bench.stage import TIMEOUT, Stage
-from lab.errors import LabError
-from lab.process import Process, free_port, wait_until
+from lab.harness import commands
+from lab.harness.errors import LabError
+from lab.harness.process import Process, free_port, wait_until
 
 _ROWS = 10_000_000
 _ANSWERS = 1000

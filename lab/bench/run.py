@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.bench.contender import Figures, LeftOut, Setting
 from lab.bench.lines import CONTENDERS, LINES, ONCE, Line, Told, contenders, tell
-from lab.servers import Servers
+from lab.harness.servers import Servers
 
 
 @dataclass(frozen=True, slots=True)

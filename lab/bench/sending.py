@@ -8,7 +8,7 @@ import time
 from lab.bench.contender import Figures, Setting
 from lab.bench.stage import Stage
 from lab.bench.usage import Fsyncs
-from lab.errors import LabError
+from lab.harness.errors import LabError
 
 _STARTS = 10
 

@@ -10,9 +10,9 @@ from typing import Any
 from lab.bench import stock
 from lab.bench.contender import Contender, Figures, Setting
 from lab.bench.stage import TIMEOUT, Drained, Stage
-from lab.errors import LabError
-from lab.hostile import hostile
-from lab.process import wait_until
+from lab.harness.errors import LabError
+from lab.harness.hostile import hostile
+from lab.harness.process import wait_until
 from turnwise.message import Request
 
 WORKERS = 2

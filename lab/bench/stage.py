@@ -16,11 +16,11 @@ from typing import Any, Self
 
 import pika
 
-from lab import commands
 from lab.bench.usage import Fsyncs, cpu_seconds, peak_memory
-from lab.errors import LabError
-from lab.process import Process, wait_until
-from lab.servers import Servers
+from lab.harness import commands
+from lab.harness.errors import LabError
+from lab.harness.process import Process, wait_until
+from lab.harness.servers import Servers
 from turnwise.topology import Topology
 
 TIMEOUT = 900.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from lab.process import Runner
-from lab.servers import Servers
+from lab.harness.process import Runner
+from lab.harness.servers import Servers
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

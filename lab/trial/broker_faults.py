@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from pika import frame, spec
 
-from lab.errors import LabError
-from lab.rabbitmq import MEMORY_WATERMARK
+from lab.harness.errors import LabError
+from lab.harness.rabbitmq import MEMORY_WATERMARK
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
 from lab.trial.members import Member, last_events
 from lab.trial.server_faults import freeze, restart

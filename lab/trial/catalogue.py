@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab import links
-from lab.errors import LabError
+from lab.harness import links
+from lab.harness.errors import LabError
 from lab.trial import (
     broker_faults,
     data_faults,

@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from lab.errors import LabError
-from lab.process import free_port
-from lab.proxy import Proxy
+from lab.harness.errors import LabError
+from lab.harness.process import free_port
+from lab.harness.proxy import Proxy
 from lab.trial import turns
 from lab.trial.courses import background
 from lab.trial.faults import ON, WAIT, Course, fault

@@ -13,8 +13,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.process import Process, free_port, wait_until
-from lab.proxy import Proxy
+from lab.harness.process import Process, free_port, wait_until
+from lab.harness.proxy import Proxy
 from turnwise.errors import ExitCode
 
 RESTART_AFTER = 0.5

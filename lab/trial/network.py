@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab.proxy import Direction, Proxy
-from lab.servers import Servers
-from lab.trio import Trio
+from lab.harness.proxy import Direction, Proxy
+from lab.harness.servers import Servers
+from lab.harness.trio import Trio
 
 HEARTBEAT = 6
 """Seconds: short, so that a trial meets many missed ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.proxy import Direction
+from lab.harness.proxy import Direction
 from lab.trial.faults import ON, WAIT, Course, fault
 from lab.trial.network import Shape
 from lab.trial.world import World

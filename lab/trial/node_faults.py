@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from lab.errors import LabError
+from lab.harness.errors import LabError
 from lab.trial import turns
 from lab.trial.courses import background, together, unnoticed
 from lab.trial.faults import ON, WAIT, Course, fault

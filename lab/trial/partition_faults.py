@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from lab import links
-from lab.links import Way
+from lab.harness import links
+from lab.harness.links import Way
 from lab.trial import turns
 from lab.trial.faults import ON, WAIT, Course, fault
 from lab.trial.world import World

@@ -13,8 +13,8 @@ import pymysql
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
-from lab.database import USER
-from lab.process import Process
+from lab.harness.database import USER
+from lab.harness.process import Process
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
 from lab.trial.network import HEARTBEAT
 from lab.trial.removed import put_aside

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 
-from lab import commands
-from lab.errors import LabError
+from lab.harness import commands
+from lab.harness.errors import LabError
 from lab.trial.applications import gather
 from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead

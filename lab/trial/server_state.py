@@ -7,8 +7,8 @@ import socket
 import threading
 import time
 
-from lab.database import DatabaseServer
-from lab.rabbitmq import RabbitMQ
+from lab.harness.database import DatabaseServer
+from lab.harness.rabbitmq import RabbitMQ
 
 _GREETING_TIMEOUT = 0.3
 

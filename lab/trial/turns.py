@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pymysql
 
-from lab.errors import LabError
+from lab.harness.errors import LabError
 from lab.trial.faults import BEGUN, WAIT, Course, Stage
 from lab.trial.world import World
 from turnwise.topology import Topology

@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError
+from lab.harness.errors import LabError
 from lab.trial.rig import HANDLER, RIG
 
 MONEY = "lab.trial.money"

@@ -12,12 +12,13 @@ from typing import Any
 import pika
 import pymysql
 
-from lab import commands
-from lab.commands import BIN
-from lab.errors import LabError
-from lab.process import free_port
-from lab.proxy import Proxy
-from lab.servers import Servers
+from lab.harness import commands
+from lab.harness.commands import BIN
+from lab.harness.errors import LabError
+from lab.harness.process import free_port
+from lab.harness.proxy import Proxy
+from lab.harness.servers import Servers
+from lab.harness.trio import Trio
 from lab.trial.applications import Application
 from lab.trial.callers import Caller
 from lab.trial.members import Client, Member
@@ -26,7 +27,6 @@ from lab.trial.probe import Probe
 from lab.trial.removed import STORED, TABLE
 from lab.trial.server_state import ServerState
 from lab.trial.workload import SERVED_OR_GIVEN_UP, Workload
-from lab.trio import Trio
 from turnwise.topology import Topology
 
 BALLAST = 500

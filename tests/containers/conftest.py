@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import containers
+from lab.harness import containers
 from tests.containers.stack import Stack
 
 

@@ -15,8 +15,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from lab.commands import BIN
-from lab.process import Process, free_port, wait_until
+from lab.harness.commands import BIN
+from lab.harness.process import Process, free_port, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGE = "turnwise"

@@ -8,7 +8,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.containers.stack import Stack
 from tests.door import exchange
 

@@ -7,9 +7,9 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import packages
-from lab.process import Process, free_port
-from lab.rabbitmq import VIRTUAL_HOST, PrivateRabbitMQ, RabbitMQ
+from lab.harness import packages
+from lab.harness.process import Process, free_port
+from lab.harness.rabbitmq import VIRTUAL_HOST, PrivateRabbitMQ, RabbitMQ
 
 NAMES = ("one", "two", "three")
 

@@ -7,8 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from lab.commands import BIN
-from lab.servers import Servers
+from lab.harness.commands import BIN
+from lab.harness.servers import Servers
 from turnwise.errors import ExitCode
 
 

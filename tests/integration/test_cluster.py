@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.process import free_port
-from lab.servers import DEFAULT_FOLDER
+from lab.harness.process import free_port
+from lab.harness.servers import DEFAULT_FOLDER
 from tests.integration.cluster import NAMES, Cluster
 from tests.pipeline import Pipeline
 

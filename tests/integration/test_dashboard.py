@@ -15,7 +15,7 @@ from dashboard.board import Board
 from dashboard.database import TURNS, Requests
 from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline, run
 from turnwise.database import parse_url as parse_database
 from turnwise.errors import ExitCode

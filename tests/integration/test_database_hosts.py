@@ -9,7 +9,7 @@ import pymysql
 import pytest
 from pymysql.constants import ER
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline
 from turnwise.database import TIMEOUT, parse_url, translate
 from turnwise.errors import ExitCode

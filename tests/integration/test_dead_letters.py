@@ -11,7 +11,7 @@ from typing import Any
 import pika
 import pytest
 
-from lab.proxy import Proxy
+from lab.harness.proxy import Proxy
 from tests.malformed import VALID
 from tests.pipeline import Pipeline
 from turnwise import broker

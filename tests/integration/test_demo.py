@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
-from lab.packages import Programs
-from lab.process import Process, answers, wait_until
-from lab.servers import Servers
+from lab.harness.commands import BIN
+from lab.harness.packages import Programs
+from lab.harness.process import Process, answers, wait_until
+from lab.harness.servers import Servers
 from turnwise.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent.parent

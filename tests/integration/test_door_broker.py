@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab.rabbitmq import MEMORY_WATERMARK
+from lab.harness.rabbitmq import MEMORY_WATERMARK
 from tests.door import Answer, Door, open_door
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
-from lab.process import free_port
+from lab.harness.commands import BIN
+from lab.harness.process import free_port
 from producer.door.listener import HEAD_TIMEOUT
 from tests.door import Door, exchange, open_door, read_answer
 from tests.pipeline import Pipeline

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.door import open_door
 from tests.pipeline import Pipeline
 

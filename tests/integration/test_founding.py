@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.integration.test_acquaintance import make_queue
 from tests.pipeline import Pipeline
 

@@ -7,7 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from lab.process import Process, free_port
-from lab.proxy import Proxy
+from lab.harness.process import Process, free_port
+from lab.harness.proxy import Proxy
 from tests.pipeline import Pipeline
 
 IMPATIENT = """

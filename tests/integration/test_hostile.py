@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from datetime import UTC, datetime
 
-from lab.hostile import hostile
+from lab.harness.hostile import hostile
 from tests.pipeline import Pipeline
 from turnwise.message import Request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from turnwise.inquiry import ANSWER_WITHIN, ASK_AFTER
 

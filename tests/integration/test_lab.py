@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
-from lab.process import Process, wait_until
-from lab.servers import Servers
+from lab.harness.commands import BIN
+from lab.harness.process import Process, wait_until
+from lab.harness.servers import Servers
 from turnwise.errors import ExitCode
 
 SECONDS = (0.0, 0.05, 0.3, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0)
@@ -111,7 +111,7 @@ def test_a_start_that_is_killed_is_cleaned_by_a_purge(folder: Path) -> None:
 KILLED_WHILE_IT_STARTS = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from lab.process import Process
+from lab.harness.process import Process
 
 class Popen(subprocess.Popen):
     def __init__(self, *arguments, **options):
@@ -186,7 +186,7 @@ def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_start(
     assert not running(small_disk)
     # One that fills up on the way.
     enough = {"LAB_FOLDER": str(small_disk), "PYTHONPATH": str(small_disk)}
-    (small_disk / "sitecustomize.py").write_text("import lab.files\nlab.files.SPACE = 0\n")
+    (small_disk / "sitecustomize.py").write_text("import lab.harness.files\nlab.files.SPACE = 0\n")
     process = Process("up", small_disk.parent, [BIN / "lab", "up"], enough)
     process.start()
     assert process.wait(100) == ExitCode.CONFIG, process.log.read_text()

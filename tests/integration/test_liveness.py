@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lab.commands import BIN
-from lab.process import Process, free_port
+from lab.harness.commands import BIN
+from lab.harness.process import Process, free_port
 from tests.pipeline import Pipeline
 
 BLOCKED = 12.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 from turnwise.limits import MAX_MESSAGE_BYTES

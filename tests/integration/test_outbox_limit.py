@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
-from lab.process import free_port
+from lab.harness.commands import BIN
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dashboard.throttle import FREE
-from lab import commands
-from lab.process import Process, free_port
+from lab.harness import commands
+from lab.harness.process import Process, free_port
 from tests.page import OPERATOR, Visitor
 from tests.pipeline import run
 from turnwise.errors import ExitCode

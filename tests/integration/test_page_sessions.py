@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from lab.process import wait_until
-from lab.proxy import Proxy
+from lab.harness.process import wait_until
+from lab.harness.proxy import Proxy
 from tests.page import OPERATOR, Visitor, operators_page, page
 from tests.pipeline import Pipeline
 

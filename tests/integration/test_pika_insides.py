@@ -15,8 +15,8 @@ import pytest
 from pika.adapters.select_connection import SelectConnection
 
 import turnwise.connection
-from lab import commands
-from lab.process import Process
+from lab.harness import commands
+from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from turnwise.broker import Broker
 from turnwise.connection import Connection

@@ -6,7 +6,7 @@ import itertools
 import json
 import signal
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.malformed import VALID
 from tests.pipeline import Pipeline
 

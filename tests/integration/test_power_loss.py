@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import tools
-from lab.power_cut import STRACE, Disk
-from lab.servers import DEFAULT_FOLDER
+from lab.harness import tools
+from lab.harness.power_cut import STRACE, Disk
+from lab.harness.servers import DEFAULT_FOLDER
 from producer.outbox import Outbox
 from tests.requirements import or_skip
 from turnwise.message import Request

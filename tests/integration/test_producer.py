@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 from lab.bench.usage import peak_memory
-from lab.commands import BIN
-from lab.process import free_port
+from lab.harness.commands import BIN
+from lab.harness.process import free_port
 from producer.publisher import WINDOW
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab.process import Process, free_port
+from lab.harness.process import Process, free_port
 from producer.report import STOP_GRACE
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode

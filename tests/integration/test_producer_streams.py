@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from lab.commands import BIN
-from lab.process import free_port
+from lab.harness.commands import BIN
+from lab.harness.process import free_port
 from producer.report import STOP_GRACE
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode

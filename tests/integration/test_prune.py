@@ -23,9 +23,9 @@ from dashboard.board import Board
 from dashboard.database import Requests
 from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
-from lab import packages
-from lab.database import USER
-from lab.servers import DEFAULT_FOLDER
+from lab.harness import packages
+from lab.harness.database import USER
+from lab.harness.servers import DEFAULT_FOLDER
 from tests.pipeline import Pipeline
 from turnwise.account import Audit
 from turnwise.database import Connection, parse_url

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline
 from turnwise.broker import Broker
 from turnwise.errors import ExitCode, Permanent, Transient

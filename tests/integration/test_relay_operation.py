@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from pymysql.err import OperationalError
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline
 from tests.relaying import at_work, client, commit, events, get, start, wait_empty, waiting
 from turnwise import outbox

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.integration.halting_relay import CUT, DEAF, FREEZE
 from tests.pipeline import Pipeline
 from turnwise import outbox

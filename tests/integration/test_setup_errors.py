@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from tests.pipeline import Pipeline, run
 from turnwise.errors import ExitCode
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from lab.process import Process, wait_until
-from lab.servers import Servers
+from lab.harness.process import Process, wait_until
+from lab.harness.servers import Servers
 from tests.pipeline import Pipeline
 from turnwise.broker import CLOSE_TIMEOUT
 from turnwise.database import TIMEOUT

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import commands
-from lab.process import Process, free_port, wait_until
+from lab.harness import commands
+from lab.harness.process import Process, free_port, wait_until
 
 MANY = 1500
 """Connections: more than a process may have open files by default."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 
-from lab.commands import BIN
+from lab.harness.commands import BIN
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode
 

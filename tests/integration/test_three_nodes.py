@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import links
-from lab.commands import BIN
-from lab.errors import LabError
-from lab.servers import DEFAULT_FOLDER
-from lab.trio import Trio
+from lab.harness import links
+from lab.harness.commands import BIN
+from lab.harness.errors import LabError
+from lab.harness.servers import DEFAULT_FOLDER
+from lab.harness.trio import Trio
 
 pytestmark = pytest.mark.timeout(900)
 

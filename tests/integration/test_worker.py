@@ -15,7 +15,7 @@ import pika
 import pytest
 from pika import spec
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.malformed import MALFORMED, VALID
 from tests.pipeline import Pipeline
 from turnwise.errors import ExitCode

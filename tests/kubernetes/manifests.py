@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from lab.commands import BIN
+from lab.harness.commands import BIN
 
 ROOT = Path(__file__).parent.parent.parent
 K8S = ROOT / "k8s"

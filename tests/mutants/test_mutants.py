@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.servers import Servers
+from lab.harness.servers import Servers
 from lab.trial.run import Result, Trial
 from lab.trial.schedule import Planned
 from lab.trial.workload import Workload, load

@@ -35,6 +35,14 @@ def test_arrows_go_one_way(folder: str) -> None:
         assert used <= ALLOWED[folder], f"{path} uses {used - ALLOWED[folder]}"
 
 
+def test_the_harness_knows_nothing_of_what_runs_on_it() -> None:
+    """The tests run on it, and so do demo, trials and benchmarks, which users run."""
+    for path in (ROOT / "lab/harness").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lab"):
+                assert (node.module or "").startswith("lab.harness"), path
+
+
 @pytest.mark.parametrize("driver", ["pika", "pymysql"])
 def test_drivers_errors_are_translated_in_one_place(driver: str) -> None:
     """Nobody else imports the module of a driver's errors, or catches by its names."""

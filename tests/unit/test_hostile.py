@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from lab.hostile import hostile
+from lab.harness.hostile import hostile
 from turnwise.errors import InvalidRequest
 from turnwise.message import Request
 

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from lab import tools
-from lab.servers import DEFAULT_FOLDER
+from lab.harness import tools
+from lab.harness.servers import DEFAULT_FOLDER
 from producer import metrics as of_producer
 from producer.door.figures import Figures
 from producer.door.pending import Pending

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
+from lab.harness.commands import BIN
 from turnwise import __version__
 from turnwise.errors import ExitCode
 

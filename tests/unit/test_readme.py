@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
+from lab.harness.commands import BIN
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import pytest
 
-from lab.process import free_port
+from lab.harness.process import free_port
 from turnwise.loop import ALIVE_WITHIN, Loop
 from turnwise.status_server import StatusServer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.commands import BIN
+from lab.harness.commands import BIN
 from turnwise import streams
 from turnwise.errors import ExitCode
 

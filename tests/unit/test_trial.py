@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import links
+from lab.harness import links
 from lab.trial.catalogue import CATALOGUE, chosen
 from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
 from lab.trial.members import End, Usage

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pymysql
 
-from lab import files
-from lab.database import PrivateDatabase
-from lab.errors import LabError
-from lab.packages import Programs
-from lab.process import Process, free_port
+from lab.harness import files
+from lab.harness.database import PrivateDatabase
+from lab.harness.errors import LabError
+from lab.harness.packages import Programs
+from lab.harness.process import Process, free_port
 
 SUSPECT_TIMEOUT = 3
 """Seconds of silence after which the others go on without a node: short, for trials."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lab.errors import LabError
+from lab.harness.errors import LabError
 
 NOTE_TIMEOUT = 30.0
 """Seconds for a process to begin: time enough on a machine that is out of breath."""

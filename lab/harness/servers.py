@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from lab import containers, packages
-from lab.database import DatabaseServer, PrivateDatabase
-from lab.errors import LabError
-from lab.files import prepare_folder
-from lab.process import Process, Runner, uninterrupted
-from lab.rabbitmq import PrivateRabbitMQ, RabbitMQ
+from lab.harness import containers, packages
+from lab.harness.database import DatabaseServer, PrivateDatabase
+from lab.harness.errors import LabError
+from lab.harness.files import prepare_folder
+from lab.harness.process import Process, Runner, uninterrupted
+from lab.harness.rabbitmq import PrivateRabbitMQ, RabbitMQ
 
 DEFAULT_FOLDER = Path(".lab")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.packages import unpack
+from lab.harness.packages import unpack
 
 CHROMIUM_PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lab import files
-from lab.errors import LabError
-from lab.packages import Programs
-from lab.process import Process, Runner, answers, free_port, wait_until
+from lab.harness import files
+from lab.harness.errors import LabError
+from lab.harness.packages import Programs
+from lab.harness.process import Process, Runner, answers, free_port, wait_until
 
 USER = "lab"
 VIRTUAL_HOST = "turnwise"

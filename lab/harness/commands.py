@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError
-from lab.process import Process, wait_until
+from lab.harness.errors import LabError
+from lab.harness.process import Process, wait_until
 
 BIN = Path(sys.executable).parent
 READY_TIMEOUT = 60.0

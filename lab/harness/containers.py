@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from lab import files
-from lab.database import NAME, USER, DatabaseServer
-from lab.errors import LabError
-from lab.process import free_port
-from lab.rabbitmq import ADVANCED_CONFIG, CONFIG, MEMORY_WATERMARK, VIRTUAL_HOST, RabbitMQ
+from lab.harness import files
+from lab.harness.database import NAME, USER, DatabaseServer
+from lab.harness.errors import LabError
+from lab.harness.process import free_port
+from lab.harness.rabbitmq import ADVANCED_CONFIG, CONFIG, MEMORY_WATERMARK, VIRTUAL_HOST, RabbitMQ
 
 RABBITMQ_IMAGE = "rabbitmq:4.3-management"
 DATABASE_IMAGE = "mysql:9.7"

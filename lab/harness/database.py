@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pymysql
 
-from lab import files
-from lab.errors import LabError
-from lab.packages import Programs
-from lab.process import Process, Runner, free_port, wait_until
+from lab.harness import files
+from lab.harness.errors import LabError
+from lab.harness.packages import Programs
+from lab.harness.process import Process, Runner, free_port, wait_until
 
 USER = "lab"
 NAME = "counter_db"

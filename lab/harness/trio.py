@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from lab import files, links
-from lab.database import DatabaseServer
-from lab.errors import LabError
-from lab.galera import GaleraNode
-from lab.process import wait_until
-from lab.proxy import Proxy
-from lab.rabbitmq import VIRTUAL_HOST, RabbitMQ
-from lab.rabbitmq_cluster import NODES, ClusterNode
-from lab.servers import find_programs, purge, require_programs
-from lab.tools import unpacked
+from lab.harness import files, links
+from lab.harness.database import DatabaseServer
+from lab.harness.errors import LabError
+from lab.harness.galera import GaleraNode
+from lab.harness.process import wait_until
+from lab.harness.proxy import Proxy
+from lab.harness.rabbitmq import VIRTUAL_HOST, RabbitMQ
+from lab.harness.rabbitmq_cluster import NODES, ClusterNode
+from lab.harness.servers import find_programs, purge, require_programs
+from lab.harness.tools import unpacked
 
 START_TIMEOUT = 120.0
 

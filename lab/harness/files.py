@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lab.errors import LabError
+from lab.harness.errors import LabError
 
 SPACE = 500 * 1024 * 1024
 """Bytes that servers with their first data need, and some for what is sent to them."""

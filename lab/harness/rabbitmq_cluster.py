@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import files
-from lab.errors import LabError
-from lab.packages import Programs
-from lab.rabbitmq import PrivateRabbitMQ
+from lab.harness import files
+from lab.harness.errors import LabError
+from lab.harness.packages import Programs
+from lab.harness.rabbitmq import PrivateRabbitMQ
 
 NODES = 3
 
