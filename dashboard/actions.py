@@ -153,15 +153,13 @@ class Progress:
             with self._lookups.connection() as connection:
                 self._step(connection, what, wanted, chosen)
             return
-        after: Identity | None = None
-        while True:
+        # From the latest back: what fails anew meanwhile comes before what was reached.
+        before: str | None = ""
+        while before is not None:
             with self._lookups.connection() as connection:
                 with connection.cursor() as cursor:
-                    identities = failures.step(cursor, wanted, after)
-                if not identities:
-                    return
+                    identities, before = failures.step(cursor, wanted, before)
                 self._step(connection, what, wanted, identities)
-            after = identities[-1]
 
     def _step(
         self,

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard import rows
+from dashboard import rows, walking
+from dashboard.asking import Unclear, counter_in, name_in, time_in
 from dashboard.figures import Failure, Identity
-from dashboard.search import Unclear, counter_in, name_in, time_in
 
 PAGE = 50
 """Failures on one page."""
@@ -21,11 +21,13 @@ PAGE = 50
 STEP = 500
 """Failures that are changed in one transaction."""
 
+# Each is a range of the index 'state' (worker/schema.py).
+_WAITING, _GIVEN_UP, _DROPPED = "state = 1", "state = 0", "state = 2"
 STATES = {
-    "waiting": "failures.due_at IS NOT NULL",
-    "given-up": "failures.due_at IS NULL AND failures.reason <> 'dropped'",
-    "dropped": "failures.reason = 'dropped'",
-    "": "failures.reason <> 'dropped'",
+    "waiting": (_WAITING,),
+    "given-up": (_GIVEN_UP,),
+    "dropped": (_DROPPED,),
+    "": (_WAITING, _GIVEN_UP),
 }
 REASONS = ("failed", "rejected", "died", "timeout")
 
@@ -67,8 +69,8 @@ class Filter:
             "client": self.client,
             "replica": self.replica,
             "reason": self.reason,
-            "since": self.since.replace(tzinfo=None).isoformat() if self.since else "",
-            "until": self.until.replace(tzinfo=None).isoformat() if self.until else "",
+            "since": walking.iso(self.since) if self.since else "",
+            "until": walking.iso(self.until) if self.until else "",
         }
         return {name: value for name, value in told.items() if value}
 
@@ -76,20 +78,53 @@ class Filter:
         """Return it as the query part of an address."""
         return urlencode(self.fields() | more)
 
-    def where(self) -> tuple[str, list[Any]]:
-        """Return it as SQL."""
-        conditions, values = [STATES[self.state]], []
+    @property
+    def by_client(self) -> bool:
+        """Whether it goes along a client's counters; else along the time of the failure."""
+        return bool(self.client) and not (self.since or self.until)
+
+    def way(self, before: str) -> walking.Way:
+        """Return how to go through the table. Raises Unclear."""
+        if self.by_client:
+            return walking.by_client("failures", self.client, None, None, before)
+        kinds = STATES[self.state]
+        return walking.by_time(
+            "failures", "state", "failed_at", self.since, self.until, before, kinds
+        )
+
+    def sift(self) -> tuple[str, list[Any]]:
+        """Return what must hold for a row on the way."""
+        conditions, values = [], []
+        if self.by_client:
+            conditions.append(f"({' OR '.join(STATES[self.state])})")
         for condition, value in (
-            ("failures.client = %s", self.client),
-            ("failures.failed_by = %s", self.replica),
-            ("failures.reason = %s", self.reason),
-            ("failures.failed_at >= %s", self.since and self.since.replace(tzinfo=None)),
-            ("failures.failed_at <= %s", self.until and self.until.replace(tzinfo=None)),
+            ("client = %s", "" if self.by_client else self.client),
+            ("failed_by = %s", self.replica),
+            ("reason = %s", self.reason),
         ):
             if value:
                 conditions.append(condition)
                 values.append(value)
         return " AND ".join(conditions), values
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return all of it as one condition."""
+        condition, values = self.sift()
+        conditions = [f"({' OR '.join(STATES[self.state])})", *([condition] if condition else [])]
+        for each, time in (("failed_at >= %s", self.since), ("failed_at <= %s", self.until)):
+            if time:
+                conditions.append(each)
+                values.append(walking.sql_time(time))
+        return " AND ".join(conditions), values
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``more`` leads on (the value of ``before``), ``looked_to`` says how far a sifting went."""
+
+    failures: list[Failure]
+    more: str | None
+    looked_to: Identity | None
 
 
 def parse(form: Mapping[str, str]) -> Filter:
@@ -118,48 +153,25 @@ def parse_identities(chosen: Sequence[str]) -> list[Identity]:
     return found
 
 
-def page(cursor: Any, wanted: Filter, before: str) -> tuple[list[Failure], str | None]:
-    """Return a page of failures, the latest first, and what leads on to the next."""
-    where, values = wanted.where()
-    if before:
-        at, _, identity = before.partition(" ")
-        client, _, counter = identity.rpartition("/")
-        failed_at = time_in(at)
-        if failed_at is None:
-            raise Unclear("This address is not one of ours.")
-        where += " AND (failures.failed_at, failures.client, failures.counter) < (%s, %s, %s)"
-        values += [failed_at.replace(tzinfo=None), client, counter_in(counter) or 0]
-    cursor.execute(
-        f"SELECT {rows.FAILURE} FROM failures WHERE {where} AND {_UNSERVED}"
-        " ORDER BY failed_at DESC, client DESC, counter DESC LIMIT %s",
-        (*values, PAGE + 1),
+def page(cursor: Any, wanted: Filter, before: str) -> Page:
+    """Return a page of failures, the latest first. Raises Unclear."""
+    found = walking.walk(
+        cursor, wanted.way(before), rows.FAILURE, wanted.sift(), PAGE, only=_UNSERVED
     )
-    found = [rows.failure(row) for row in cursor.fetchall()]
-    if len(found) <= PAGE:
-        return found, None
-    last = found[PAGE - 1]
-    at = last.failed_at.replace(tzinfo=None).isoformat()
-    return found[:PAGE], f"{at} {last.client}/{last.counter}"
+    sifted = found.looked_to if wanted.sift()[0] else None
+    return Page([rows.failure(row) for row in found.rows], found.more, sifted)
 
 
-def count(cursor: Any, wanted: Filter) -> int:
-    """Return how many there are."""
-    where, values = wanted.where()
-    cursor.execute(f"SELECT COUNT(*) FROM failures WHERE {where} AND {_UNSERVED}", values)
-    return int(cursor.fetchone()[0])
+def count(cursor: Any, wanted: Filter) -> tuple[int, bool]:
+    """Return how many there are, and whether that is all: only so many are looked at."""
+    return walking.count(cursor, wanted.way(""), wanted.sift())
 
 
-def step(cursor: Any, wanted: Filter, after: Identity | None) -> list[Identity]:
-    """Return the next identities of those that match, in the order of the key."""
-    where, values = wanted.where()
-    if after:
-        where += " AND (failures.client > %s OR (failures.client = %s AND failures.counter > %s))"
-        values += [after[0], *after]
-    cursor.execute(
-        f"SELECT client, counter FROM failures WHERE {where} ORDER BY client, counter LIMIT %s",
-        (*values, STEP),
-    )
-    return [(client, int(counter)) for client, counter in cursor.fetchall()]
+def step(cursor: Any, wanted: Filter, before: str) -> tuple[list[Identity], str | None]:
+    """Return the next identities of those that match, and what leads on."""
+    columns = "failures.client, failures.counter"
+    found = walking.walk(cursor, wanted.way(before), columns, wanted.sift(), STEP)
+    return [(client, int(counter)) for client, counter in found.rows], found.more
 
 
 def change(cursor: Any, what: str, identities: Sequence[Identity], wanted: Filter) -> int:

@@ -9,6 +9,7 @@ from flask import Flask, render_template, request
 from werkzeug.exceptions import NotFound
 
 from dashboard import rows, search
+from dashboard.asking import Unclear
 from dashboard.lookup import Lookups
 
 _ONE = f"SELECT {rows.SERVED} FROM requests WHERE client = %s AND counter = %s"  # noqa: S608
@@ -29,7 +30,7 @@ class Finding:
             query = search.parse(request.args)
             with self._lookups.cursor() as cursor:
                 page = search.find(cursor, query, request.args.get("before", ""))
-        except search.Unclear as error:
+        except Unclear as error:
             told = render_template("search.html", view="search", form=request.args, problem=error)
             return told, HTTPStatus.BAD_REQUEST
         more = query.address(before=page.more) if page.more else None
@@ -41,7 +42,7 @@ class Finding:
         """Show one request, served or not."""
         try:
             search.parse({"client": client, "first": str(counter)})
-        except search.Unclear as error:
+        except Unclear as error:
             raise NotFound(str(error)) from None
         with self._lookups.cursor() as cursor:
             cursor.execute(_ONE, (client, counter))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -12,17 +13,20 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Flask, render_template, request, url_for
-from werkzeug.exceptions import BadRequest, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, NotFound, ServiceUnavailable
 
 from dashboard.actions import Actions, Progress
+from dashboard.asking import Unclear, counter_in, name_in, time_in
 from dashboard.operating import operators_only, start
-from dashboard.search import Unclear, name_in, time_in
-from turnwise.dead_letters import Settled, look
+from turnwise.dead_letters import Choice, Found, Settled, look
 from turnwise.errors import Transient
-from turnwise.letter import Letter
+from turnwise.letter import CONFLICT, INVALID, Letter
 from turnwise.node import Node
 
-LISTED = 500
+PAGE = 50
+"""Letters on one page."""
+
+LOOKED = 20_000
 """Letters that are looked at, the oldest first: each look takes them in hand for a moment."""
 
 SAME_FOR = 3.0
@@ -32,6 +36,9 @@ _NOTE_EVERY = 1.0
 """Seconds between two notes of how far an action is."""
 
 ACTS = {"replay": "Replay", "drop": "Drop"}
+
+REASONS = (CONFLICT, "delivery_limit", INVALID)
+"""Why a letter may be here, unless somebody set up a limit of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,9 @@ class Letters:
         self._queue = queue
         self._acting = acting
         self._lock = threading.Lock()
-        self._seen: tuple[float, list[Letter]] = (0.0, [])
+        self._seen: tuple[float, object, Found] = (0.0, None, Found([], 0, 0))
         app.add_url_rule("/dead", "dead", self.show)
+        app.add_url_rule("/dead/<id_>", "letter", self.one)
         app.add_url_rule("/dead", "act_on_dead", self.act, methods=["POST"])
 
     def show(self) -> Any:
@@ -100,17 +108,39 @@ class Letters:
         except Unclear as error:
             told = render_template("dead.html", view="dead", form={}, problem=error)
             return told, HTTPStatus.BAD_REQUEST
-        listed = self._list(self._nodes)
+        page = min(max(request.args.get("page", 1, type=int), 1), LOOKED // PAGE)
+        found = self._search(self._nodes, wanted, page * PAGE + 1)
+        shown = found.letters[(page - 1) * PAGE : page * PAGE]
+        more = len(found.letters) > page * PAGE
+        fields = wanted.fields()
         return render_template(
             "dead.html",
             view="dead",
-            form=wanted.fields(),
-            address=urlencode(wanted.fields()),
-            reasons=sorted({letter.reason for letter in listed}),
-            found=[letter for letter in listed if wanted.matches(letter)],
-            listed=len(listed),
-            partly=len(listed) >= LISTED,
+            form=fields,
+            reasons=sorted({*REASONS, *(letter.reason for letter in shown)}),
+            found=shown,
+            first=(page - 1) * PAGE + 1,
+            there=found.there,
+            # No further than that without those at the head.
+            unseen=found.there - found.looked if found.looked >= LOOKED and not more else 0,
+            older=urlencode(fields | {"page": page - 1}) if page > 1 else None,
+            newer=urlencode(fields | {"page": page + 1}) if more else None,
         )
+
+    def one(self, id_: str) -> Any:
+        """Show one letter with all that is known of it."""
+        if self._nodes is None:
+            raise BadRequest("this page was started without --operator-amqp-url")
+        with self._looking(), look(self._nodes, self._queue, "dashboard") as letters:
+            whole = letters.find(id_, LOOKED)
+        if whole is None:
+            raise NotFound(f"no letter {id_[:20]} is among the oldest {LOOKED:,}; it may be gone")
+        client, _, counter = (whole.letter.message_id or "").rpartition("/")
+        try:
+            identity = name_in(client, 64, "a client"), counter_in(counter)
+        except Unclear:
+            identity = "", None
+        return render_template("letter.html", view="dead", whole=whole, identity=identity)
 
     def act(self) -> Any:
         """Replay or drop the chosen ones or all that match; ask before what cannot be undone."""
@@ -125,15 +155,19 @@ class Letters:
         except Unclear as error:
             raise BadRequest(str(error)) from None
         everything = request.values.get("which") == "all"
-        ids: list[str] | None = request.form.getlist("id")
+        ids = request.form.getlist("id")
+        if ids == [] and not everything:
+            raise BadRequest("nothing was chosen")
+        expected: int | None = len(ids)
+        count = f"{expected:,}"
         if everything:
-            matching = [each for each in self._list(self._nodes) if wanted.matches(each)]
-            ids = [letter.id for letter in matching] if wanted != Filter() else None
-        if ids == []:
-            raise BadRequest("nothing was chosen, or nothing matches")
-        expected = None if ids is None else len(ids)
+            found = self._search(self._nodes, wanted, LOOKED)
+            expected = len(found.letters) if found.looked == found.there else None
+            count = (
+                "all" if wanted == Filter() else f"all that match, at least {len(found.letters):,}"
+            )
+            count = count if expected is None else f"{expected:,}"
         if request.form.get("sure") != "yes" and (what == "drop" or everything):
-            count = "all" if expected is None else f"{expected:,}"
             return render_template(
                 "confirm.html",
                 view="dead",
@@ -148,38 +182,44 @@ class Letters:
                 back=url_for("dead"),
             )
         selection = (wanted.fields() or "all") if everything else ids
-        work = self._work(what, self._nodes, None if ids is None else frozenset(ids))
+        choice: Choice = frozenset(ids)
+        if everything:
+            choice = None if wanted == Filter() else wanted.matches
+        work = self._work(what, self._nodes, choice)
         return start(acting, f"{what} dead letters", selection, expected, work)
 
-    def _list(self, nodes: Sequence[Node]) -> list[Letter]:
+    def _search(self, nodes: Sequence[Node], wanted: Filter, limit: int) -> Found:
+        with self._looking():
+            seen_at, asked, found = self._seen
+            if asked != (wanted, limit) or time.monotonic() - seen_at > SAME_FOR:
+                with look(nodes, self._queue, "dashboard") as letters:
+                    found = letters.search(limit, LOOKED, wanted.matches)
+                self._seen = time.monotonic(), (wanted, limit), found
+            return found
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Keep others out: two at a time would mix up the order."""
         if not self._lock.acquire(timeout=2):
             raise ServiceUnavailable("somebody else is looking at the dead letters; try again")
         try:
-            seen_at, letters = self._seen
-            if time.monotonic() - seen_at > SAME_FOR:
-                with look(nodes, self._queue, "dashboard") as found:
-                    letters = found.list(LISTED)
-                self._seen = time.monotonic(), letters
-            return letters
+            yield
         finally:
             self._lock.release()
 
-    def _work(
-        self, what: str, nodes: Sequence[Node], ids: frozenset[str] | None
-    ) -> Callable[[Progress], None]:
+    def _work(self, what: str, nodes: Sequence[Node], choice: Choice) -> Callable[[Progress], None]:
         def work(progress: Progress) -> None:
             noted_at = time.monotonic()
 
-            def note(read: int, _there: int) -> None:
+            def note(_read: int, _there: int) -> None:
                 nonlocal noted_at
-                if ids is None and time.monotonic() - noted_at > _NOTE_EVERY:
+                if time.monotonic() - noted_at > _NOTE_EVERY:
                     noted_at = time.monotonic()
-                    progress.set(read)
+                    progress.set(letters.settled)
 
-            # No list may be looked at meanwhile: two at a time would mix up the order.
             with self._lock, look(nodes, self._queue, "dashboard") as letters:
-                self._seen = (0.0, [])
-                settled = (letters.replay if what == "replay" else letters.drop)(ids, note)
+                self._seen = (0.0, None, self._seen[2])
+                settled = (letters.replay if what == "replay" else letters.drop)(choice, note)
             progress.set(settled.done)
             _complain(settled)
 

@@ -12,8 +12,9 @@ from werkzeug.wrappers import Response
 
 from dashboard import actions, failures
 from dashboard.actions import Actions, Progress, TooMany
+from dashboard.asking import Unclear
+from dashboard.failures import Filter
 from dashboard.lookup import Lookups
-from dashboard.search import Unclear
 from dashboard.sessions import Role, Session
 
 _LATEST = 2**63 - 1
@@ -37,8 +38,8 @@ class Operating:
         try:
             wanted = failures.parse(request.args)
             with self._lookups.cursor() as cursor:
-                found, more = failures.page(cursor, wanted, request.args.get("before", ""))
-                total = failures.count(cursor, wanted)
+                page = failures.page(cursor, wanted, request.args.get("before", ""))
+                total, is_all = failures.count(cursor, wanted)
         except Unclear as error:
             told = render_template("failures.html", view="failures", form={}, problem=error)
             return told, HTTPStatus.BAD_REQUEST
@@ -47,9 +48,10 @@ class Operating:
             view="failures",
             form=wanted.fields(),
             reasons=failures.REASONS,
-            found=found,
+            page=page,
             total=total,
-            more=wanted.address(before=more) if more else None,
+            is_all=is_all,
+            more=wanted.address(before=page.more) if page.more else None,
         )
 
     def act(self) -> Any:
@@ -66,14 +68,14 @@ class Operating:
             raise BadRequest(str(error)) from None
         if chosen == []:
             raise BadRequest("nothing was chosen")
-        with self._lookups.cursor() as cursor:
-            expected = failures.count(cursor, wanted) if chosen is None else len(chosen)
+        counted = (len(chosen), True) if chosen is not None else self._count(wanted)
+        expected = counted[0] if counted[1] else None
         if request.form.get("sure") != "yes" and (what == "drop" or everything):
             return render_template(
                 "confirm.html",
                 view="failures",
                 verb=ACTS[what],
-                what=f"{expected:,} failed request{'s' if expected != 1 else ''}",
+                what=_described(*counted),
                 final=what == "drop",
                 note="They are not served then, and never tried again; their messages are removed."
                 if what == "drop"
@@ -93,6 +95,10 @@ class Operating:
 
         return start(acting, f"{what} failures", selection, expected, work)
 
+    def _count(self, wanted: Filter) -> tuple[int, bool]:
+        with self._lookups.cursor() as cursor:
+            return failures.count(cursor, wanted)
+
     def actions(self) -> str:
         """List what was done, the latest first."""
         before = request.args.get("before", _LATEST, type=int)
@@ -108,6 +114,11 @@ class Operating:
         if found is None:
             raise NotFound("there is no such action")
         return render_template("action.html", view="actions", action=found)
+
+
+def _described(count: int, is_all: bool) -> str:
+    failed = f"{count:,} failed request{'s' if count != 1 else ''}"
+    return failed if is_all else f"all that match, at least {failed}"
 
 
 def operators_only(acting: Actions | None) -> Actions:

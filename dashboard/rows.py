@@ -10,12 +10,30 @@ from dashboard.figures import Failure, Served
 PREVIEW = 300
 """Characters of a message that are shown before somebody asks for all of it."""
 
-_REST = "OCTET_LENGTH(message), sent_at, served_at, served_by, deliveries"
-SERVED = f"client, counter, message, {_REST}"
-SERVED_PREVIEW = f"client, counter, LEFT(message, {PREVIEW}), {_REST}"
-
-_FAILED = "sent_at, attempts, deaths, error, traceback, reason, failed_at, failed_by, due_at"
-FAILURE = f"client, counter, message, {_FAILED}"
+_SERVED_REST = "OCTET_LENGTH(requests.message), " + ", ".join(
+    f"requests.{name}" for name in ("sent_at", "served_at", "served_by", "deliveries")
+)
+SERVED = f"requests.client, requests.counter, requests.message, {_SERVED_REST}"
+SERVED_PREVIEW = (
+    f"requests.client, requests.counter, LEFT(requests.message, {PREVIEW}), {_SERVED_REST}"
+)
+FAILURE = ", ".join(
+    f"failures.{name}"
+    for name in (
+        "client",
+        "counter",
+        "message",
+        "sent_at",
+        "attempts",
+        "deaths",
+        "error",
+        "traceback",
+        "reason",
+        "failed_at",
+        "failed_by",
+        "due_at",
+    )
+)
 
 
 def served(row: tuple[Any, ...]) -> Served:

@@ -21,7 +21,7 @@ from lab.harness.errors import LabError
 from lab.harness.process import Process
 from lab.harness.servers import DEFAULT_FOLDER, Servers
 from lab.harness.trio import Trio
-from lab.house import House, environment, figures_of, page_url, start_page
+from lab.house import House, environment, figures_of, operators_url, page_url, start_page
 from turnwise import __version__, cli, streams
 from turnwise.errors import ExitCode
 
@@ -161,6 +161,7 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
         try:
             servers.require()
             click.echo(f"page           {page_url(base)}")
+            click.echo(f"  to act there {operators_url(base)}")
             page = start_page(servers, base, attached=True)
             click.echo(
                 f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, "
@@ -378,6 +379,8 @@ def _tell_servers(figures: Mapping[str, Any], password: str) -> None:
 def _tell(house: House, servers: Servers | Trio) -> None:
     figures = house.figures(servers)
     click.echo(f"page           {figures['page'] or DOWN}")
+    if figures["page"]:
+        click.echo(f"  to act there {figures['page_as_operator']}")
     _tell_servers(figures, servers.rabbitmq.password)
     click.echo(
         f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {house.base}/*.log)"

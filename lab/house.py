@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class House:
         ran = servers.running
         try:
             tell(f"page           {page_url(self.base)}")
+            tell(f"  to act there {operators_url(self.base)}")
             if not self.page.alive():
                 self.page = start_page(servers, self.base, attached=False)
             if not ran:
@@ -114,6 +116,7 @@ class House:
         return {
             "running": servers.running,
             "page": page_url(self.base) if self.page.alive() else None,
+            "page_as_operator": operators_url(self.base) if self.page.alive() else None,
             "workers": [worker.name for worker in self.workers()],
             **figures_of(servers),
         }
@@ -156,17 +159,31 @@ def environment(servers: Servers | Trio) -> dict[str, str]:
 
 def start_page(servers: Servers | Trio, base: Path, *, attached: bool) -> Process:
     """Start the page, without waiting for it: it shows how the rest comes up."""
-    return commands.start_dashboard(base, environment(servers), page_port(base), attached=attached)
-
-
-def page_port(base: Path) -> int:
-    """Return the page's port, which stays the same as long as the folder is there."""
-    note = base / "dashboard.json"
-    if not note.exists():
-        files.write(note, json.dumps({"port": free_port()}))
-    return int(json.loads(note.read_text())["port"])
+    settings = environment(servers)
+    note = _page_note(base)
+    acting = {
+        "DASHBOARD_OPERATOR_TOKEN": note["token"],
+        "DASHBOARD_OPERATOR_MYSQL_URL": settings["MYSQL_URL"],
+        "DASHBOARD_OPERATOR_AMQP_URL": settings["AMQP_URL"],
+    }
+    return commands.start_dashboard(base, settings | acting, note["port"], attached=attached)
 
 
 def page_url(base: Path) -> str:
-    """Return the page's address."""
-    return f"http://127.0.0.1:{page_port(base)}/"
+    """Return the page's address, where everybody on this machine may look."""
+    return f"http://127.0.0.1:{_page_note(base)['port']}/"
+
+
+def operators_url(base: Path) -> str:
+    """Return an address that logs in whoever opens it, so that they may act."""
+    return f"{page_url(base)}login#token={_page_note(base)['token']}"
+
+
+def _page_note(base: Path) -> dict[str, Any]:
+    """Return the page's port and token, the same as long as the folder is there."""
+    note = base / "dashboard.json"
+    known = json.loads(note.read_text()) if note.exists() else {}
+    if not {"port", "token"} <= known.keys():
+        known = {"port": free_port(), "token": secrets.token_urlsafe(24)} | known
+        files.write(note, json.dumps(known))
+    return dict(known)

@@ -22,7 +22,15 @@ from pika import frame, spec
 from turnwise.broker import CALL_TIMEOUT, Broker
 from turnwise.deliveries import Delivery
 from turnwise.errors import InvalidRequest, Permanent, Transient
-from turnwise.letter import Letter, identify, read, to_replay, was_returned
+from turnwise.letter import (
+    Letter,
+    Whole,
+    identify,
+    read,
+    read_whole,
+    to_replay,
+    was_returned,
+)
 from turnwise.loop import Loop
 from turnwise.node import Node
 from turnwise.topology import NOT_FOUND, Topology
@@ -53,6 +61,9 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 Progress = Callable[[int, int], None]
 """Called with how many were read, and how many there are to read."""
 
+Choice = Collection[str] | Callable[[Letter], bool] | None
+"""Which letters are meant: those with these IDs, those for which it holds, or all (None)."""
+
 
 def _silent(_done: int, _total: int) -> None:
     """Show nothing."""
@@ -71,6 +82,15 @@ class Settled:
     unreadable: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """``letters`` of those ``looked`` at, the oldest of all that were ``there``."""
+
+    letters: list[Letter]
+    looked: int
+    there: int
+
+
 @contextlib.contextmanager
 def look(nodes: Sequence[Node], queue: str, name: str) -> Iterator[DeadLetters]:
     """Connect as ``name``, for one look at the dead letters of ``queue``."""
@@ -85,7 +105,7 @@ def look(nodes: Sequence[Node], queue: str, name: str) -> Iterator[DeadLetters]:
 class DeadLetters:
     """One look at the dead letters. What is not settled goes back to its place on ``close``.
 
-    ``list``, ``replay`` and ``drop`` each use one object up. They raise Transient when the broker
+    Each look, ``replay`` and ``drop`` uses one object up. They raise Transient when the broker
     goes away, or when somebody else is reading; its text says what had been done by then.
     """
 
@@ -105,21 +125,62 @@ class DeadLetters:
         raw.add_on_cancel_callback(self._on_cancel)
         raw.add_on_return_callback(self._on_return)
 
+    @property
+    def settled(self) -> int:
+        """How many were replayed or dropped so far."""
+        return self._settled
+
     def list(self, limit: int, progress: Progress = _silent) -> list[Letter]:
         """Return the oldest ``limit`` letters, oldest first."""
+        return self.search(limit, limit, progress=progress).letters
+
+    def search(
+        self,
+        limit: int,
+        most: int,
+        matching: Callable[[Letter], bool] = lambda _: True,
+        progress: Progress = _silent,
+    ) -> Found:
+        """Return the oldest ``limit`` letters that match, oldest first, of the oldest ``most``.
+
+        There is no way to a letter but through those before it.
+        """
+        looked = matched = 0
+        there = 0
+
+        def note(done: int, total: int) -> None:
+            nonlocal there
+            there = total
+            progress(done, total)
 
         def letters() -> Iterator[Letter]:
-            for count, delivery in enumerate(self._read(max(limit, WINDOW), progress), 1):
-                yield read(delivery, self._topology.queue)
-                if count >= limit and not was_returned(delivery):
+            nonlocal looked, matched
+            for delivery in self._read(max(min(limit, most), WINDOW), note):
+                looked += 1
+                letter = read(delivery, self._topology.queue)
+                if looked <= most and matching(letter):
+                    matched += 1
+                    yield letter
+                if (looked >= most or matched >= limit) and not was_returned(delivery):
                     return
 
         # They are in order, unless a reader was killed between two of its windows.
-        return heapq.nsmallest(limit, letters(), key=lambda letter: letter.died_at or _BEGINNING)
+        found = heapq.nsmallest(limit, letters(), key=lambda letter: letter.died_at or _BEGINNING)
+        return Found(found, min(looked, most), there)
 
-    def drop(self, ids: Collection[str] | None, progress: Progress = _silent) -> Settled:
-        """Remove letters for good: those with these IDs, or all that are there now (None)."""
-        missing = set(ids or ())
+    def find(self, id_: str, most: int) -> Whole | None:
+        """Return a letter with all that is known of it, if it is among the oldest ``most``."""
+        whole: Whole | None = None
+        for count, delivery in enumerate(self._read(WINDOW, _silent), 1):
+            if whole is None and identify(delivery) == id_:
+                whole = read_whole(delivery, self._topology.queue)
+            if (whole or count >= most) and not was_returned(delivery):
+                break
+        return whole
+
+    def drop(self, ids: Choice, progress: Progress = _silent) -> Settled:
+        """Remove letters for good."""
+        missing = _named(ids)
         try:
             unacked = None
             for delivery in self._chosen(ids, missing, progress):
@@ -139,12 +200,9 @@ class DeadLetters:
             raise self._broken_off(error, "dropped", sure, self._settled - sure) from error
         return Settled(self._settled, frozenset(missing))
 
-    def replay(self, ids: Collection[str] | None, progress: Progress = _silent) -> Settled:
-        """Publish letters to the queue they came from, and remove each once that is confirmed.
-
-        Those with these IDs, or all that are there now (None).
-        """
-        missing = set(ids or ())
+    def replay(self, ids: Choice, progress: Progress = _silent) -> Settled:
+        """Publish letters to the queue they came from, and remove each once that is confirmed."""
+        missing = _named(ids)
         unreadable = 0
         try:
             self._channel.call(
@@ -167,13 +225,15 @@ class DeadLetters:
 
     # -- reading
 
-    def _chosen(
-        self, ids: Collection[str] | None, missing: set[str], progress: Progress
-    ) -> Iterator[Delivery]:
+    def _chosen(self, ids: Choice, missing: set[str], progress: Progress) -> Iterator[Delivery]:
         """Yield those that are meant, and take their IDs out of ``missing``."""
         for delivery in self._read(ALL_WINDOW if ids is None else WINDOW, progress):
             if ids is None:
                 yield delivery
+            elif callable(ids):
+                if ids(read(delivery, self._topology.queue)):
+                    yield delivery
+                continue
             elif (found := identify(delivery)) in ids:
                 missing.discard(found)
                 yield delivery
@@ -313,6 +373,10 @@ class DeadLetters:
 
     def _on_cancel(self, _method: object) -> None:
         self._channel.fail(Transient(f"{self._broker.node} cancelled the consumer"))
+
+
+def _named(ids: Choice) -> set[str]:
+    return set() if ids is None or callable(ids) else set(ids)
 
 
 def _not_called(*_: object) -> None:

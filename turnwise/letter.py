@@ -20,6 +20,12 @@ CONFLICT = "conflict"
 PREVIEW = 200
 """Bytes of a body that are shown."""
 
+_MOST = 100
+"""Headers, and notes of deaths, that are described."""
+
+_LONGEST = 1000
+"""Characters of a header."""
+
 _WORD = 80
 """Characters shown of what a message says of itself."""
 
@@ -51,6 +57,21 @@ class Letter:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All of one dead letter, as text that somebody else wrote: show it as nothing but text.
+
+    ``text`` is the body, None if it was too large to be gathered. ``properties`` and ``headers``
+    are names and values; ``deaths`` what the broker noted, or a sender made up, the latest first.
+    """
+
+    letter: Letter
+    text: str | None
+    properties: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...]
+    deaths: tuple[dict[str, str], ...]
+
+
 def identify(delivery: Delivery) -> str:
     """Return the ID of a dead letter, made of its body and its ``message_id``.
 
@@ -76,6 +97,35 @@ def read(delivery: Delivery, queue: str) -> Letter:
         died_at=died_at,
         size=delivery.size,
         body=_preview(delivery.body),
+    )
+
+
+def read_whole(delivery: Delivery, queue: str) -> Whole:
+    """Describe all of what was delivered from the dead letters of ``queue``."""
+    properties = _properties(delivery)
+    readable = BasicProperties() if isinstance(properties, InvalidRequest) else properties
+    headers: dict[str, Any] = readable.headers or {}
+    deaths = headers.get("x-death")
+    notes = deaths if type(deaths) is list else []
+    return Whole(
+        letter=read(delivery, queue),
+        text=None if delivery.problem else delivery.body.decode(errors="backslashreplace"),
+        properties=tuple(
+            (name, _text(value))
+            for name, value in vars(readable).items()
+            if name != "headers" and value is not None
+        ),
+        headers=tuple(
+            (str(name), _text(value))
+            for name, value in list(headers.items())[:_MOST]
+            if name != "x-death" or not notes
+        ),
+        deaths=tuple(
+            {str(name): _text(value) for name, value in note.items()}
+            if isinstance(note, dict)
+            else {"reason": _text(note)}
+            for note in notes[:_MOST]
+        ),
     )
 
 
@@ -179,6 +229,14 @@ def _death(properties: BasicProperties, queue: str) -> dict[str, Any]:
 
 def _time(value: object) -> datetime | None:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    if type(value) is list and value and all(isinstance(each, str) for each in value):
+        return ", ".join(value)[:_LONGEST]
+    return str(value)[:_LONGEST]
 
 
 def _printable(text: str) -> str:

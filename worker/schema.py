@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from typing import Any
 
 import pymysql
 from pymysql.constants import ER
@@ -209,9 +210,18 @@ STEPS = (
     ON DUPLICATE KEY UPDATE epoch = prune_epoch.epoch
     """,
     "DELETE FROM pruned WHERE client = ''",
+    # For those who page through the failures of a state by the time at which they failed.
+    """
+    ALTER TABLE failures
+    ADD COLUMN state TINYINT AS (IF(reason = 'dropped', 2, due_at IS NOT NULL)) VIRTUAL
+               COMMENT '0 given up, 1 waiting for another attempt, 2 dropped by an operator',
+    ADD KEY state (state, failed_at)
+    """,
 )
 
 VERSION = len(STEPS)
+
+_THERE = {ER.DUP_FIELDNAME, ER.DUP_KEYNAME}
 
 _CREATES = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
 
@@ -253,7 +263,7 @@ def migrate(connection: Connection, database: Database) -> int:
                 cursor.execute(_VERSIONS)
                 done = _version(connection)
                 for version in range(done + 1, VERSION + 1):
-                    cursor.execute(STEPS[version - 1])
+                    _take_step(cursor, STEPS[version - 1])
                     cursor.execute(_DONE, (version,))
                 if done < VERSION:
                     event(log, logging.INFO, "schema.migrated", version=VERSION)
@@ -261,6 +271,15 @@ def migrate(connection: Connection, database: Database) -> int:
                 with contextlib.suppress(pymysql.NotSupportedError):
                     cursor.execute("SELECT RELEASE_LOCK(%s)", (lock,))
     return VERSION - done
+
+
+def _take_step(cursor: Any, step: str) -> None:
+    try:
+        cursor.execute(step)
+    except pymysql.Error as error:
+        # What was broken off after its ALTER TABLE, which is done wholly or not at all.
+        if not step.lstrip().startswith("ALTER") or error.args[0] not in _THERE:
+            raise
 
 
 def _tables(connection: Connection) -> set[str]:

@@ -103,7 +103,11 @@ def test_many_failures_due_at_once_drain_beside_new_requests(shop: Shop) -> None
         " UTC_TIMESTAMP(6), 'nobody', UTC_TIMESTAMP(6))"
         for counter in range(1, 1_001)
     )
-    shop.query(f"INSERT INTO failures VALUES {','.join(due)}")
+    columns = (
+        "client, counter, message, sent_at, attempts, deaths, error, traceback, reason, failed_at,"
+        " failed_by, due_at"
+    )
+    shop.query(f"INSERT INTO failures ({columns}) VALUES {','.join(due)}")
     shop.send(*({} for _ in range(100)))
     shop.worker("worker-1", "--prefetch", "20")
     shop.worker("worker-2", "--prefetch", "20")

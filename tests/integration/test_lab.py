@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -144,7 +146,17 @@ def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> N
     assert "served         0" in status
     assert "MariaDB" in status
     lab("up", "--workers", "1", folder=folder)
-    assert "is down" not in lab("status", folder=folder).stdout
+    said = lab("status", folder=folder).stdout
+    assert "is down" not in said
+    # The page that runs meanwhile can act, for whoever has the link.
+    [link] = [line.split()[-1] for line in said.splitlines() if "to act there" in line]
+    assert link.startswith("http://127.0.0.1:")
+    address, token = link.split("login#token=")
+    form = urlencode({"do": "drop", "sure": "yes"}).encode()
+    login = {"Authorization": f"Bearer {token}"}
+    asked = Request(f"{address}failures?which=all", form, login)  # noqa: S310
+    with urlopen(asked, timeout=30) as answer:  # noqa: S310
+        assert "/actions/1" in answer.url
 
 
 def test_a_folder_with_a_space_is_refused_before_anything_is_made(tmp_path: Path) -> None:

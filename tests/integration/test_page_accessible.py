@@ -8,9 +8,9 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser import Browser
-from tests.integration.test_page_operator import insert_failures
 from tests.page import click, log_in, operators_page
 from tests.pipeline import Pipeline
+from tests.rows import insert_failures
 
 MODES = {
     "light": (1280, []),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import urllib.parse
 from pathlib import Path
+from typing import Any
+
+import pika
 
 from tests.browser import Browser
 from tests.page import OPERATOR, click, log_in, operators_page, press
 from tests.pipeline import Pipeline
+from tests.rows import insert_failures
 
 HANDLER = """
 import pathlib
@@ -34,19 +39,6 @@ def failing(pipeline: Pipeline, folder: Path) -> Path:
 def failures(pipeline: Pipeline, where: str = "TRUE") -> int:
     query = f"SELECT COUNT(*) FROM failures WHERE {where}"
     return int(pipeline.servers.database.query(query, name=pipeline.name)[0][0])
-
-
-def insert_failures(pipeline: Pipeline, client: str, count: int) -> None:
-    pipeline.servers.database.query(
-        "INSERT INTO failures SELECT %s, seq, 'm', UTC_TIMESTAMP(6), 9, 3, 'E: it', NULL, 'died',"
-        " UTC_TIMESTAMP(6), 'worker-1', NULL FROM (WITH RECURSIVE n AS (SELECT 1 AS seq UNION ALL"
-        " SELECT seq + 1 FROM n WHERE seq < 999) SELECT a.seq + 999 * b.seq AS seq FROM n AS a,"
-        " (SELECT 0 AS seq UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) AS b) AS s"
-        " WHERE seq <= %s",
-        client,
-        count,
-        name=pipeline.name,
-    )
 
 
 def test_what_failed_is_seen_retried_and_then_served(
@@ -150,7 +142,7 @@ def test_dead_letters_are_seen_replayed_and_dropped(pipeline: Pipeline, browser:
     browser.wait("document.querySelector('#dead')?.textContent == '4'")
     browser.open(f"{address}dead")
     assert len(browser.texts("tbody tr")) == 4
-    assert "no request <script>\\x00" in browser.text("details pre")
+    assert "no request <script>\\x00" in browser.text("td pre")
     browser.open(f"{address}dead?client=till")
     assert len(browser.texts("tbody tr")) == 3
     press(browser, "Drop all …")
@@ -161,9 +153,98 @@ def test_dead_letters_are_seen_replayed_and_dropped(pipeline: Pipeline, browser:
     # What is no request comes back.
     browser.open(f"{address}dead")
     press(browser, "Replay all …")
-    press(browser, "Replay all dead letters")
+    press(browser, "Replay 1 dead letter")
     browser.wait(f"{STATE} == '✓ 1 done'")
     pipeline.wait(lambda: pipeline.ready("requests.dead") == 1, "it is back")
+
+
+def put_letter(
+    pipeline: Pipeline, body: bytes, message_id: str, headers: dict[str, Any] | None = None
+) -> None:
+    """Put a message among the dead letters, past the broker that would note its death."""
+    parameters = pika.URLParameters(pipeline.amqp_url)
+    with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+        connection.channel().basic_publish(
+            "", "requests.dead", body, pika.BasicProperties(message_id=message_id, headers=headers)
+        )
+
+
+def test_dead_letters_are_paged_in_their_order_and_dropped_by_what_matches(
+    pipeline: Pipeline, browser: Browser
+) -> None:
+    pipeline.worker("worker-1")
+    for number in range(120):
+        pipeline.publish(b"{}", message_id=f"{'till' if number % 2 else 'shop'}/{number + 1}")
+    pipeline.wait(lambda: pipeline.ready("requests.dead") == 120, "all dead letters")
+    address = operators_page(pipeline)
+    log_in(browser, address)
+    browser.open(f"{address}dead")
+    assert browser.text(".head .summary") == "1 to 50, oldest first, of 120"
+    assert browser.texts("tbody .counter")[:2] == ["shop/1", "till/2"]
+    click(browser, "a.button")
+    browser.wait("document.querySelector('.head .summary').textContent.startsWith('51 to 100')")
+    browser.open(f"{address}dead?page=3")
+    assert browser.texts("tbody .counter")[-1] == "till/120"
+    # One of them, whole; to look changes nothing, the order included.
+    click(browser, "tbody tr:nth-child(7) .counter a")
+    browser.wait("document.querySelector('h1').textContent == 'Dead letter shop/107'")
+    assert "rejected" in browser.text("main")
+    assert "requests" in browser.text("main")
+    browser.open(f"{address}dead?client=till&page=2")
+    assert browser.texts("tbody .counter") == [f"till/{n}" for n in range(102, 121, 2)]
+    press(browser, "Drop all …")
+    browser.wait("document.querySelector('h1').textContent == 'Drop 60 dead letters?'")
+    press(browser, "Drop 60 dead letters")
+    browser.wait(f"{STATE} == '✓ 60 done'")
+    browser.open(f"{address}dead")
+    assert browser.texts("tbody .counter") == [f"shop/{n}" for n in range(1, 100, 2)]
+
+
+def test_a_hostile_letter_is_shown_whole_and_does_nothing(
+    pipeline: Pipeline, browser: Browser
+) -> None:
+    evil = "<img src=x onerror='window.hostile = 1'>\u202e"
+    pipeline.worker("worker-1")  # makes the queue
+    headers = {evil: evil, "x-death": [1, {evil: evil, "queue": ["requests"], "count": 2**62}]}
+    put_letter(pipeline, f"{evil}\n\0end".encode(), evil, headers)
+    put_letter(pipeline, b"\xff\xfe", "a/1", {"x-death": "none", "n": {"deep": [evil] * 3}})
+    put_letter(pipeline, b"x" * 100_000, "large/1")
+    pipeline.wait(lambda: pipeline.ready("requests.dead") == 3, "three letters")
+    address = operators_page(pipeline)
+    log_in(browser, address)
+    for number in (1, 2, 3):
+        browser.open(f"{address}dead", width=390)
+        assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0
+        click(browser, f"tbody tr:nth-child({number}) .counter a")
+        browser.wait("document.querySelector('h1').textContent.startsWith('Dead letter')")
+        assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0
+        if number == 1:
+            shown = browser.text("main")
+            assert "<img src=x onerror='window.hostile = 1'>[U+202E]" in shown
+            assert "␀end" in shown
+        assert "\u202e" not in browser.text("main")
+        assert browser.js("window.hostile") is None
+        assert browser.js("document.querySelectorAll('main img').length") == 0
+
+
+def test_a_link_logs_in_whoever_opens_it(pipeline: Pipeline, browser: Browser) -> None:
+    pipeline.run("worker", "migrate")
+    address = operators_page(pipeline)
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.open(f"{address}login?then=/actions#token={OPERATOR}")
+    browser.wait("document.querySelector('header .who')?.textContent.trim() == 'operator'")
+    assert browser.js("location.pathname") == "/actions"
+    # The token is in no address that was asked for, and in none that the browser remembers.
+    assert not [url for url in browser.asked() if OPERATOR in url]
+    browser.driver.back()
+    assert OPERATOR not in browser.driver.current_url
+    # A link with a wrong one says so; the right one may follow in the same tab.
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.open(f"{address}login#token=a-token-of-another-lab")
+    browser.wait("document.querySelector('#wrong')?.textContent == 'This is not the token.'")
+    browser.driver.get_log("browser")  # that it was refused: 403
+    browser.js(f"void (location.hash = 'token={OPERATOR}')")
+    browser.wait("document.querySelector('header .who')?.textContent.trim() == 'operator'")
 
 
 def test_who_only_looks_sees_no_button_and_is_refused(pipeline: Pipeline, browser: Browser) -> None:
