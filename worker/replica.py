@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel
-from turnwise.database import TIMEOUT
+from turnwise.database import TIMEOUT, translating
 from turnwise.deliveries import Delivery
 from turnwise.errors import InvalidRequest, Permanent, Refused, Stopped, Transient
 from turnwise.log import Outage, event
@@ -19,6 +19,7 @@ from turnwise.message import Request
 from turnwise.node import Node
 from turnwise.retry import persist
 from turnwise.topology import Topology
+from worker import replication
 from worker.consumer import FINISH_TIMEOUT, Consumer
 from worker.handler_watch import STOP_TIMEOUT
 from worker.handling import Handling, works_of
@@ -74,6 +75,7 @@ class Replica:
         self._handling = handling
         self._broker_outage = Outage(log, "broker")
         self._database_outage = Outage(log, "database")
+        self._doubts: list[str] = []
 
     def run(self) -> None:
         """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
@@ -192,6 +194,13 @@ class Replica:
                 raise Transient(
                     f"{error}; waiting for 'worker migrate' with an account that may do that"
                 ) from None
+            with translating(self._store.database):
+                doubts = list(replication.doubts(replication.read(connection)))
         except Transient:
             self._store.close()
             raise
+        for doubt in doubts:
+            if doubt not in self._doubts:
+                text = f"what is acked may be lost if {self._store.database} fails over: {doubt}"
+                event(log, logging.WARNING, "database.may_lose", reason=text)
+        self._doubts = doubts

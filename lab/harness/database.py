@@ -111,6 +111,8 @@ class PrivateDatabase(DatabaseServer):
         settings = json.loads(settings_file.read_text())
         self._process = Process(name, self._base, [], attached=attached)
         super().__init__(self._process, int(settings["port"]), str(settings["password"]))
+        self.options: list[str] = []
+        """More options of the server's, to be set before it is equipped."""
 
     def equip(self, programs: Programs) -> None:
         """Say which programs to run, and have them make the data."""
@@ -123,6 +125,7 @@ class PrivateDatabase(DatabaseServer):
             # Relative to the data: a socket's path may not be long.
             "--socket=mysql.sock",
             "--innodb-flush-log-at-trx-commit=1",
+            *self.options,
         ]
         self._process.environment = _environment(self._base, programs)
 

@@ -1,0 +1,62 @@
+"""Whether a fail-over of the database could lose what was acked: what its settings say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from turnwise.database import Connection
+
+LONG_ENOUGH = 3_600_000
+"""Milliseconds. A primary that waits so long for its replica is stopped by it, not hurried on."""
+
+_NAMES = ("rpl_semi_sync_source_", "rpl_semi_sync_master_")
+"""What MySQL calls them now; and MariaDB, and MySQL up to 8.0."""
+
+_VARIABLES = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'"
+_STATUS = (
+    "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync_%'"
+    " OR Variable_name = 'Slaves_connected'"
+)
+
+
+def read(connection: Connection) -> dict[str, str]:
+    """Return what the server says of its replicas, by names in lower case.
+
+    Whoever may not see the connections of others (PROCESS) is not told by MySQL how many replicas
+    there are. MariaDB tells everybody.
+    """
+    found: dict[str, str] = {}
+    with connection.cursor() as cursor:
+        for statement in (_VARIABLES, _STATUS):
+            cursor.execute(statement)
+            found |= {str(name).lower(): str(value) for name, value in cursor.fetchall()}
+        cursor.execute("SHOW PROCESSLIST")
+        dumps = sum(str(row[4]).startswith("Binlog Dump") for row in cursor.fetchall())
+    found["replicas"] = str(max(dumps, int(found.get("slaves_connected", 0))))
+    return found
+
+
+def doubts(said: Mapping[str, str]) -> Iterator[str]:
+    """Yield why a fail-over to a replica could lose what was acked; nothing without replicas.
+
+    ``said``: what read() returns. Each reason ends with the setting that removes it.
+    """
+    prefix = next((name for name in _NAMES if f"{name}enabled" in said), None)
+    enabled = prefix is not None and said[f"{prefix}enabled"].upper() in {"ON", "1"}
+    if not enabled:
+        if int(said.get("replicas", 0)):
+            yield "it does not wait for its replicas: set rpl_semi_sync_*_enabled"
+        return
+    if said.get(f"{prefix}status", "ON").upper() != "ON":
+        yield "it has stopped waiting for its replicas, or has none: look at Rpl_semi_sync_*_status"
+    if said.get(f"{prefix}wait_point", "").upper() == "AFTER_COMMIT":
+        yield (
+            "others see a row before its replica has it, and ack by it: set "
+            f"{prefix}wait_point = AFTER_SYNC"
+        )
+    timeout = int(said.get(f"{prefix}timeout", LONG_ENOUGH))
+    if timeout < LONG_ENOUGH:
+        yield (
+            f"it goes on without its replica after {timeout / 1000:g} s: set "
+            f"{prefix}timeout to {LONG_ENOUGH} ms or more"
+        )
