@@ -27,6 +27,7 @@ def state(view: View, after: str = "") -> bytes:
         "requests": [request(each) for each in changed],
         "replicas": _replicas(view),
         "queue": _figures(view.queue),
+        "warnings": list(view.queue.warnings) if view.queue else [],
         "failures": asdict(view.failures) if view.failures else None,
         "seconds": [
             {"at": at, "served": noted.value.served, "queue": _figures(noted.value.queue)}

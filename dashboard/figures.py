@@ -37,6 +37,8 @@ class Queue:
     consumers: int
     dead: int
     replicas: frozenset[str]
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the cluster, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
+import math
 import ssl
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +16,7 @@ from urllib.parse import quote
 
 from dashboard.board import Board
 from dashboard.figures import Queue
+from turnwise import cluster
 from turnwise.errors import Permanent, Refused, Transient
 from turnwise.topology import Topology
 from turnwise.url import split
@@ -20,7 +24,13 @@ from turnwise.url import split
 TIMEOUT = 3.0
 """Seconds to connect, and for an answer."""
 
-_COLUMNS = "messages_ready,messages_unacknowledged,consumers,consumer_details.consumer_tag"
+_COLUMNS = (
+    "messages_ready,messages_unacknowledged,consumers,consumer_details.consumer_tag,"
+    f"{cluster.QUEUE_FIELDS}"
+)
+
+_CLUSTER_PACE = 5.0
+"""Seconds between two looks at the cluster's nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,8 @@ class Backlog:
         self._topology = Topology(queue)
         self._board = board
         kind = http.client.HTTPSConnection if management.tls else http.client.HTTPConnection
+        self._nodes: list[dict[str, Any]] = []
+        self._nodes_at = -math.inf
         self._connection = kind(management.host, management.port, timeout=TIMEOUT)
 
     def look(self) -> float:
@@ -93,6 +105,7 @@ class Backlog:
                 consumers=queue["consumers"],
                 dead=dead["messages_ready"] + dead["messages_unacknowledged"],
                 replicas=frozenset(each["consumer_tag"] for each in queue["consumer_details"]),
+                warnings=tuple(cluster.warnings(self._look_at_nodes(), [queue, dead])),
             )
         except (KeyError, TypeError):
             # As after a start, for some seconds.
@@ -104,13 +117,27 @@ class Backlog:
         """Give the connection back."""
         self._connection.close()
 
+    def _look_at_nodes(self) -> list[dict[str, Any]]:
+        """Return the cluster's nodes, as of a moment ago; none for an account that may not look."""
+        if time.monotonic() > self._nodes_at + _CLUSTER_PACE:
+            self._nodes_at = time.monotonic()
+            with contextlib.suppress(Refused):
+                self._nodes = list(self._ask(f"nodes?columns={cluster.NODE_FIELDS}", "nodes"))
+        return self._nodes
+
     def _get(self, queue: str) -> dict[str, Any]:
         vhost, name = (quote(part, safe="") for part in (self._management.virtual_host, queue))
+        found = self._ask(f"queues/{vhost}/{name}?columns={_COLUMNS}", queue)
+        if not isinstance(found, dict):
+            raise Transient(f"{self._management} answers something else than a queue")
+        return found
+
+    def _ask(self, path: str, queue: str) -> Any:
         login = f"{self._management.username}:{self._management.password}".encode()
         try:
             self._connection.request(
                 "GET",
-                f"/api/queues/{vhost}/{name}?columns={_COLUMNS}",
+                f"/api/{path}",
                 headers={"Authorization": f"Basic {base64.b64encode(login).decode()}"},
             )
             response = self._connection.getresponse()
@@ -130,8 +157,8 @@ class Backlog:
             raise Transient(f"cannot reach {self._management}: {reason}") from error
         self._check(response.status, queue)
         try:
-            return dict(json.loads(body))
-        except (ValueError, TypeError):
+            return json.loads(body)
+        except ValueError:
             raise Transient(f"{self._management} answers something else than JSON") from None
 
     def _check(self, status: int, queue: str) -> None:

@@ -387,6 +387,8 @@ def _tell(house: House, servers: Servers | Trio) -> None:
     )
     for name, messages in (figures["queues"] or {}).items():
         click.echo(f"queue          {name}: {messages:,} messages")
+    for warning in figures["warnings"]:
+        click.echo(f"warning        {warning}")
     if figures["served"] is not None:
         click.echo(f"served         {figures['served']:,}")
     click.echo('your shell     eval "$(lab env)"; producer send hello')

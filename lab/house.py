@@ -17,6 +17,7 @@ from lab.harness.process import Process, free_port
 from lab.harness.rabbitmq import VIRTUAL_HOST, RabbitMQ
 from lab.harness.servers import Servers, purge
 from lab.harness.trio import Trio
+from turnwise import cluster
 
 STOP_TIMEOUT = 30.0
 
@@ -134,9 +135,10 @@ def _of_rabbitmq(server: RabbitMQ) -> dict[str, Any]:
             "rabbitmq": server.version(),
             "management_ui": server.management_url,
             "queues": {queue["name"]: queue.get("messages", 0) for queue in queues},
+            "warnings": list(cluster.warnings(server.api("GET", "nodes"), queues)),
         }
     except LabError:
-        return {"rabbitmq": None, "management_ui": None, "queues": None}
+        return {"rabbitmq": None, "management_ui": None, "queues": None, "warnings": []}
 
 
 def _of_database(server: DatabaseServer) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import { find, make, write } from "./dom.js";
 import { duration, time } from "./format.js";
 
 const NAMES = { database: "the database", broker: "RabbitMQ" };
-const SHORT = { page: "page lost", database: "database away", broker: "RabbitMQ away" };
+const SHORT = { page: "page lost", database: "database away", broker: "RabbitMQ away", cluster: "RabbitMQ not whole" };
 const STALE = {
   database: "The requests below are those of that moment.",
   broker: "What waits in the queue is not known; requests that are served still show.",
@@ -27,9 +27,12 @@ export function servers(store, lost) {
     }
     if (state === "unset") element.title = "Without MANAGEMENT_URL the queue cannot be seen.";
   }
+  if (!lost && store.servers.broker?.seen) {
+    for (const text of store.warnings) problems.push(["cluster", `⚠ ${text}`]);
+  }
   document.body.classList.toggle("stale", Boolean(lost) || store.servers.database?.seen === false);
   draw(problems, store);
-  entitle(problems.map(([name]) => SHORT[name]), store);
+  entitle([...new Set(problems.map(([name]) => SHORT[name]))], store);
 }
 
 function entitle(problems, store) {
@@ -46,5 +49,5 @@ function draw(problems, store) {
     list.replaceChildren(...problems.map(([name, text, detail]) =>
       make("div", { class: "problem", "data-problem": name }, make("p", {}, text, " ", make("span", { class: "for", "aria-hidden": "true" })), ...(detail ? [make("p", { class: "detail" }, detail)] : []))));
   }
-  problems.forEach(([, , , since], index) => write(find(".for", list.children[index]), `(${duration(Math.max(0, Math.floor(store.clock() - since))).replace(".0 s", " s")})`));
+  problems.forEach(([, , , since], index) => since && write(find(".for", list.children[index]), `(${duration(Math.max(0, Math.floor(store.clock() - since))).replace(".0 s", " s")})`));
 }

@@ -16,6 +16,7 @@ export class Store {
   servers = {};
   outages = [];
   queue = null;
+  warnings = [];
   failures = null;
   audit = null;
   #offset = 0;
@@ -26,6 +27,7 @@ export class Store {
     this.#offset = told.now - Date.now() / 1000;
     this.servers = told.servers;
     this.queue = told.queue ?? this.queue;
+    this.warnings = told.warnings ?? [];
     this.failures = told.failures ?? this.failures;
     if (told.audit) this.audit = told.audit;
     this.#merge(told.requests, told.skipped);

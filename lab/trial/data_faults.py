@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from lab.harness.errors import LabError
 from lab.harness.process import free_port
-from lab.harness.proxy import Proxy
 from lab.trial import turns
 from lab.trial.courses import background
 from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.members import Member
 from lab.trial.world import World
 from turnwise.topology import Topology
 
-_MET_FOR = 6.0
+_MET_FOR = 4.0
 """Seconds for which the clients can reach nobody but the blank node."""
 
 
@@ -50,19 +50,23 @@ def _meet_blank(world: World, pick: int) -> Course:
                 while not (yield from _prepared(lambda: node.make_vhost(world.name))):
                     yield WAIT
                 yield ON
-                with _nobody_else(world, place) as links:
-                    until = time.monotonic() + _MET_FOR
-                    while time.monotonic() < until:
-                        yield WAIT
-                    met = sum(link.connections for link in links)
+                with _reaching(world, world.members, {place}):
+                    yield from _pause(_MET_FOR)
+                    name = world.network.broker_names[place]
+                    met = sum(member.links[name].connections for member in world.members)
                     made = _queues(world, place)
+                # What was sent there last has nobody to serve it, before it is wiped.
+                senders = [each for each in world.members if each not in world.workers]
+                others = {0, 1, 2} - {place}
+                with _reaching(world, senders, {place}), _reaching(world, world.workers, others):
+                    yield from _pause(_MET_FOR)
             finally:
                 node.configure(alone=False)
                 node.kill()
             node.wipe()
         yield from _join_again(world, leader, place)
-        name = turns.nodename(world, place)
-        return f"{name} served alone, {met} connections met it, queues there: {made}"
+        node_name = turns.nodename(world, place)
+        return f"{node_name} served alone, {met} connections met it, queues there: {made}"
 
     return (yield from turns.rabbits(world, befall))
 
@@ -122,19 +126,27 @@ def _queues(world: World, place: int) -> int:
 
 
 @contextlib.contextmanager
-def _nobody_else(world: World, place: int) -> Iterator[list[Proxy]]:
-    """Let all who reach RabbitMQ reach this node alone."""
-    names = list(world.network.broker_names)
-    kept = [member.links[names[place]] for member in world.members]
-    others = [
-        member.links[name] for member in world.members for name in names if name != names[place]
+def _reaching(world: World, members: Sequence[Member], places: Container[int]) -> Iterator[None]:
+    """Let these reach RabbitMQ at these places alone."""
+    barred = [
+        member.links[name]
+        for member in members
+        for place, name in enumerate(world.network.broker_names)
+        if place not in places
     ]
-    targets = [link.target for link in others]
-    for link in others:
+    targets = [link.target for link in barred]
+    for link in barred:
         link.target = free_port()
         link.cut()
     try:
-        yield kept
+        yield
     finally:
-        for link, target in zip(others, targets, strict=True):
+        for link, target in zip(barred, targets, strict=True):
             link.target = target
+
+
+def _pause(seconds: float) -> Course:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield WAIT
+    return None

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.harness import links
+from lab.harness import commands, links
 from lab.harness.commands import BIN
 from lab.harness.errors import LabError
+from lab.harness.process import wait_until
 from lab.harness.servers import DEFAULT_FOLDER
 from lab.harness.trio import Trio
+from lab.house import environment
+from turnwise import cluster
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -66,6 +69,34 @@ def test_all_of_them_come_back_with_what_they_had(trio: Trio, folder: Path) -> N
         assert again.rabbits_whole()
     finally:
         again.remove()
+
+
+def test_a_queue_is_made_with_a_member_at_each_node(trio: Trio, tmp_path: Path) -> None:
+    """A worker waits for the node that is away. What others made without it lacks a member."""
+    away = trio.rabbits[2]
+    away.kill()
+    worker = commands.start_worker("worker-1", tmp_path, environment(trio))
+    try:
+        wait_until(
+            lambda: any("cannot be seen" in str(e.get("error")) for e in commands.events(worker)),
+            "the worker says what it waits for", 60,
+        )  # fmt: skip
+        first = trio.rabbits[0]
+        arguments = {"x-queue-type": "quorum"}
+        first.api("PUT", "queues/turnwise/early", {"durable": True, "arguments": arguments})
+        away.start()
+        commands.wait_event(worker, "worker.consuming")
+
+        def said() -> list[str]:
+            queues = first.api("GET", "queues/turnwise")
+            return list(cluster.warnings(first.api("GET", "nodes"), queues))
+
+        grow = f"'early' has 2 of 3 members, none at {away.nodename}: rabbitmq-queues grow"
+        wait_until(lambda: len(said()) == 1 and grow in said()[0], "it is said", 60)
+        first.grow(away)
+        wait_until(lambda: not said(), "all have three members", 60)
+    finally:
+        worker.kill()
 
 
 def test_faults_of_nodes_lose_and_repeat_nothing(folder: Path) -> None:

@@ -23,7 +23,7 @@ from producer.outbox import Outbox
 from producer.publisher import Backlog, Publisher
 from producer.relay import ledger
 from producer.relay.line import Line
-from turnwise import door, outbox, publishes
+from turnwise import door, outbox, publishes, topology
 from turnwise.broker import Broker
 from turnwise.database import Connection, parse_url
 from turnwise.loop import Loop
@@ -104,6 +104,11 @@ def default_delivery_limit() -> None:
         return {name: value for name, value in given.items() if name != "x-delivery-limit"}
 
     Topology.queue_arguments = property(without)  # type: ignore[method-assign,assignment]
+
+
+def queue_made_anywhere() -> None:
+    """Make a queue wherever there is none."""
+    vars(topology)["ensure_nowhere"] = lambda *_: None
 
 
 def answered_before_confirm() -> None:
@@ -300,6 +305,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         forgotten_on_reconnect,
         not_mandatory,
         default_delivery_limit,
+        queue_made_anywhere,
         handler_before_claim,
         effects_committed_apart,
         handler_run_for_a_repeat,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.harness.servers import Servers
+from lab.harness.servers import DEFAULT_FOLDER, Servers
+from lab.harness.trio import Trio
 from lab.trial.run import Result, Trial
 from lab.trial.schedule import Planned
 from lab.trial.workload import Workload, load
@@ -71,10 +72,32 @@ CATCH_HANDLER: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "follow_up_outside_of_the_transaction": ([("handler.kill", 1, 0, 0)], "follow-ups"),
     "swallowed_deadlock_goes_on": ([("handler.deadlock", 1, 0, 0)], "money"),
 }
+# The same of those that need three nodes.
+CATCH_NODES: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
+    "queue_made_anywhere": ([("node.blank", 1, 0, 0)], "lost"),
+}
 
 
 def test_every_mutant_is_tried() -> None:
-    assert {*CATCH, *CATCH_HANDLER} == MUTANTS.keys()
+    assert {*CATCH, *CATCH_HANDLER, *CATCH_NODES} == MUTANTS.keys()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mutant", [*CATCH_NODES, None])
+def test_a_trial_of_three_nodes_catches_every_mutant_and_only_them(
+    mutant: str | None, tmp_path: Path
+) -> None:
+    servers = Trio(tmp_path / "servers", DEFAULT_FOLDER / "packages")
+    try:
+        servers.start()
+        result = run(mutant, CATCH_NODES, servers, tmp_path / "trial", None, per_second=5)
+    finally:
+        servers.remove()
+    if mutant:
+        assert CATCH_NODES[mutant][1] in result.findings.counts
+    else:
+        assert dict(result.findings.cases) == {}
+        assert result.holds
 
 
 @pytest.mark.parametrize("mutant", [*CATCH_HANDLER, None])
@@ -104,9 +127,10 @@ def test_a_trial_catches_every_mutant_and_only_them(
 def run(
     mutant: str | None,
     catch: Mapping[str, tuple[list[tuple[str, float, float, int]], str]],
-    servers: Servers,
+    servers: Servers | Trio,
     folder: Path,
     workload: Workload | None,
+    per_second: float = 100,
 ) -> Result:
     """Let a mutant meet its faults; or none of them meet all."""
 
@@ -121,7 +145,8 @@ def run(
         for number, (kind, at, lasts, pick) in enumerate(sorted(faults, key=lambda f: f[1]), 1)
     ]
     world = World(
-        servers, f"mutant-{mutant}", folder, workers=2, clients=2, prefetch=50, per_second=100,
+        servers, f"mutant-{mutant}", folder, workers=2, clients=2, prefetch=50,
+        per_second=per_second,
         program=program, workload=workload,
     )  # fmt: skip
     try:
