@@ -143,11 +143,11 @@ def _commit_over(world: World, at: int) -> None:
     """Write the row that every insert of a worker's reads."""
     with world.trio.databases[at].connect(world.name, timeout=10) as cursor:
         cursor.execute("BEGIN")
-        cursor.execute("SELECT through FROM pruned WHERE client = '' FOR UPDATE")
+        cursor.execute("SELECT epoch FROM prune_epoch FOR UPDATE")
         [(epoch,)] = cursor.fetchall()
         # The same row again: an update to the same value would be none.
-        cursor.execute("DELETE FROM pruned WHERE client = ''")
-        cursor.execute("INSERT INTO pruned (client, through) VALUES ('', %s)", (epoch,))
+        cursor.execute("DELETE FROM prune_epoch")
+        cursor.execute("INSERT INTO prune_epoch (epoch) VALUES (%s)", (epoch,))
         cursor.execute("COMMIT")
 
 
