@@ -23,7 +23,7 @@ class Unsure(Transient):
 def ensure_nowhere(broker: Broker, queue: str, has: Callable[[Broker], bool]) -> None:
     """Ask each other node of AMQP_URL. Raises Elsewhere if one has it, Unsure if one cannot say.
 
-    A quorum queue that is made while a node is away would lack a member there, too.
+    A quorum queue that is made before a node has joined lacks a member there, too.
     """
     for node, met in broker.meet_others():
         if isinstance(met, Broker):
