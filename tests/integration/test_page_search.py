@@ -128,7 +128,7 @@ def test_every_search_that_is_not_refused_goes_by_an_index_in_its_order(
                 for each in way.ranges:
                     alone = dataclasses.replace(way, ranges=(each,))
                     inner, values = alone.inner((sift[0] or "1 = 1", sift[1]), LOOKED)
-                    cursor.execute(f"EXPLAIN {inner}", values)
+                    cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {inner}", values)
                     [step] = cursor.fetchall()
                     assert step["key"] == way.index, (form, before, step)
                     assert step["type"] in {"range", "ref", "index"}, (form, before, step)
