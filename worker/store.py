@@ -87,6 +87,7 @@ class Store:
         self._name = name
         self._connection: Connection | None = None
         self._insert_one: Prepared | None = None
+        self._is_prepared = False
         self._lines = Lines()
         self._uncounted: Counter[str] = Counter()
         self._written = 0
@@ -103,8 +104,7 @@ class Store:
             connection = self.database.connect(f"worker {self._name}")
             with translating(self.database):
                 connection.query(FRESH_READS)
-                self._insert_one = Prepared.on(connection, _INSERT_ONE)
-            self._connection = connection
+            self._connection, self._is_prepared = connection, False
         self._connection.allow(begun + TIMEOUT - time.monotonic())
         return self._connection
 
@@ -191,6 +191,9 @@ class Store:
     def _insert(self, connection: Connection, requests: Sequence[Request]) -> bool:
         """Insert them, unless the epoch is another one than that whose lines they are clear of."""
         epoch = self._lines.epoch
+        if not self._is_prepared:  # not before the table is there
+            self._insert_one = Prepared.on(connection, _INSERT_ONE)
+            self._is_prepared = True
         if len(requests) == 1 and self._insert_one:
             [r] = requests
             sent_at = str(r.sent_at.replace(tzinfo=None))
