@@ -67,7 +67,11 @@ class Publisher:
         self._channel = broker.channel()
         raw = self._channel.raw
         raw.add_on_return_callback(self._on_return)
-        self._channel.call(raw.confirm_delivery, ack_nack_callback=self._on_confirm)
+        try:
+            self._channel.call(raw.confirm_delivery, ack_nack_callback=self._on_confirm)
+        except Transient:
+            self._channel.close()
+            raise
         self._publish = self._channel.publishing(topology.exchange, topology.queue)
 
     def run(self, until: Callable[[], bool], progress: Callable[[], None]) -> None:

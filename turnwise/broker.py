@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -29,6 +30,10 @@ MOVE_ON = 8.0
 CLOSE_TIMEOUT = 2.0
 """Seconds for an answer once the process was asked to stop, and for a polite goodbye; a blocked or
 hung broker gives neither."""
+
+
+class Unanswered(Transient):
+    """An answer did not come in time."""
 
 
 class Broker:
@@ -110,10 +115,10 @@ class Broker:
         if self.loop.stopping:
             raise Stopped
 
-    def channel(self) -> Channel:
-        """Open a channel."""
+    def channel(self, patience: float = math.inf) -> Channel:
+        """Open a channel. ``patience``: seconds for an answer, if fewer than usual."""
         self.check()
-        return Channel(self, self._connection)
+        return Channel(self, self._connection, patience)
 
     def close(self) -> None:
         """Say goodbye, and give up on an answer after CLOSE_TIMEOUT."""
@@ -131,15 +136,20 @@ class Broker:
 class Channel:
     """A channel whose methods wait for their answer. ``raw`` is pika's own, for the rest."""
 
-    def __init__(self, broker: Broker, connection: Connection) -> None:
+    def __init__(self, broker: Broker, connection: Connection, patience: float) -> None:
         self.broker = broker
         self._connection = connection
+        self._patience = patience
         self._failure: BaseException | None = None
         opened: list[object] = []
         self.raw: PikaChannel = connection.channel(on_open_callback=opened.append)
         self.raw.add_on_close_callback(self._on_close)
         self._way = way(connection, self.raw)
-        self.wait(lambda: opened)
+        try:
+            self.wait(lambda: opened)
+        except Transient:
+            self.close()
+            raise
 
     def check(self) -> None:
         """Raise what ended the channel or its connection, if something did.
@@ -190,7 +200,7 @@ class Channel:
         self._connection.send_written()
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Turn until the condition holds. Raises what ends the channel, or Transient in the end.
+        """Turn until the condition holds. Raises what ends the channel, or Unanswered in the end.
 
         That is after CALL_TIMEOUT or MOVE_ON, or CLOSE_TIMEOUT after it was asked to stop.
         """
@@ -202,21 +212,24 @@ class Channel:
             return condition()
 
         if not loop.stopping:
-            patience = MOVE_ON if self.broker.others else CALL_TIMEOUT
+            patience = min(self._patience, MOVE_ON if self.broker.others else CALL_TIMEOUT)
             loop.wait(lambda: answered() or loop.stopping, patience)
             if answered():
                 return
         if not (loop.stopping and loop.wait(answered, CLOSE_TIMEOUT)):
             seconds = time.monotonic() - begun
-            raise Transient(f"{self.broker.node} has not answered for {seconds:.0f} s")
+            raise Unanswered(f"{self.broker.node} has not answered for {seconds:.0f} s")
 
     def fail(self, error: Exception) -> None:
         """End the use of this channel with an error of the caller's."""
         self._failure = self._failure or error
 
     def close(self) -> None:
-        """Close it. What was delivered and not settled goes back to the queue's head."""
-        if self.raw.is_open:
+        """Close it. What was delivered and not settled goes back to the queue's head.
+
+        One that waits for an answer in vain is closed once that comes.
+        """
+        if not (self.raw.is_closed or self.raw.is_closing):
             self.raw.close()
         with contextlib.suppress(Transient):
             self.broker.wait(lambda: self.raw.is_closed, CLOSE_TIMEOUT)

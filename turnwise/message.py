@@ -70,20 +70,7 @@ class Request:
     sent_at: datetime
 
     def __post_init__(self) -> None:
-        if not isinstance(self.client, str):
-            raise InvalidRequest("client", "must be a string")
-        if not _CLIENT.fullmatch(self.client):
-            raise InvalidRequest(
-                "client", f"must be 1 to {MAX_CLIENT_LENGTH} characters of A-Z a-z 0-9 . _ -"
-            )
-        # A bool is an int to Python, but no counter.
-        if type(self.counter) is not int:
-            raise InvalidRequest("counter", "must be an integer")
-        if not 1 <= self.counter <= MAX_COUNTER:
-            raise InvalidRequest("counter", f"must be between 1 and {MAX_COUNTER}")
-        check_message(self.message)
-        if self.sent_at.tzinfo != UTC or self.sent_at < _EPOCH:
-            raise InvalidRequest("sent_at", "must be a UTC time since 1970")
+        _check(self.client, self.counter, self.message, self.sent_at)
 
     @property
     def message_id(self) -> str:
@@ -111,15 +98,7 @@ class Request:
         Written out, since each delivery's are held against them; pika would take as long for it
         as for all the rest.
         """
-        message_id = self.message_id.encode()
-        seconds = int(self.sent_at.timestamp())
-        return b"%b%c%b%b%b" % (
-            _BEFORE_ID,
-            len(message_id),
-            message_id,
-            seconds.to_bytes(8),
-            _AFTER_TIMESTAMP,
-        )
+        return _write_properties(self.client, self.counter, self.sent_at)
 
     @classmethod
     def receive(cls, body: bytes, properties: bytes) -> Request:
@@ -156,6 +135,45 @@ class Request:
         if properties is not None:
             _agree(request, properties)
         return request
+
+
+def write(client: str, counter: int, message: str, sent_at: datetime) -> tuple[bytes, bytes]:
+    """Return the body and the properties of a request, as Request writes them.
+
+    For whoever has thousands to write and does nothing else with them: it takes half as long as
+    making a Request of each. Raises InvalidRequest as that does.
+    """
+    _check(client, counter, message, sent_at)
+    body = _encode(_Own(client, counter, message, sent_at))
+    return body, _write_properties(client, counter, sent_at)
+
+
+def _check(client: object, counter: object, message: object, sent_at: datetime) -> None:
+    if not isinstance(client, str):
+        raise InvalidRequest("client", "must be a string")
+    if not _CLIENT.fullmatch(client):
+        raise InvalidRequest(
+            "client", f"must be 1 to {MAX_CLIENT_LENGTH} characters of A-Z a-z 0-9 . _ -"
+        )
+    # A bool is an int to Python, but no counter.
+    if type(counter) is not int:
+        raise InvalidRequest("counter", "must be an integer")
+    if not 1 <= counter <= MAX_COUNTER:
+        raise InvalidRequest("counter", f"must be between 1 and {MAX_COUNTER}")
+    check_message(message)
+    if sent_at.tzinfo != UTC or sent_at < _EPOCH:
+        raise InvalidRequest("sent_at", "must be a UTC time since 1970")
+
+
+def _write_properties(client: str, counter: int, sent_at: datetime) -> bytes:
+    message_id = f"{client}/{counter}".encode()
+    return b"%b%c%b%b%b" % (
+        _BEFORE_ID,
+        len(message_id),
+        message_id,
+        int(sent_at.timestamp()).to_bytes(8),
+        _AFTER_TIMESTAMP,
+    )
 
 
 def check_sizes(body: int, properties: int) -> None:

@@ -8,6 +8,8 @@ to declare it again (406), so a release that changes one needs the steps in docs
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +73,17 @@ class Topology:
         """The arguments of the queue of dead letters."""
         return {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
 
-    def declare(self, broker: Broker, *, make: bool = True) -> bool:
+    def declare(self, broker: Broker, *, make: bool = True, patience: float = math.inf) -> bool:
         """Make sure that all of it is there as it is meant to be; whether the queue was made.
+
+        ``patience``: seconds for each answer, if they are to be fewer than usual.
 
         An account that may not configure is content with a queue that exists. Raises Transient if
         there is none yet, Elsewhere or Unsure if another node has it or may have it, QueueMissing
         if there is none and it must not be made (not ``make``), Permanent if there is another one
         of that name.
         """
-        existed = self._exists(broker)
+        existed = self._exists(broker, patience)
         if not existed:
             ensure_nowhere(broker, self.queue, self._exists)
             if not make:
@@ -88,18 +92,16 @@ class Topology:
                     "more, though requests were confirmed in it: somebody deleted it, or its data "
                     "are lost. Waiting for a worker or an operator to make it again"
                 )
-        channel = broker.channel()
         try:
-            for name, arguments in (
-                (self.dead, self.dead_arguments),
-                (self.queue, self.queue_arguments),
-            ):
-                declare = channel.raw
-                channel.call(
-                    declare.exchange_declare, exchange=name, exchange_type="direct", durable=True
-                )
-                channel.call(declare.queue_declare, queue=name, durable=True, arguments=arguments)
-                channel.call(declare.queue_bind, queue=name, exchange=name, routing_key=name)
+            with contextlib.closing(broker.channel(patience)) as channel:
+                for name, arguments in (
+                    (self.dead, self.dead_arguments),
+                    (self.queue, self.queue_arguments),
+                ):
+                    raw, call = channel.raw, channel.call
+                    call(raw.exchange_declare, exchange=name, exchange_type="direct", durable=True)
+                    call(raw.queue_declare, queue=name, durable=True, arguments=arguments)
+                    call(raw.queue_bind, queue=name, exchange=name, routing_key=name)
         except Refused:
             if not existed:
                 raise Transient(
@@ -114,18 +116,16 @@ class Topology:
                 "and delete that one (docs/operations.md)",
                 code=error.code,
             ) from None
-        channel.close()
         return not existed
 
-    def _exists(self, broker: Broker) -> bool:
-        channel = broker.channel()
+    def _exists(self, broker: Broker, patience: float = math.inf) -> bool:
         try:
-            channel.call(channel.raw.queue_declare, queue=self.queue, passive=True)
+            with contextlib.closing(broker.channel(patience)) as channel:
+                channel.call(channel.raw.queue_declare, queue=self.queue, passive=True)
         except Refused:
             return True  # it may not even look: publishing with ``mandatory`` will tell
         except Transient as error:
             if error.code != NOT_FOUND:
                 raise
             return False
-        channel.close()
         return True

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Self
+
+Range = tuple[int, int]
+"""The first and the last of ids without a hole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows ``ids`` are the requests ``first``, ``first + 1`` ... of ``client``."""
+    """``size`` rows that are the requests ``first``, ``first + 1`` ... of ``client``."""
 
     queue: str
     client: str
     first: int
-    ids: tuple[int, ...]
+    size: int
+    ranges: tuple[Range, ...]
+    """The ids of the rows, in the order of their numbers, which is ascending."""
+
+    @classmethod
+    def of(cls, queue: str, client: str, first: int, ids: Sequence[int]) -> Self:
+        """Make one of ascending ids."""
+        return cls(queue, client, first, len(ids), tuple(ranges(ids)))
 
     @property
     def last(self) -> int:
         """The number of its last request."""
-        return self.first + len(self.ids) - 1
+        return self.first + self.size - 1
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The rows, one by one."""
+        return tuple(chain.from_iterable(range(first, last + 1) for first, last in self.ranges))
+
+    def apart(self, odd: Collection[int]) -> Iterator[Self]:
+        """Yield batches of the same rows under the same numbers; each ``odd`` row is one alone."""
+        ids = self.ids
+        begin = 0
+        for place, each in enumerate(ids):
+            if each in odd:
+                if begin < place:
+                    yield self.of(self.queue, self.client, self.first + begin, ids[begin:place])
+                yield self.of(self.queue, self.client, self.first + place, [each])
+                begin = place + 1
+        if begin < len(ids):
+            yield self.of(self.queue, self.client, self.first + begin, ids[begin:])
 
 
-def ranges(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield ascending ids as ranges without a hole: the first and the last id of each."""
+def ranges(ids: Iterable[int]) -> Iterator[Range]:
+    """Yield ascending ids as ranges without a hole."""
     first = last = None
     for each in ids:
         if last is not None and each == last + 1:
@@ -35,15 +65,23 @@ def ranges(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def write_ids(ids: Sequence[int]) -> str:
-    """Return ascending ids as the table keeps them: ``4-6,9``."""
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges(ids))
+def merge(unordered: Iterable[Range]) -> list[Range]:
+    """Return ranges that hold the same ids, as few and as long as can be, ascending."""
+    merged: list[Range] = []
+    for first, last in sorted(unordered):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(last, merged[-1][1])
+        else:
+            merged.append((first, last))
+    return merged
 
 
-def read_ids(text: str) -> tuple[int, ...]:
-    """Return the ids that write_ids() wrote."""
-    ids: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        ids.extend(range(int(first), int(last or first) + 1))
-    return tuple(ids)
+def write_ranges(of: Iterable[Range]) -> str:
+    """Return ranges as the table keeps them: ``4-6,9``."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in of)
+
+
+def read_ranges(text: str) -> tuple[Range, ...]:
+    """Return the ranges that write_ranges() wrote."""
+    parts = (part.partition("-") for part in text.split(","))
+    return tuple((int(first), int(last or first)) for first, _, last in parts)

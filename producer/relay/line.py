@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import NamedTuple
 
-from producer.relay.batch import Batch
+from producer.relay.batch import Batch, Range
 from turnwise.errors import InvalidRequest
-from turnwise.message import Request
+from turnwise.message import write
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of the outbox."""
 
     id: int
     queue: str
     message: str
-    created_at: datetime
+    created_at: datetime | str
+    """In UTC; as the database says it if it is none, such as 0000-00-00."""
+
+
+Written = tuple[int, bytes, bytes]
+"""A request: its number, its body, and its properties as they are on the wire."""
+
+Invalid = tuple[Row, InvalidRequest]
+"""A row that is no request, and why."""
 
 
 class Line:
@@ -29,7 +37,7 @@ class Line:
         self.queue = queue
         self.client = client
         self.accepted = last
-        self._requests: dict[int, Request] = {}
+        self._requests: dict[int, Written] = {}
         self._unconfirmed: dict[int, _Unconfirmed] = {}  # by their first number, lowest first
         self._confirmed: list[Batch] = []
 
@@ -38,49 +46,52 @@ class Line:
         return len(self._requests)
 
     @property
-    def ids(self) -> Iterator[int]:
+    def ranges(self) -> Iterator[Range]:
         """The rows that need not be read again: they are numbered, and still in the table."""
         for unconfirmed in self._unconfirmed.values():
-            yield from unconfirmed.batch.ids
+            yield from unconfirmed.batch.ranges
         for batch in self._confirmed:
-            yield from batch.ids
+            yield from batch.ranges
 
-    def number_rows(self, rows: Iterable[Row]) -> tuple[Numbered, list[tuple[Row, InvalidRequest]]]:
+    def number_rows(self, rows: Iterable[Row]) -> tuple[Numbered, list[Invalid]]:
         """Number rows on from the last number. Returns those that are no requests apart."""
         ids: list[int] = []
-        requests: list[Request] = []
-        invalid: list[tuple[Row, InvalidRequest]] = []
+        requests: list[Written] = []
+        invalid: list[Invalid] = []
         for row in rows:
-            counter = self.accepted + len(ids) + 1
             try:
-                requests.append(_request(self.client, counter, row))
+                requests.append(_write(self.client, self.accepted + len(ids) + 1, row))
             except InvalidRequest as error:
                 invalid.append((row, error))
             else:
                 ids.append(row.id)
-        batch = Batch(self.queue, self.client, self.accepted + 1, tuple(ids))
+        batch = Batch.of(self.queue, self.client, self.accepted + 1, ids)
         return Numbered(batch, requests), invalid
 
     def add(self, numbered: Numbered) -> None:
-        """Take what is numbered once that is written down."""
+        """Take what is numbered once that is written down. Lower numbers may come later."""
         batch = numbered.batch
-        self._requests.update((request.counter, request) for request in numbered.requests)
+        late = batch.first <= next(reversed(self._requests), 0)
+        self._requests.update((written[0], written) for written in numbered.requests)
         self.accepted = max(self.accepted, batch.last)
         if numbered.requests:
             self._unconfirmed[batch.first] = _Unconfirmed(batch, len(numbered.requests))
         else:
             self._confirmed.append(batch)
+        if late:
+            self._requests = dict(sorted(self._requests.items()))
+            self._unconfirmed = dict(sorted(self._unconfirmed.items()))
 
-    def after(self, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def after(self, number: int, limit: int) -> Iterator[Written]:
         """Yield at most ``limit`` requests numbered above ``number``, lowest first."""
         if not self._requests:
             return
         for counter in range(max(number + 1, next(iter(self._requests))), self.accepted + 1):
             if limit == 0:
                 return
-            if request := self._requests.get(counter):
+            if written := self._requests.get(counter):
                 limit -= 1
-                yield counter, request.encode(), request.encode_properties()
+                yield written
 
     def number(self, message_id: str) -> int:
         """Return the number in a request's identity."""
@@ -115,7 +126,7 @@ class Numbered:
     """A batch and its requests."""
 
     batch: Batch
-    requests: list[Request]
+    requests: list[Written]
 
 
 @dataclass(slots=True)
@@ -124,14 +135,23 @@ class _Unconfirmed:
     left: int
 
 
-def restore(batch: Batch, rows: Iterable[Row]) -> Numbered:
-    """Return the requests of a batch that is written down. Rows that are gone have none."""
-    numbers = {row_id: counter for counter, row_id in enumerate(batch.ids, batch.first)}
-    return Numbered(batch, [_request(batch.client, numbers[row.id], row) for row in rows])
+def restore(batch: Batch, rows: Mapping[int, Row]) -> tuple[Numbered, list[Invalid]]:
+    """Return the requests of a batch that is written down. Rows that are gone have none.
+
+    Those that are no requests any more, since somebody changed them, are returned apart.
+    """
+    requests: list[Written] = []
+    invalid: list[Invalid] = []
+    for counter, each in enumerate(batch.ids, batch.first):
+        if row := rows.get(each):
+            try:
+                requests.append(_write(batch.client, counter, row))
+            except InvalidRequest as error:
+                invalid.append((row, error))
+    return Numbered(batch, requests), invalid
 
 
-def _request(client: str, counter: int, row: Row) -> Request:
-    if not isinstance(row.created_at, datetime):
-        # The driver gives a date such as 0000-00-00 back as it is.
+def _write(client: str, counter: int, row: Row) -> Written:
+    if isinstance(row.created_at, str):
         raise InvalidRequest("created_at", f"is {row.created_at!r}")
-    return Request(client, counter, row.message, row.created_at.replace(tzinfo=UTC))
+    return (counter, *write(client, counter, row.message, row.created_at))

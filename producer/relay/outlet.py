@@ -10,9 +10,10 @@ import logging
 import time
 
 from producer.publisher import Publisher
+from producer.relay.ledger import LedgerAway
 from producer.relay.line import Line
 from turnwise.acquaintance import CREATION_PAUSE
-from turnwise.broker import Broker
+from turnwise.broker import Broker, Unanswered
 from turnwise.errors import Permanent, Transient
 from turnwise.founding import Elsewhere, Unsure
 from turnwise.log import event
@@ -24,9 +25,12 @@ FIRST_WAIT = 1.0
 LONGEST_WAIT = 10.0
 """Seconds from one try to the next at a queue that takes nothing."""
 
+PATIENCE = 5.0
+"""Seconds for each answer about a queue. The others wait meanwhile, so that it is not many."""
+
 
 class Outlet:
-    """Publishes one line on a channel of its own. Raises only when the connection ends.
+    """Publishes one line on a channel of its own. Raises only when the connection ends or hangs.
 
     Or when its node turns out to be a stranger to its cluster.
     """
@@ -61,7 +65,7 @@ class Outlet:
             if self._publisher is None:
                 topology = Topology(self.line.queue)
                 # Gone from where it has confirmed something: to make it again would hide the loss.
-                topology.declare(self._broker, make=not self._known)
+                topology.declare(self._broker, make=not self._known, patience=PATIENCE)
                 if not self._ripe:
                     # The other queues go on meanwhile.
                     self._ripe = True
@@ -71,12 +75,16 @@ class Outlet:
                 if not self.line:
                     self._recover()
             return self._publisher.publish()
-        except Elsewhere:
-            raise  # this is no place for any queue
+        except (Elsewhere, LedgerAway):
+            raise  # this is no place for any queue; or no sign of life was possible meanwhile
         except (Transient, Permanent) as error:
             self._ripe = self._ripe and not isinstance(error, QueueMissing | Unsure)
             self._fail(error)
             return 0
+
+    def begin_anew(self) -> None:
+        """Publish from the lowest number on: something was added below what is published."""
+        self.close()
 
     def settle(self) -> bool:
         """Have the line forget what was confirmed; whether there was any."""
@@ -84,6 +92,8 @@ class Outlet:
             return False
         try:
             settled = self._publisher.settle()
+        except LedgerAway:
+            raise
         except (Transient, Permanent) as error:
             self._fail(error)
             return False
@@ -100,6 +110,9 @@ class Outlet:
 
     def _fail(self, error: Transient | Permanent) -> None:
         self._broker.check()
+        if isinstance(error, Unanswered):
+            # Is it the queue, or the node? Any node that is there opens a channel.
+            self._broker.channel(PATIENCE).close()
         if str(error) != self.trouble:
             event(log, logging.WARNING, "queue.stuck", queue=self.line.queue, error=error)
         self.trouble = str(error)

@@ -104,11 +104,11 @@ class Relay:
             try:
                 shift.run(progress)
             except TakenOver:
-                event(log, logging.WARNING, "relay.taken_over", epoch=charge.epoch)
-                shift.close()
+                shift.close()  # the connection is used again
                 raise
-            finally:
-                self.vitals.at_work = False
+        except TakenOver:
+            event(log, logging.WARNING, "relay.taken_over", epoch=charge.epoch)
+            raise
         except LedgerAway:
             raise
         except (Transient, Permanent):
@@ -116,6 +116,8 @@ class Relay:
             with contextlib.suppress(Transient, Permanent):
                 self._ledger.release(charge.epoch)
             raise
+        finally:
+            self.vitals.at_work = False
         self._ledger.release(charge.epoch)
 
     def _sleep(self, seconds: float) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
+from producer.relay.aside import Aside
 from producer.relay.batch import Batch
 from producer.relay.ledger import Charge, Ledger
 from producer.relay.line import Line, Numbered, Row, restore
@@ -16,9 +17,7 @@ from producer.relay.vitals import Vitals
 from turnwise.broker import Broker
 from turnwise.errors import InvalidRequest, Transient
 from turnwise.limits import check_queue
-from turnwise.log import event
-
-log = logging.getLogger(__name__)
+from turnwise.loop import LONGEST_TURN
 
 POLL = 0.05
 """Seconds from one look at the outbox to the next while nothing waits."""
@@ -35,6 +34,9 @@ BATCH = 1000
 MOST = 2 * BATCH
 """The most requests that are numbered and not confirmed: what the next relay sends once more, and
 what this one keeps in memory."""
+
+SWEEPS = 10
+"""One in so many rows may be of those that became visible late, far below the others."""
 
 STALLED = 10.0
 """Seconds without any confirm, on a connection that is not blocked, after which another relay may
@@ -56,19 +58,19 @@ class Shift:
             for queue, (client, last) in charge.clients.items()
         }
         self._clusters = dict(charge.clusters)
-        self._invalid: set[int] = set()
+        self._aside = Aside(vitals)
         self._look_at = 0.0
         self._renew_at = time.monotonic() + RENEW
         self._moved = time.monotonic()
-        for batch in charge.batches:
-            self._outlet(batch).line.add(restore(batch, ledger.rows(batch)))
+        self._restore(charge.batches)
 
     def run(self, progress: Callable[[], None]) -> None:
         """Work until the loop is asked to stop; then finish what is numbered, within its grace."""
         loop = self._broker.loop
-        while not loop.asked or (any(self._working()) and not loop.stopping):
-            self._turn(progress, look=not loop.asked)
-        self._write([])
+        with self._signs_of_life():
+            while not loop.asked or (any(self._working()) and not loop.stopping):
+                self._turn(progress, look=not loop.asked)
+            self._write([])
 
     def close(self) -> None:
         """Stop publishing."""
@@ -83,6 +85,25 @@ class Shift:
         if any(settled):
             progress()
         self._check_confirms(moved=any(settled))
+
+    @contextlib.contextmanager
+    def _signs_of_life(self) -> Iterator[None]:
+        """Renew in time, also while RabbitMQ takes long to answer something."""
+        loop = self._broker.loop
+
+        def renew() -> None:
+            try:
+                if time.monotonic() >= self._renew_at:
+                    self._ledger.renew(self._epoch)
+                    self._renew_at = time.monotonic() + RENEW
+            finally:
+                timers[0] = loop.call_later(max(0.1, self._renew_at - time.monotonic()), renew)
+
+        timers = [loop.call_later(RENEW, renew)]
+        try:
+            yield
+        finally:
+            timers[0].cancel()
 
     def _working(self) -> Iterator[Outlet]:
         """Yield the outlets that have something to publish, or to be confirmed."""
@@ -102,15 +123,13 @@ class Shift:
             rows = self._look(min(room, BATCH))
         if rows or any(outlet.line.confirmed for outlet in self._outlets.values()):
             self._write(rows)
-        elif now >= self._renew_at:
-            self._ledger.renew(self._epoch)
-            self._renew_at = now + RENEW
+        self._aside.count()
 
     def _write(self, rows: list[Row]) -> None:
         """Number rows, and remove what is confirmed."""
         numbered = list(self._number(rows))
         batches = [each.batch for each in numbered]
-        self._highest = max([self._highest, *(batch.ids[-1] for batch in batches)])
+        self._highest = max([self._highest, *(batch.ranges[-1][1] for batch in batches)])
         confirmed = [b for outlet in self._outlets.values() for b in outlet.line.confirmed]
         clusters = {queue: o.cluster for queue, o in self._outlets.items() if o.cluster}
         met = dict(clusters.items() - self._clusters.items())
@@ -119,7 +138,7 @@ class Shift:
         self._renew_at = time.monotonic() + RENEW
         for outlet in self._outlets.values():
             outlet.line.removed()
-        self._vitals.confirmed += sum(len(batch.ids) for batch in confirmed)
+        self._vitals.confirmed += sum(batch.size for batch in confirmed)
         # Only now that the numbers are committed may anybody see them.
         for each in numbered:
             self._outlet(each.batch).line.add(each)
@@ -133,21 +152,38 @@ class Shift:
                 try:
                     check_queue(queue)
                 except InvalidRequest as error:
-                    self._leave_out((row, error) for row in of_queue)
+                    self._aside.leave_out((row, error) for row in of_queue)
                     continue
                 client = self._ledger.add_client(self._epoch, queue)
                 self._outlets[queue] = Outlet(self._broker, Line(queue, client, 0))
             numbered, invalid = self._outlets[queue].line.number_rows(of_queue)
-            self._leave_out(invalid)
+            self._aside.leave_out(invalid)
             if numbered.requests:
                 yield numbered
 
-    def _leave_out(self, invalid: Iterable[tuple[Row, InvalidRequest]]) -> None:
-        """Pass over rows that the table's constraints refuse, unless somebody switches them off."""
-        for row, error in invalid:
-            self._invalid.add(row.id)
-            event(log, logging.ERROR, "row.invalid", id=row.id, queue=row.queue, error=error)
-        self._vitals.invalid = len(self._invalid)
+    def _restore(self, batches: Sequence[Batch]) -> None:
+        """Go on with what is written down. A row that is no request any more is set aside."""
+        if not batches:
+            return
+        rows = self._ledger.rows(batches)
+        restored = [(batch, *restore(batch, rows)) for batch in batches]
+        invalid = [each for _, _, of_batch in restored for each in of_batch]
+        odd = {row.id for row, _ in invalid}
+        # In a batch of its own it keeps its number, and the others need not wait for it.
+        whole = [batch for batch, _, of_batch in restored if of_batch and batch.size > 1]
+        if whole:
+            parts = [part for batch in whole for part in batch.apart(odd)]
+            self._ledger.part(self._epoch, whole, parts)
+            self._restore([batch for batch in batches if batch not in whole] + parts)
+            return
+        for batch, numbered, of_batch in restored:
+            if of_batch:
+                self._aside.keep(batch, of_batch)
+            else:
+                outlet = self._outlet(batch)
+                outlet.line.add(numbered)
+                if numbered.requests:
+                    outlet.begin_anew()
 
     def _outlet(self, batch: Batch) -> Outlet:
         return self._outlets[batch.queue]
@@ -160,27 +196,31 @@ class Shift:
         if self._vitals.stuck.keys() - stuck.keys():
             self._sight.begin_anew()  # rows of a queue that is free again may wait far below
         self._vitals.stuck = stuck
-        known = [*self._invalid]
+        if time.monotonic() >= self._aside.look_at:
+            self._restore(self._aside.take())
+        known = [*self._aside.ranges]
         for outlet in self._outlets.values():
-            known.extend(outlet.line.ids)
+            known.extend(outlet.line.ranges)
 
         def read(look: Look, limit: int) -> tuple[list[Row], float]:
             begun = time.monotonic()
             rows = self._ledger.read(look, limit, known, list(stuck))
             return rows, time.monotonic() - begun
 
-        rows, seconds = read(self._sight.main(), limit)
+        # Of new rows there may be more than enough for ever: some room is for those further down.
+        share = limit if self._sight.covers_all else limit - limit // SWEEPS
+        rows, seconds = read(self._sight.main(), share)
         self._sight.looked(seconds, len(rows), rows[-1].id if rows else None)
-        whole = len(rows) < limit
-        if whole and (below := self._sight.sweep()):
-            room = limit - len(rows)
+        whole = len(rows) < share
+        room = limit - len(rows)
+        if room and (below := self._sight.sweep()):
             # The step may reach into what was just looked at: no row is to get two numbers.
-            known.extend(row.id for row in rows)
+            known.extend((row.id, row.id) for row in rows)
             found, more = read(below, room)
             self._sight.swept(more, len(found), all_of_it=len(found) < room)
             rows = sorted(found + rows, key=attrgetter("id"))  # some were committed in between
             seconds += more
-            whole = len(found) < room
+            whole = whole and len(found) < room
         self._look_at = time.monotonic() + (max(POLL, SHARE * seconds) if whole else 0)
         return rows
 
@@ -188,8 +228,9 @@ class Shift:
         """Return how long nothing needs doing but what RabbitMQ says."""
         if any(outlet.line.confirmed for outlet in self._outlets.values()):
             return 0
-        until = self._look_at if look and self._room() else self._renew_at
-        return min(max(0.0, min(until, self._renew_at) - time.monotonic()), 1.0)
+        if not (look and self._room()):
+            return LONGEST_TURN
+        return max(0.0, self._look_at - time.monotonic())
 
     def _check_confirms(self, *, moved: bool) -> None:
         now = time.monotonic()

@@ -49,6 +49,11 @@ class Sight:
         """Where each look begins."""
         return 0 if self._reach is None else max(0, self._highest - self._reach)
 
+    @property
+    def covers_all(self) -> bool:
+        """Whether the next look begins at the head."""
+        return self.after == 0
+
     def begin_anew(self) -> None:
         """Look from the head again: rows are there that nobody wanted before."""
         self._reach = None

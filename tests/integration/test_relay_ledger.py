@@ -46,7 +46,7 @@ def content(pipeline: Pipeline) -> list[object]:
 
 
 def batch(client: str, first: int, *ids: int) -> Batch:
-    return Batch("requests", client, first, ids)
+    return Batch.of("requests", client, first, ids)
 
 
 WRITES: dict[str, Callable[[Ledger, int, str], object]] = {
@@ -137,7 +137,7 @@ def test_a_look_passes_over_what_is_known_and_what_is_stuck(
         outbox.send(cursor, "requests", "m5")
 
     def ids(look: Look, limit: int = 100) -> list[int]:
-        return [row.id for row in first.read(look, limit, [2, 3], ["stuck"])]
+        return [row.id for row in first.read(look, limit, [(2, 3)], ["stuck"])]
 
     assert ids(Look(0)) == [1, 4, 5, 7]
     assert ids(Look(0), limit=2) == [1, 4]

@@ -7,17 +7,22 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.relay.batch import Batch, ranges, read_ids, write_ids
+from producer.relay.batch import Batch, merge, ranges, read_ranges, write_ranges
 from producer.relay.line import Line, Row, restore
 from producer.relay.sight import NEAR, SLOW, Look, Sight
+from turnwise.message import Request
 
-NOW = datetime(2026, 1, 31, 12, 0, 0, 123456)  # noqa: DTZ001 - as the driver returns it
+NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, UTC)
 
 ascending = st.sets(st.integers(1, 2**63 - 1), min_size=1).map(sorted)
 
 
 def rows(*ids: int, message: str = "m") -> list[Row]:
     return [Row(each, "q", message, NOW) for each in ids]
+
+
+def by_id(*ids: int) -> dict[int, Row]:
+    return {row.id: row for row in rows(*ids)}
 
 
 def line_with(*batches: tuple[int, ...]) -> Line:
@@ -32,17 +37,38 @@ def line_with(*batches: tuple[int, ...]) -> Line:
 
 @given(ascending | st.integers(1, 1000).map(lambda n: list(range(n, 2 * n))))
 def test_ids_are_read_as_they_were_written(ids: list[int]) -> None:
-    assert read_ids(write_ids(ids)) == tuple(ids)
+    batch = Batch.of("q", "c", 1, ids)
+    assert batch.ids == tuple(ids)
+    assert read_ranges(write_ranges(batch.ranges)) == batch.ranges
 
 
 def test_ids_without_a_hole_take_little_room() -> None:
-    assert write_ids([*range(4, 1004), 2000]) == "4-1003,2000"
+    assert write_ranges(ranges([*range(4, 1004), 2000])) == "4-1003,2000"
 
 
 @given(ascending)
 def test_ranges_hold_each_id_once_and_no_other(ids: list[int]) -> None:
     held = [each for first, last in ranges(ids) for each in range(first, last + 1)]
     assert held == ids
+
+
+@given(st.lists(st.sets(st.integers(1, 60)).map(sorted)))
+def test_merged_ranges_hold_the_same_ids_and_do_not_touch(parts: list[list[int]]) -> None:
+    merged = merge(each for part in parts for each in ranges(part))
+    assert merged == list(ranges(sorted({each for part in parts for each in part})))
+
+
+@given(ascending, st.data())
+def test_odd_rows_apart_from_the_others_keep_their_numbers(
+    ids: list[int], data: st.DataObject
+) -> None:
+    odd = data.draw(st.sets(st.sampled_from(ids)))
+    whole = Batch.of("q", "c", 7, ids)
+    parts = list(whole.apart(odd))
+    assert [
+        (number, each) for part in parts for number, each in enumerate(part.ids, part.first)
+    ] == list(enumerate(ids, 7))
+    assert {part.ids for part in parts if odd.intersection(part.ids)} == {(each,) for each in odd}
 
 
 # -- lines
@@ -65,10 +91,10 @@ def test_a_batch_may_go_when_all_of_it_is_confirmed_and_not_before(data: st.Data
         }
         assert not gone & unconfirmed
         assert [n for n, *_ in line.after(0, 100)] == sorted(unconfirmed)
-    assert sum(len(batch.ids) for batch in line.confirmed) == 8
-    assert sorted(line.ids) == [1, 2, 3, 5, 7, 9, 10, 11]
+    assert sum(batch.size for batch in line.confirmed) == 8
+    assert merge(line.ranges) == [(1, 3), (5, 5), (7, 7), (9, 11)]
     line.removed()
-    assert list(line.ids) == []
+    assert list(line.ranges) == []
 
 
 def test_the_next_publisher_begins_with_the_lowest_number_that_is_not_confirmed() -> None:
@@ -83,10 +109,10 @@ def test_the_next_publisher_begins_with_the_lowest_number_that_is_not_confirmed(
 def test_a_row_that_is_no_request_has_no_number() -> None:
     line = Line("q", "c", 41)
     bad = Row(8, "q", "x" * 20_000, NOW)
-    odd = Row(9, "q", "m", "0000-00-00 00:00:00")  # type: ignore[arg-type]
+    odd = Row(9, "q", "m", "0000-00-00 00:00:00")
     numbered, invalid = line.number_rows([*rows(7), bad, odd, *rows(10)])
     assert numbered.batch.ids == (7, 10)
-    assert [request.counter for request in numbered.requests] == [42, 43]
+    assert [number for number, *_ in numbered.requests] == [42, 43]
     assert [row.id for row, _ in invalid] == [8, 9]
     assert line.accepted == 41  # not before it is written down
 
@@ -94,21 +120,41 @@ def test_a_row_that_is_no_request_has_no_number() -> None:
 def test_a_batch_that_was_written_down_has_the_same_requests_again() -> None:
     line = Line("q", "c", 41)
     numbered, _ = line.number_rows(rows(7, 10, 30))
-    assert numbered.requests[0].sent_at == NOW.replace(tzinfo=UTC)
-    again = restore(numbered.batch, rows(7, 10, 30))
-    assert again.requests == numbered.requests
+    first = Request("c", 42, "m", NOW)
+    assert numbered.requests[0] == (42, first.encode(), first.encode_properties())
+    assert restore(numbered.batch, by_id(7, 10, 30)) == (numbered, [])
 
 
 def test_a_row_that_somebody_removed_leaves_the_others_their_numbers() -> None:
-    batch = Batch("q", "c", 5, (7, 10, 30))
+    batch = Batch.of("q", "c", 5, (7, 10, 30))
     line = Line("q", "c", 7)
-    line.add(restore(batch, rows(7, 30)))
+    line.add(restore(batch, by_id(7, 30))[0])
     assert [n for n, *_ in line.after(0, 10)] == [5, 7]
     line.forget([(5, 5), (7, 7)])
     assert [each.ids for each in line.confirmed] == [(7, 10, 30)]
     empty = Line("q", "c", 7)
-    empty.add(restore(batch, []))
+    empty.add(restore(batch, {})[0])
     assert [each.ids for each in empty.confirmed] == [(7, 10, 30)]
+
+
+def test_a_row_that_somebody_spoiled_is_apart_from_the_others() -> None:
+    batch = Batch.of("q", "c", 5, (7, 10, 30))
+    spoiled = by_id(7, 10, 30) | {10: Row(10, "q", "m", "0000-00-00 00:00:00")}
+    numbered, [(row, _)] = restore(batch, spoiled)
+    assert row.id == 10
+    assert [number for number, *_ in numbered.requests] == [5, 7]
+
+
+def test_a_lower_number_that_comes_late_is_published_in_its_place() -> None:
+    line = line_with((1, 2), (3, 4))
+    line.forget([(1, 2)])
+    line.add(restore(Batch.of("q", "c", 1, (1, 2)), by_id(1, 2))[0])
+    assert [n for n, *_ in line.after(0, 10)] == [1, 2, 3, 4]
+    line.forget([(2, 3)])
+    assert [n for n, *_ in line.after(0, 10)] == [1, 4]
+    line.removed()
+    line.forget([(1, 1), (4, 4)])
+    assert [batch.ids for batch in line.confirmed] == [(1, 2), (3, 4)]
 
 
 # -- where to look
