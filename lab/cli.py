@@ -190,6 +190,10 @@ def demo(ctx: click.Context, containers: bool, folder: Path) -> None:
 )
 @cli.option("--count", type=click.IntRange(min=1), help="So many faults, however long it takes.")
 @cli.option(
+    "--gap", type=cli.Duration(), show_default="2s; 12s with --nodes 3",
+    help="Time from one fault to the next, on average.",
+)  # fmt: skip
+@cli.option(
     "--faults",
     default="",
     help="Names and groups, separated by commas: worker, client, door, broker, database, network, "
@@ -226,6 +230,7 @@ def trial(
     seed: int | None,
     duration: float,
     count: int | None,
+    gap: float | None,
     faults: str,
     outage: float | None,
     nodes: str,
@@ -265,7 +270,7 @@ def trial(
     if containers and nodes != "1":
         raise click.UsageError("three nodes are run as processes, not as containers")
     workload = load(handler, check) if handler else None
-    gap = schedules.GAP if nodes == "1" else schedules.GAP_OF_NODES
+    gap = gap or (schedules.GAP if nodes == "1" else schedules.GAP_OF_NODES)
     schedule = schedules.plan(
         seed, kinds, duration=None if count else duration, count=count, gap=gap
     )

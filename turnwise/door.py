@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -50,7 +51,7 @@ class Door:
     did what it may not.
     """
 
-    __slots__ = ("_connection", "_cursor", "_send", "_thread", "fault")
+    __slots__ = ("_connection", "_cursor", "_process", "_send", "_thread", "fault")
 
     def __init__(self, connection: Connection, send: Send) -> None:
         self.fault: pymysql.Error | NotAllowed | None = None
@@ -58,6 +59,7 @@ class Door:
         self._cursor = connection.cursor()
         self._send = send
         self._thread = threading.get_ident()
+        self._process = os.getpid()
 
     def execute(self, sql: str, args: Sequence[Any] | Mapping[str, Any] | None = None) -> Answer:
         """Run one statement; see turnwise.handler.Transaction."""
@@ -79,11 +81,15 @@ class Door:
 
     def close(self) -> None:
         """Let nothing in any more."""
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.open and self.fault is None:
+            self._look(connection)
 
     def _check(self) -> None:
         if self._connection is None:
             raise NotAllowed("db is closed: the handler has returned")
+        if os.getpid() != self._process:
+            raise NotAllowed("db belongs to the process that the handler was called in")
         if threading.get_ident() != self._thread:
             self.fault = NotAllowed("db belongs to the thread that the handler was called in")
         if self.fault is not None:
@@ -98,7 +104,11 @@ class Door:
             if interrupts(error) or not connection.open:
                 self.fault = error
             raise
-        # Whatever it was: the transaction that was open before is gone, and with it the claim.
-        if not connection.server_status & _IN_TRANSACTION:  # type: ignore[attr-defined]
-            self.fault = NotAllowed("a statement of the handler's ended the transaction")
+        self._look(connection)
+        if self.fault is not None:
             raise self.fault
+
+    def _look(self, connection: Connection) -> None:
+        if not connection.server_status & _IN_TRANSACTION:  # type: ignore[attr-defined]
+            # Whatever it was: what was open before is gone, and with it the claim.
+            self.fault = NotAllowed("a statement of the handler's ended the transaction")

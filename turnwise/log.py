@@ -61,6 +61,8 @@ def writes_json() -> bool:
 
 def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> None:
     """Log an event by its name. Fields must hold no secret."""
+    # logging.config disables every logger that is there, and a handler's module may call it.
+    log.disabled = False
     if log.isEnabledFor(level):
         log.log(level, name, extra={"fields": fields})
 

@@ -63,6 +63,7 @@ class Loop(AbstractSelectorIOLoop):
         """Whether the grace for that is over too. Sleeping ends then."""
         self._stop_at = math.inf
         self._end = math.inf
+        self._signals: dict[signal.Signals, Callable[[int, Any], None]] = {}
         self._turned = time.monotonic()
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
@@ -147,12 +148,21 @@ class Loop(AbstractSelectorIOLoop):
 
         wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         previous = {number: signal.signal(number, stop) for number in numbers}
+        self._signals = dict.fromkeys(numbers, stop)
         try:
             yield
         finally:
+            self._signals = {}
             signal.set_wakeup_fd(wakeup)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def keep_signals(self) -> None:
+        """Take the signals back, in the main thread, if the user's code has taken them."""
+        for number, stop in self._signals.items():
+            if signal.getsignal(number) is not stop and not self.asked:
+                signal.signal(number, stop)
+                signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
 
     def ask_to_stop(self, grace: float = 0.0) -> None:
         """Ask to stop, as a signal does; who was asked before is not given more time."""

@@ -28,7 +28,22 @@ _SESSION = frozenset(
 # server: it runs what is inside.
 _BEFORE = re.compile(r"(?:[\s(]|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]+")
+_LABEL = re.compile(r"\s*:(?!=)")
 
+# What is no word of the statement's: texts, quoted names, and comments that are none to the server.
+_NOT_ITS_OWN = re.compile(
+    r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`"
+    r"|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*",
+    re.DOTALL,
+)
+_SUSPECT = re.compile(r"[@:]|GET_LOCK|(?:OUT|DUMP)FILE", re.IGNORECASE)
+_OUTLIVES = (
+    (re.compile(r"\bGET_LOCK\s*\(", re.IGNORECASE), "GET_LOCK", "it would outlive the request"),
+    (re.compile(r":=|\bINTO\s*@", re.IGNORECASE), "variables of the session",
+     "they would be there for the next request"),
+    (re.compile(r"\bINTO\s+(?:OUT|DUMP)FILE\b", re.IGNORECASE), "files",
+     "they would not be rolled back"),
+)  # fmt: skip
 
 _MOST_REMEMBERED = 4096
 """Characters; a longer statement is looked at each time."""
@@ -45,8 +60,8 @@ def _objection(sql: str) -> str | None:
     assert begin is not None  # noqa: S101 - it matches the empty string
     found = _WORD.match(sql, begin.end())
     word = found[0].upper() if found else sql[begin.end() :][:10]
-    if word in _ALLOWED:
-        return None
+    if word in _ALLOWED and not (found and _LABEL.match(sql, found.end())):
+        return _what_outlives(sql)
     if word in _TRANSACTION:
         return (
             f"a handler may not use {word}: the worker commits when the handler returns, "
@@ -63,3 +78,12 @@ def _objection(sql: str) -> str | None:
         f"a handler may not use {word!r}: only queries, INSERT, UPDATE, DELETE and REPLACE are "
         "sure to stay within the transaction. Change tables beforehand, in a migration of your own"
     )
+
+
+def _what_outlives(sql: str) -> str | None:
+    if _SUSPECT.search(sql):
+        own = _NOT_ITS_OWN.sub(lambda found: "''" if found[0][0] in "'\"`" else " ", sql)
+        for pattern, what, why in _OUTLIVES:
+            if pattern.search(own):
+                return f"a handler may not use {what}: {why}"
+    return None

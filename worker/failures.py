@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turnwise.database import Connection
-from turnwise.handler import Reject, Retry
+from turnwise.handler import LONGEST_RETRY, Reject, Retry
 from turnwise.message import Request
 
 FAILED, REJECTED, TIMEOUT, DIED, DROPPED = "failed", "rejected", "timeout", "died", "dropped"
@@ -37,6 +37,11 @@ _MOST_TRACEBACK = 10_000
 """Characters."""
 
 _MOST_FRAMES = 50
+
+_NO_TEXT = "(its text cannot be shown)"
+
+_chance = random.Random()
+"""Not the one that a handler may seed."""
 
 MOST_COUNTED = 10_000
 """How many failures are counted at most; the figures then mean so many, or more."""
@@ -140,11 +145,19 @@ class Elsewhere:
 def wait(attempts: int) -> float:
     """Return the seconds to wait after so many attempts: longer each time, never quite the same."""
     usual = SHORTEST_WAIT * _FACTOR ** min(attempts - 1, 20)
-    return min(LONGEST_WAIT, max(SHORTEST_WAIT, usual * random.uniform(0.8, 1.2)))
+    return min(LONGEST_WAIT, max(SHORTEST_WAIT, usual * _chance.uniform(0.8, 1.2)))
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return how an attempt ended that raised. Pure."""
+    """Return how an attempt ended that raised. Pure, but for what the exception does itself."""
+    try:
+        return _failure_of(error)
+    except BaseException:  # noqa: BLE001 - the user's class may raise wherever it is looked at
+        kind = type(error).__qualname__
+        return Failure(FAILED, kind, _one_line(f"{kind}: {_NO_TEXT}"))
+
+
+def _failure_of(error: BaseException) -> Failure:
     kind = type(error).__qualname__
     # Subclasses may not have called the constructor that sets these.
     reason = _text_of(getattr(error, "reason", error))
@@ -152,6 +165,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(REJECTED, kind, _one_line(reason))
     if isinstance(error, Retry):
         after = getattr(error, "after", None)
+        if not isinstance(after, int | float) or not 0 <= after <= LONGEST_RETRY:
+            after = None
         return Failure(FAILED, kind, _one_line(f"{kind}: {reason}"), due_in=after)
     text = _text_of(error)
     # Without the frame that called the handler.
@@ -164,8 +179,8 @@ def failure_of(error: BaseException) -> Failure:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - whatever the user's __str__ does
-        return "(its text cannot be shown)"
+    except BaseException:  # noqa: BLE001 - whatever the user's __str__ does
+        return _NO_TEXT
 
 
 def timeout_of(limit: float) -> Failure:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from turnwise.log import event
 from turnwise.message import Request
 from worker import failures
 from worker.failures import Elsewhere, Failure, GivenUp, Noted, failure_of, timeout_of
+from worker.handler_call import call
 from worker.handler_watch import Expired, Watch, Why
 from worker.store import FRESH_READS, Outcome, claim, claim_new
 from worker.vitals import Vitals
@@ -304,17 +304,10 @@ class Turns:
     def _handle(self, connection: Connection, work: Work) -> None:
         """Call the handler. Raises _Failed, or the driver's error that ended the transaction."""
         door = Door(connection, outbox.send)
-        ended: BaseException | None = None
         self._watch.begin_handling(work)
         begun = time.monotonic()
-        try:
-            result = self._handler(work.request, door)
-            if result is not None and inspect.isawaitable(result):
-                ended = TypeError("the handler is async: it returned a coroutine, and did nothing")
-        except BaseException as error:  # noqa: BLE001 - SystemExit is an exception like others here
-            ended = error
+        ended = call(self._handler, work.request, door)
         seconds = time.monotonic() - begun
-        door.close()
         self._usual += (seconds - self._usual) / 8
         if self._vitals.on_handled:
             self._vitals.on_handled(seconds)

@@ -97,6 +97,7 @@ class Beside:
         try:
             return job()
         finally:
+            self._loop.keep_signals()
             with self._lock:
                 self._begun, driving = None, self._driving
             if driving:

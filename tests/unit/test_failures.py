@@ -103,3 +103,31 @@ def test_errors_of_the_users_own_kinds_are_noted_whatever_they_hold() -> None:
     assert "cannot be shown" in failure_of(Reject(Shy())).error  # type: ignore[arg-type]
     assert failure_of(Later()).due_in is None
     assert failure_of(Retry(after=Decimal(5))).due_in == 5.0  # type: ignore[arg-type]
+
+
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Nasty(Exception):
+    __str__ = __repr__ = Leaving.__str__
+
+    @property
+    def reason(self) -> str:
+        raise ZeroDivisionError
+
+
+class Later(Retry):
+    def __init__(self, after: object) -> None:
+        self.after = after  # type: ignore[assignment]
+
+
+def test_an_exception_that_raises_wherever_it_is_looked_at_is_noted_all_the_same() -> None:
+    assert failure_of(raised(Leaving())).error == "Leaving: (its text cannot be shown)"
+    assert failure_of(raised(Nasty())).error == "Nasty: (its text cannot be shown)"
+    for after in ("soon", float("nan"), -1, 1e12):
+        assert failure_of(raised(Later(after))).due_in is None
+    error = ValueError("x")
+    error.add_note("n" * 1_000_000)
+    assert failure_of(raised(error)).error == "ValueError: x"

@@ -21,7 +21,32 @@ from turnwise.statements import objection
         "SHOW TABLES",
         "EXPLAIN SELECT * FROM stock",
         "INSERT INTO stock SELECT 3, COUNT(*) FROM calls",
+        "SELECT * FROM users WHERE mail = 'a@b := GET_LOCK(1)' AND n > @@session.sql_mode",
+        'SELECT "it\'s := \\" := " FROM stock -- INTO @x',
+        "SELECT `INTO @x` /* GET_LOCK('a', 0) */ FROM stock # := ",
+        "SELECT IS_USED_LOCK('a')",
     ],
 )
 def test_what_stays_within_the_transaction_passes(statement: str) -> None:
     assert objection(statement) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT GET_LOCK('a', 0)",
+        "DO get_lock ('a', 0)",
+        "SELECT /*! GET_LOCK('a', 0) */",
+        "SELECT 'it''s' , get_lock('a', 0)",
+        "SELECT @n := 5",
+        "SELECT items INTO @n FROM stock",
+        "SELECT items INTO/* where */@n FROM stock",
+        "SELECT items FROM stock INTO OUTFILE '/tmp/x'",
+        "TABLE stock INTO dumpfile '/tmp/x'",
+        "do: BEGIN NOT ATOMIC COMMIT; END",
+        "show :LOOP COMMIT; END LOOP",
+    ],
+)
+def test_what_would_outlive_the_request_does_not_pass(statement: str) -> None:
+    assert objection(statement)
+    assert objection(statement + " " * 5000)

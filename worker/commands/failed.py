@@ -127,7 +127,8 @@ def drop(
     """Give failures up for good.
 
     Their messages are removed. Their identities stay, so that the audit knows where they went and a
-    repeat of one is not served either.
+    repeat of one is not served either. One whose next attempt is under way at this moment, and
+    succeeds, is served all the same.
     """
     _change(failed.drop, "dropped", ids, client, everything, database)
 

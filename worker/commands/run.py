@@ -19,6 +19,7 @@ from turnwise.options import amqp_option, mysql_option
 from turnwise.topology import Topology
 from worker.display import Display
 from worker.handler import Terms
+from worker.handler_call import leave_threads
 from worker.handler_loading import load
 from worker.handling import Handling
 from worker.replica import HANDLER_ENDING, Replica
@@ -150,3 +151,5 @@ def command(
             write = functools.partial(click.echo, err=True)
             replica.vitals.on_served = Display(loop, write).served
         replica.run()
+    if serve:
+        leave_threads()

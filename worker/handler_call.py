@@ -1,0 +1,94 @@
+"""One call of the user's function, which may do anything to the process."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncGenerator, Generator
+from typing import NoReturn
+
+from turnwise.door import Door
+from turnwise.errors import ExitCode
+from turnwise.handler import Handler
+from turnwise.log import event
+from turnwise.message import Request
+
+log = logging.getLogger(__name__)
+
+THREADS_TIMEOUT = 1.0
+"""Seconds in which threads of the handler's may end, once the worker has stopped."""
+
+
+def call(handler: Handler, request: Request, door: Door) -> BaseException | None:
+    """Call it, and close the door; return what it raised, None if it did its work."""
+    process, recursion = os.getpid(), sys.getrecursionlimit()
+    ended: BaseException | None = None
+    try:
+        result = handler(request, door)
+        if result is not None:
+            ended = _undone(result)
+    except BaseException as error:  # noqa: BLE001 - SystemExit is an exception like others here
+        ended = error
+    if os.getpid() != process:
+        _end_child(ended)
+    if sys.getrecursionlimit() < recursion:
+        sys.setrecursionlimit(recursion)
+    door.close()
+    return ended
+
+
+def _undone(result: object) -> TypeError | None:
+    """Say so if it returned something that would have to be run first."""
+    if inspect.isawaitable(result):
+        kind = "async: it returned a coroutine"
+    elif isinstance(result, Generator | AsyncGenerator):
+        kind = "a generator"
+    else:
+        return None
+    if inspect.iscoroutine(result):
+        result.close()  # or Python warns that nobody awaited it
+    return TypeError(f"the handler is {kind}, and did nothing")
+
+
+def _end_child(ended: BaseException | None) -> NoReturn:
+    """End a process that the handler has forked, and that came back here.
+
+    It shares our connections: one word of its own on them would be taken for ours.
+    """
+    code = 0
+    if isinstance(ended, SystemExit):
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    elif ended is not None:
+        code = 1
+        traceback.print_exception(ended)
+    _exit(code & 0xFF)
+
+
+def leave_threads() -> None:
+    """End a process that has stopped, although threads of the handler's go on.
+
+    Python would wait for those that are no daemons, until somebody kills the process.
+    """
+    until = time.monotonic() + THREADS_TIMEOUT
+    left = []
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                left.append(thread.name)
+    if left:
+        event(log, logging.WARNING, "handler.threads_left", threads=left)
+        _exit(ExitCode.OK)
+
+
+def _exit(code: int) -> NoReturn:
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
