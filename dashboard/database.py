@@ -88,8 +88,7 @@ class _Source:
         """Give the connection back."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(ServerError), translating(self._database):
-                connection.close()
+            connection.close()
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[Connection]:

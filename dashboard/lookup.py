@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import pymysql
-
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError, Transient
 
@@ -55,7 +53,7 @@ class Lookups:
                 with translating(self._database):
                     yield connection
             except ServerError as error:
-                _close(connection)
+                connection.close()
                 if error.code in _TOO_LONG:
                     raise Transient(
                         f"the database gave up after {LONGEST:.0f} s: ask for less, as a shorter "
@@ -64,7 +62,7 @@ class Lookups:
                     ) from error
                 raise
             except BaseException:
-                _close(connection)
+                connection.close()
                 raise
             self._free.append(connection)
         finally:
@@ -73,18 +71,16 @@ class Lookups:
     def close(self) -> None:
         """Give all back."""
         while self._free:
-            _close(self._free.pop())
+            self._free.pop().close()
 
     def _take(self) -> Connection:
         """Return a connection that was kept and still lives, or a new one."""
         while self._free:
             connection = self._free.pop()
-            try:
+            with contextlib.suppress(ServerError), translating(self._database):
                 connection.ping(reconnect=False)
-            except pymysql.Error:
-                _close(connection)
-            else:
                 return connection
+            connection.close()
         return self._connect()
 
     def _connect(self) -> Connection:
@@ -99,8 +95,3 @@ class Lookups:
             )
             cursor.execute(f"SET SESSION {name} = %s", (value,))
         return connection
-
-
-def _close(connection: Connection) -> None:
-    with contextlib.suppress(pymysql.Error):
-        connection.close()

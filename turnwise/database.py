@@ -41,6 +41,7 @@ class Connection(_Driver):
     """PyMySQL's connection, with a limit for several steps together.
 
     PyMySQL limits each read and each write alone: twenty slow answers take twenty times as long.
+    It raises the driver's errors; who uses it does so within ``translating``.
     """
 
     _until: float | None = None
@@ -50,6 +51,11 @@ class Connection(_Driver):
     def allow(self, seconds: float | None) -> None:
         """Let all that follows take so many seconds together; None: as its timeouts say."""
         self._until = None if seconds is None else time.monotonic() + seconds
+
+    def close(self) -> None:
+        """Close it, whatever state it is in; PyMySQL's own raises an error the second time."""
+        if self.open:
+            super().close()
 
     # What PyMySQL looks at before it reads a packet, and before it writes.
 
@@ -185,7 +191,7 @@ class Database:
     def _connect(
         self, program: str, read_timeout: float, autocommit: bool, within: float
     ) -> Connection:
-        with translating(self):
+        with translating(self), self._translating_what_is_raised_before_login():
             connection = Connection(
                 defer_connect=True,
                 host=self.host,
@@ -212,6 +218,21 @@ class Database:
             connection.connect(None if "unix_socket" in self.options else self._reach(within / 2))
             connection.allow(None)
         return connection
+
+    @contextlib.contextmanager
+    def _translating_what_is_raised_before_login(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            # PyMySQL without its [rsa] extra, on a connection without TLS.
+            raise Permanent(f"cannot log in to {self}: {error}") from error
+        except OSError as error:
+            # The driver turns those of its socket into its own: this one is of a certificate.
+            files = {v for k, v in self.options.items() if k in {"ssl_ca", "ssl_cert", "ssl_key"}}
+            raise Permanent(
+                f"{self} needs a certificate that cannot be used: {error.strerror or error} "
+                f"(one of {', '.join(sorted(files))})"
+            ) from error
 
     def _reach(self, within: float) -> socket.socket:
         """Connect to the first address of the host that answers.
@@ -298,11 +319,6 @@ def _parse_url(text: str) -> Database:
     )
 
 
-def is_duplicate_key(error: pymysql.err.IntegrityError) -> bool:
-    """Whether a row of that key is there already: more an answer than a failure."""
-    return error.args[:1] == (ER.DUP_ENTRY,)
-
-
 @contextlib.contextmanager
 def translating(database: Database) -> Iterator[None]:
     """Turn the driver's errors into Transient, Refused and Permanent.
@@ -314,21 +330,11 @@ def translating(database: Database) -> Iterator[None]:
         yield
     except pymysql.err.Error as error:
         raise translate(error, database) from error
-    except RuntimeError as error:
-        # PyMySQL without its [rsa] extra, on a connection without TLS.
-        raise Permanent(f"cannot log in to {database}: {error}") from error
-    except OSError as error:
-        # The driver turns those of its socket into its own: this one is of a certificate.
-        files = {v for k, v in database.options.items() if k in {"ssl_ca", "ssl_cert", "ssl_key"}}
-        raise Permanent(
-            f"{database} needs a certificate that cannot be used: {error.strerror or error} "
-            f"(one of {', '.join(sorted(files))})"
-        ) from error
 
 
 def translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
     """Turn an error of the driver's into one of ours, by whether it is worth another try."""
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    code = code_of(error)
     if code in _LEAVES:
         database.note_trouble()
     text = error.args[1] if len(error.args) > 1 else str(error)
@@ -363,6 +369,13 @@ def translate(error: pymysql.err.Error, database: Database) -> Transient | Perma
     return Transient(f"{database} answers {code}: {text}", code=code)
 
 
-def interrupts(error: pymysql.err.Error) -> bool:
+def interrupts(error: Exception) -> bool:
     """Whether a transaction ended for a reason that is not its own: a lock, a lost connection."""
-    return bool(error.args) and error.args[0] in _INTERRUPTS
+    return code_of(error) in _INTERRUPTS
+
+
+def code_of(error: Exception) -> int | None:
+    """Return the server's number of an error of the driver's; None if it is none, or has none."""
+    if isinstance(error, pymysql.err.Error) and error.args and isinstance(error.args[0], int):
+        return error.args[0]
+    return None

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pymysql
 from pymysql.constants import SERVER_STATUS
 
 from turnwise.database import Connection, interrupts
@@ -54,7 +53,7 @@ class Door:
     __slots__ = ("_connection", "_cursor", "_process", "_send", "_thread", "fault")
 
     def __init__(self, connection: Connection, send: Send) -> None:
-        self.fault: pymysql.Error | NotAllowed | None = None
+        self.fault: Exception | None = None
         self._connection: Connection | None = connection
         self._cursor = connection.cursor()
         self._send = send
@@ -100,7 +99,7 @@ class Door:
         assert connection is not None  # noqa: S101 - _check() has seen it
         try:
             statement(*args)
-        except pymysql.Error as error:
+        except Exception as error:
             if interrupts(error) or not connection.open:
                 self.fault = error
             raise

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import pymysql
+from pymysql.constants import ER
 
 from turnwise import outbox
-from turnwise.database import Connection, Database, translate
+from turnwise.database import Connection, Database, code_of, translating
 from turnwise.door import Door
-from turnwise.errors import Transient
+from turnwise.errors import NotAllowed, ServerError, Transient
 from turnwise.handler import Handler
 from turnwise.log import event
 from turnwise.message import Request
@@ -147,7 +147,7 @@ class Turns:
         """Throw the connection away."""
         connection, self._connection = self._connection, None
         self._watch.uses(None)
-        if connection is not None and connection.open:
+        if connection is not None:
             connection.close()
 
     def note_stuck(self, work: Work, why: Why) -> None:
@@ -237,7 +237,9 @@ class Turns:
         lease = self._terms.time_limit + LEASE_MARGIN
         try:
             begun = failures.begin_redelivered(connection, work.request, self._name, lease)
-        except pymysql.IntegrityError as error:
+        except Exception as error:
+            if code_of(error) != ER.DUP_ENTRY:
+                raise
             raise Transient(f"another worker notes the same request: {error}") from error
         connection.commit()
         match begun:
@@ -314,14 +316,13 @@ class Turns:
         try:
             self._watch.end_handling()
         except Expired as expired:
-            if connection.open:
-                connection.close()  # its socket is shut down: a ROLLBACK could only fail
+            connection.close()  # its socket is shut down: a ROLLBACK could only fail
             if expired.why is Why.STOP:
                 work.put_off = True
             else:
                 self._fail(work, timeout_of(self._terms.time_limit))
             raise _Failed from None
-        if isinstance(door.fault, pymysql.Error):
+        if door.fault and not isinstance(door.fault, NotAllowed):
             work.interrupted += 1
             if work.interrupted < MOST_INTERRUPTED:
                 raise door.fault
@@ -401,12 +402,10 @@ class Turns:
 
     def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
         try:
-            connection = self._open()
-            with self._watch.ours():
-                return work(connection, about)
-        except pymysql.Error as error:
-            self.close()
-            raise translate(error, self._database) from error
-        except Transient:
+            with translating(self._database):
+                connection = self._open()
+                with self._watch.ours():
+                    return work(connection, about)
+        except ServerError:
             self.close()
             raise

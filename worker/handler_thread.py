@@ -16,9 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import pymysql
-
-from turnwise.database import Connection, Database
+from turnwise.database import Connection, Database, translating
 from turnwise.errors import ExitCode, TurnwiseError
 from turnwise.log import event
 from turnwise.loop import Loop
@@ -201,7 +199,7 @@ class Beside:
         """Have something done by a third thread that may fail."""
 
         def run() -> None:
-            with contextlib.suppress(pymysql.Error, TurnwiseError):
+            with contextlib.suppress(TurnwiseError), translating(self._database):
                 work()
 
         thread = threading.Thread(target=run, name="handler's end", daemon=True)

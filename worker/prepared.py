@@ -13,11 +13,10 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, Self
 
-import pymysql
 from pymysql.constants import ER, FIELD_TYPE
 from pymysql.protocol import OKPacketWrapper
 
-from turnwise.database import Connection
+from turnwise.database import Connection, code_of
 
 _COM_PREPARE, _COM_EXECUTE = 0x16, 0x17
 
@@ -45,8 +44,8 @@ class Prepared:
         send(_COM_PREPARE, statement.encode())
         try:
             answer = receive()
-        except pymysql.Error as error:
-            if error.args[:1] and error.args[0] in _NOT_NOW:
+        except Exception as error:
+            if code_of(error) in _NOT_NOW:
                 return None
             raise
         number, columns, parameters = _PREPARED(answer.get_all_data())

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-import pymysql
-
 from turnwise.account import bound_statements
 from turnwise.database import Connection, interrupts
 from turnwise.walk import TOGETHER
@@ -158,7 +156,7 @@ def _persisting(connection: Connection, work: Callable[[Connection, A], T], abou
     for _ in range(_LOCKS_LOST):
         try:
             return work(connection, about)
-        except pymysql.OperationalError as error:
+        except Exception as error:
             if not interrupts(error) or not connection.open:
                 raise
             connection.rollback()

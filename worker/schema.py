@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from typing import Any
 
-import pymysql
 from pymysql.constants import ER
 
-from turnwise.database import Connection, Database, translating
+from turnwise.database import Connection, Database, code_of, translating
 from turnwise.errors import Permanent, Transient
 from turnwise.log import event
 
@@ -252,12 +250,15 @@ def migrate(connection: Connection, database: Database) -> int:
             return 0
         with connection.cursor() as cursor:
             lock = f"turnwise.migrate.{database.name}"[:64]
+            locked: bool | None = None
             try:
                 cursor.execute("SELECT GET_LOCK(%s, %s)", (lock, LOCK_TIMEOUT))
                 locked = cursor.fetchone() == (1,)
-            except pymysql.NotSupportedError:
-                locked = True  # Galera has none (1235): each step stands being run twice at once
-            if not locked:
+            except Exception as error:
+                # Galera has none: each step stands being run twice at once.
+                if code_of(error) != ER.NOT_SUPPORTED_YET:
+                    raise
+            if locked is False:
                 raise Transient(f"another worker is migrating {database}")
             try:
                 cursor.execute(_VERSIONS)
@@ -268,7 +269,7 @@ def migrate(connection: Connection, database: Database) -> int:
                 if done < VERSION:
                     event(log, logging.INFO, "schema.migrated", version=VERSION)
             finally:
-                with contextlib.suppress(pymysql.NotSupportedError):
+                if locked:
                     cursor.execute("SELECT RELEASE_LOCK(%s)", (lock,))
     return VERSION - done
 
@@ -276,9 +277,9 @@ def migrate(connection: Connection, database: Database) -> int:
 def _take_step(cursor: Any, step: str) -> None:
     try:
         cursor.execute(step)
-    except pymysql.Error as error:
+    except Exception as error:
         # What was broken off after its ALTER TABLE, which is done wholly or not at all.
-        if not step.lstrip().startswith("ALTER") or error.args[0] not in _THERE:
+        if not step.lstrip().startswith("ALTER") or code_of(error) not in _THERE:
             raise
 
 
@@ -305,11 +306,12 @@ def _check_tables(connection: Connection, database: Database, done: int, there: 
 
 def _exists(connection: Connection, table: str) -> bool:
     """Whether the table is there, also when the account may not even see it."""
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(f"SELECT 1 FROM {table} LIMIT 0")  # noqa: S608 - a name from STEPS
-        except pymysql.Error as error:
-            return bool(error.args[0] != ER.NO_SUCH_TABLE)
+    try:
+        connection.query(f"SELECT 1 FROM {table} LIMIT 0")  # noqa: S608 - a name from STEPS
+    except Exception as error:
+        if code_of(error) is None:
+            raise
+        return code_of(error) != ER.NO_SUCH_TABLE
     return True
 
 

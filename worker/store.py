@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import pymysql
 from pymysql.constants import ER
 
-from turnwise.database import (
-    TIMEOUT,
-    Connection,
-    Database,
-    is_duplicate_key,
-    translate,
-    translating,
-)
-from turnwise.errors import Transient
+from turnwise.database import TIMEOUT, Connection, Database, code_of, translating
+from turnwise.errors import ServerError
 from turnwise.message import Request
 from turnwise.removed import Identity, removed_among
 from worker.counting import MARGIN, advance
@@ -112,8 +103,7 @@ class Store:
         """Throw the connection away."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(pymysql.Error):
-                connection.close()
+            connection.close()
 
     def write(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store each request once; return what became of each, in their order.
@@ -164,11 +154,9 @@ class Store:
 
     def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
         try:
-            return work(self.open(), about)
-        except pymysql.Error as error:
-            self.close()
-            raise translate(error, self.database) from error
-        except Transient:
+            with translating(self.database):
+                return work(self.open(), about)
+        except ServerError:
             self.close()
             raise
 
@@ -180,8 +168,8 @@ class Store:
                     return [Outcome.SERVED] * len(requests)
                 # A line was moved.
                 self._lines.forget()
-            except pymysql.IntegrityError as error:
-                if not is_duplicate_key(error):
+            except Exception as error:
+                if code_of(error) != ER.DUP_ENTRY:
                     raise
         connection.begin()
         outcomes = claim(connection, requests, self._name)
@@ -202,8 +190,8 @@ class Store:
         try:
             guard = f"(SELECT 1 {GUARD.format(epoch=epoch)})"
             connection.query(_insert(connection, requests, self._name, guard))
-        except pymysql.IntegrityError as error:
-            if error.args[:1] == (ER.BAD_NULL_ERROR,):
+        except Exception as error:
+            if code_of(error) == ER.BAD_NULL_ERROR:
                 return False
             raise
         return True
@@ -219,8 +207,8 @@ def claim_new(connection: Connection, requests: Sequence[Request], name: str) ->
     claimed = sorted(requests, key=lambda request: (request.client, request.counter))
     try:
         connection.query(_insert(connection, claimed, name))
-    except pymysql.IntegrityError as error:
-        if is_duplicate_key(error):
+    except Exception as error:
+        if code_of(error) == ER.DUP_ENTRY:
             return False
         raise
     counters: dict[str, list[str]] = {}

@@ -16,15 +16,14 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
-import pymysql
 from pymysql.constants import ER, FIELD_TYPE
 
 from producer.client_name import unique_name
 from producer.relay.batch import Batch, Range, merge, read_ranges, write_ranges
 from producer.relay.line import Row
 from producer.relay.sight import Look
-from turnwise.database import Connection, Database, translate
-from turnwise.errors import Permanent, Transient
+from turnwise.database import Connection, Database, translating
+from turnwise.errors import Permanent, ServerError, Transient
 from turnwise.log import event
 
 log = logging.getLogger(__name__)
@@ -138,8 +137,7 @@ class Ledger:
         """Throw the connection away."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(pymysql.Error):
-                connection.close()
+            connection.close()
 
     def state(self) -> State:
         """Return which relay is at work."""
@@ -254,18 +252,16 @@ class Ledger:
 
     def _using(self, work: Callable[[Connection], T]) -> T:
         try:
-            if self._connection is None:
-                self._connection = self.database.connect(f"producer relay {self.name}")
-                _execute(self._connection, _ISOLATION)
-                _execute(self._connection, _TIMEOUTS)
-                self._connection.decoders[FIELD_TYPE.DATETIME] = _read_time
-            return work(self._connection)
-        except pymysql.Error as error:
+            with translating(self.database):
+                if self._connection is None:
+                    self._connection = self.database.connect(f"producer relay {self.name}")
+                    _execute(self._connection, _ISOLATION)
+                    _execute(self._connection, _TIMEOUTS)
+                    self._connection.decoders[FIELD_TYPE.DATETIME] = _read_time
+                return work(self._connection)
+        except ServerError as error:
             self.close()
-            raise _away(translate(error, self.database), self.database) from error
-        except Transient as error:
-            self.close()
-            raise _away(error, self.database) from error
+            raise _away(error, self.database) from error.__cause__
 
     def _state(self, connection: Connection) -> State:
         rows = _fetch(connection, _STATE)
@@ -364,7 +360,7 @@ def _parted(ids: Iterable[Range]) -> tuple[list[Range], list[int]]:
     return long, short
 
 
-def _away(error: Transient | Permanent, database: Database) -> LedgerAway | Permanent:
+def _away(error: ServerError, database: Database) -> LedgerAway | Permanent:
     if error.code == ER.NO_SUCH_TABLE:
         # As with the worker: somebody is about to run it.
         return LedgerAway(f"{database} has no table for the outbox; waiting for 'worker migrate'")

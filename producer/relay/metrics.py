@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Self
 
-import pymysql
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -19,8 +17,8 @@ from prometheus_client.registry import Collector
 
 from producer.relay.vitals import Vitals
 from turnwise import outbox_status
-from turnwise.database import Connection, Database
-from turnwise.errors import Permanent, Transient
+from turnwise.database import Connection, Database, translating
+from turnwise.errors import ServerError
 from turnwise.log import event
 from turnwise.outbox_status import OutboxStatus
 from turnwise.status_server import Page
@@ -60,13 +58,13 @@ class Figures:
             try:
                 if self._connection is None:
                     self._connection = self._database.connect(f"producer relay {self._name}")
-                self.status = outbox_status.read(self._connection)
-            except (pymysql.Error, Transient, Permanent) as error:
+                with translating(self._database):
+                    self.status = outbox_status.read(self._connection)
+            except ServerError as error:
                 event(log, logging.DEBUG, "figures.missing", error=error)
                 self.status = None
                 if self._connection is not None:
-                    with contextlib.suppress(pymysql.Error):
-                        self._connection.close()
+                    self._connection.close()
                 self._connection = None
             if self._stop.wait(max(INTERVAL, SHARE * (time.monotonic() - begun))):
                 return
