@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from lab.process import Process
+from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from tests.relaying import (
     at_work,
