@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from turnwise.handler import Handler, Reject, Retry, Rows, Transaction
@@ -16,7 +17,5 @@ __all__ = ["Handler", "Reject", "Request", "Retry", "Rows", "Transaction", "__ve
 def __getattr__(name: str) -> Any:
     # It needs pika, which takes longer to import than a --help may take.
     if name == "Request":
-        from turnwise.message import Request  # noqa: PLC0415
-
-        return Request
+        return importlib.import_module("turnwise.message").Request
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from lab.bench.lines import Spread, Told
 from lab.bench.run import Result
 
@@ -65,15 +67,11 @@ def as_json(result: Result) -> str:
 
 def picture(result: Result, file: Path) -> None:
     """Draw each ratio with its spread and what was to be reached."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
     drawn = [
         (t.line, t.ratio, t.line.target) for t in reversed(result.told) if t.ratio and t.line.target
     ]
-    figure, axes = plt.subplots(figsize=(11, 1.2 + 0.45 * len(drawn)), layout="constrained")
+    figure = Figure(figsize=(11, 1.2 + 0.45 * len(drawn)), layout="constrained")
+    axes = figure.subplots()
     for place, (line, ratio, target) in enumerate(drawn):
         colour = "tab:blue" if line.less_is_better else "tab:green"
         axes.plot([ratio.low, ratio.high], [place, place], color=colour, linewidth=6, alpha=0.4)
@@ -92,4 +90,3 @@ def picture(result: Result, file: Path) -> None:
     axes.margins(y=0.1)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
-    plt.close(figure)

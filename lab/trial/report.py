@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import click
+from matplotlib.figure import Figure
 
 from lab.trial.check import KINDS
 from lab.trial.run import Result, Trial
@@ -146,14 +147,8 @@ def as_json(result: Result) -> str:
 
 def picture(result: Result, file: Path) -> None:
     """Draw accepted, served and backlog over time, with each fault as a band."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    figure, (counts, faults) = plt.subplots(
-        2, 1, figsize=(14, 9), sharex=True, height_ratios=[2, 3], layout="constrained"
-    )
+    figure = Figure(figsize=(14, 9), layout="constrained")
+    counts, faults = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
     seen = [sample for sample in result.samples if sample.served is not None]
     counts.plot([s.at for s in result.samples], [s.accepted for s in result.samples],
                 label="accepted", color="tab:blue")  # fmt: skip
@@ -185,4 +180,3 @@ def picture(result: Result, file: Path) -> None:
     faults.set_xlabel("seconds")
     faults.grid(axis="x", alpha=0.3)
     figure.savefig(file, dpi=110)
-    plt.close(figure)

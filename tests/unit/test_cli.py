@@ -22,6 +22,7 @@ import worker.cli
     [
         *((producer.cli.main, name) for name in producer.cli.COMMANDS),
         *((worker.cli.main, name) for name in worker.cli.COMMANDS),
+        *((lab.cli.main, name) for name in lab.cli.COMMANDS),
     ],
 )
 def test_each_listed_command_loads_under_its_name(group: click.Group, name: str) -> None:
@@ -35,6 +36,7 @@ def test_each_listed_command_loads_under_its_name(group: click.Group, name: str)
     [
         ("producer", {"pika", "pymysql", "tenacity"}),
         ("worker", {"pika", "pymysql", "tenacity"}),
+        ("lab", {"matplotlib", "pika", "pymysql", "tenacity"}),
         # Its options are URLs, which the drivers' modules read.
         ("dashboard", {"flask", "waitress", "werkzeug"}),
     ],
