@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,11 @@ def render_all(folder: Path) -> dict[str, Overlay]:
         check=True,
     )
     rendered = {name: Overlay(render(copy / name)) for name in OVERLAYS}
+    # As docs/handlers.md tells to serve by a handler.
+    [handler] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/handlers.md").read_text(), re.DOTALL)
+    (copy / "handler").mkdir()
+    (copy / "handler" / "kustomization.yaml").write_text(handler)
+    rendered["handler"] = Overlay(render(copy / "handler"))
     # As docs/kubernetes.md tells to take Gateway API.
     with (copy / "production" / "kustomization.yaml").open("a") as file:
         file.write("components: [../gateway]\n")

@@ -82,6 +82,23 @@ def test_a_replica_is_called_after_its_pod(overlay: Overlay) -> None:
         assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
+def test_workers_serve_by_a_handler_where_an_overlay_of_ones_own_says_so(
+    overlays: dict[str, Overlay],
+) -> None:
+    plain, with_handler = overlays["production"], overlays["handler"]
+    assert with_handler.configuration() == plain.configuration() | {
+        "WORKER_HANDLER": "orders:serve"
+    }
+    assert with_handler.pod("worker").container["image"] == "registry.example.com/orders:1"
+    assert {
+        each["configMapRef"]["name"] for each in with_handler.pod("worker").container["envFrom"]
+    } == {
+        each["metadata"]["name"]
+        for each in with_handler.of("ConfigMap")
+        if each["metadata"]["name"].startswith("turnwise-")
+    }
+
+
 def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None:
     for overlay in overlays.values():
         worker = overlay.pod("worker")
