@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+import pymysql
+
 from lab.harness import files, links
-from lab.harness.database import DatabaseServer
+from lab.harness.database import NAME, DatabaseServer
 from lab.harness.errors import LabError
 from lab.harness.galera import GaleraNode
 from lab.harness.process import wait_until
@@ -55,6 +59,29 @@ class AnyRabbitMQ(RabbitMQ):
         raise failure
 
 
+class AnyDatabase(DatabaseServer):
+    """The database: whichever node is whole."""
+
+    def __init__(self, nodes: list[GaleraNode]) -> None:
+        super().__init__(nodes[0].runner, nodes[0].port, nodes[0].password)
+        self._nodes = nodes
+
+    def url(self, name: str = NAME, port: int | None = None) -> str:
+        """Return MYSQL_URL: all nodes, or the one behind a proxy's ``port``."""
+        if port is not None:
+            return super().url(name, port)
+        return ",".join(node.url(name) for node in self._nodes)
+
+    @contextlib.contextmanager
+    def connect(
+        self, name: str | None = None, *, timeout: float = 60
+    ) -> Iterator[pymysql.cursors.Cursor]:
+        """As DatabaseServer, at the first node that is whole."""
+        node = next((each for each in self._nodes if each.whole), self._nodes[0])
+        with node.connect(name, timeout=timeout) as cursor:
+            yield cursor
+
+
 class Writer(DatabaseServer):
     """One port for the database, as a load balancer gives: all write to one node, if it is whole.
 
@@ -96,7 +123,7 @@ class Trio:
     """What Servers is, of three nodes each.
 
     attached: they end with this process, which gives the database one port for whichever node is
-    the writer. Otherwise the first node is.
+    the writer.
     """
 
     def __init__(self, folder: Path, programs: Path, *, attached: bool = True) -> None:
@@ -121,7 +148,7 @@ class Trio:
             node.join(self.databases[0])
         self.rabbitmq = AnyRabbitMQ(self.rabbits)
         self.writer = Writer(self.databases) if attached else None
-        self.database: DatabaseServer = self.writer or self.databases[0]
+        self.database: DatabaseServer = self.writer or AnyDatabase(self.databases)
         self._equipped = False
 
     @property

@@ -36,8 +36,9 @@ def test_clients_of_a_node_that_is_cut_off_move_on(pipeline: Pipeline, cluster: 
     url = ",".join(
         [cluster.url(here), *(cluster.nodes[name].url(port=port) for name, port in others.items())]
     )
-    worker = pipeline.worker("worker-1", AMQP_URL=url)
+    pipeline.worker("maker", AMQP_URL=cluster.url(here)).stop(20)
     assert cluster.leader() == here
+    worker = pipeline.worker("worker-1", AMQP_URL=url)
     sender = pipeline.start(
         "sender", "producer", "send", "hello", "--quantum", "50ms", AMQP_URL=url
     )

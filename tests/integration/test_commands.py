@@ -84,6 +84,8 @@ def test_servers_out_of_reach(pipeline: Pipeline) -> None:
 
 
 def test_one_node_of_several_is_enough(pipeline: Pipeline) -> None:
+    """Once the queue is there: to make it takes a word of each (test_founding.py)."""
+    pipeline.send("x")
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     for _ in range(4):  # in random order
         url = f"{away},{pipeline.amqp_url},{away}"
