@@ -38,7 +38,8 @@ def amqp_option(command: F) -> F:
         required=True,
         metavar="URL[,URL...]",
         help="RabbitMQ: amqp://user:password@host:5672/vhost, or amqps://. Several nodes are "
-        "tried in random order. AMQP_URL_FILE names a file that holds it.",
+        "tried, first the one for its name, then at random. AMQP_URL_FILE names a file that "
+        "holds it.",
     )(command)
 
 
