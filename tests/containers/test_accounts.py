@@ -153,7 +153,8 @@ def test_the_operator_looks_after_what_the_worker_dead_lettered(stack: Stack) ->
 
 
 def test_the_worker_may_do_all_that_it_does(stack: Stack) -> None:
-    stack.send(4000)
+    # A worker keeps the account after 5,000 requests, and the client never lets it be idle.
+    stack.send(11_000)
     stack.wait_served(stack.accepted())
     stack.wait(
         lambda: stack.query("SELECT * FROM counter_db.audits WHERE through > 0"),

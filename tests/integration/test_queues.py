@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from tests.pipeline import Pipeline
 from turnwise.message import Request
 
@@ -16,7 +18,7 @@ def test_who_moves_to_another_queue_goes_on_there_and_a_repeat_has_no_effect(
     first = pipeline.wait_served(3)
     assert {row.served_by for row in first} == {"worker-of-requests-0"}
     known = first[1]
-    request = Request(known.client, known.counter, known.message, known.sent_at)
+    request = Request(known.client, known.counter, known.message, known.sent_at.replace(tzinfo=UTC))
     with pipeline.channel() as channel:
         channel.confirm_delivery()
         body, properties = request.encode(), request.properties()
