@@ -1,4 +1,8 @@
-"""What befalls the links between three nodes. Clients still reach each of them."""
+"""What befalls the links between three machines, each with a node of RabbitMQ and of the database.
+
+Clients still reach each of them. One machine at a time: what two leave is no majority, and
+Galera does not always find together again after that.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +53,14 @@ def _part(world: World, place: int, way: Way = Way.BOTH) -> Course:
 
 @fault("node.leader_partition", 8, 25)
 def _cut_leader(world: World, _pick: int) -> Course:
-    return (yield from turns.rabbits(world, lambda leader: _part(world, leader)))
+    return (yield from turns.both(world, lambda leader, _writer: _part(world, leader)))
 
 
 @fault("node.follower_partition", 8, 25)
 def _cut_follower(world: World, pick: int) -> Course:
     return (
-        yield from turns.rabbits(
-            world, lambda leader: _part(world, turns.follower(world, leader, pick))
+        yield from turns.both(
+            world, lambda leader, _writer: _part(world, turns.follower(world, leader, pick))
         )
     )
 
@@ -65,14 +69,14 @@ def _cut_follower(world: World, pick: int) -> Course:
 def _cut_one_way(world: World, pick: int) -> Course:
     """The leader hears nothing of the others, or they hear nothing of it."""
     way = (Way.IN, Way.OUT)[pick % 2]
-    return (yield from turns.rabbits(world, lambda leader: _part(world, leader, way)))
+    return (yield from turns.both(world, lambda leader, _writer: _part(world, leader, way)))
 
 
 @fault("node.flapping_partition", 12, 25)
 def _flap(world: World, _pick: int) -> Course:
     """The leader is cut off and back again, over and over."""
 
-    def befall(leader: int) -> Course:
+    def befall(leader: int, _writer: int) -> Course:
         host, others = world.trio.hosts[leader], world.trio.others(leader)
         over, lost = threading.Event(), [0]
 
@@ -95,14 +99,14 @@ def _flap(world: World, _pick: int) -> Course:
         name = turns.nodename(world, leader)
         return f"{name} was cut off {cuts} times, {sum(lost)} packets were lost" if cuts else None
 
-    return (yield from turns.rabbits(world, befall))
+    return (yield from turns.both(world, befall))
 
 
 @fault("node.writer_partition", 8, 20)
 def _cut_writer(world: World, _pick: int) -> Course:
     """The database node that is written to is cut off: it says that it belongs to no cluster."""
 
-    def befall(writer: int) -> Course:
+    def befall(_leader: int, writer: int) -> Course:
         host, others = world.trio.hosts[writer], world.trio.others(writer)
         node = world.trio.databases[writer]
         links.cut(host, others)
@@ -123,4 +127,4 @@ def _cut_writer(world: World, _pick: int) -> Course:
             f"database-{node.number} was cut off, {lost} packets were lost, and it stopped serving"
         )
 
-    return (yield from turns.databases(world, befall))
+    return (yield from turns.both(world, befall))
