@@ -52,10 +52,15 @@ class Stack:
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
-        self.run("make", "secrets")
-        self.compose("build")
-        self.up()
-        self.environment |= self.printed_settings()
+        try:
+            self.run("make", "secrets")
+            self.compose("build")
+            self.up()
+            self.environment |= self.printed_settings()
+        except BaseException:
+            # Nobody leaves what was not entered.
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
