@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = 5
 """Seconds to wait for another worker's migration; less than the connection's read timeout."""
 
+# Galera has no such locks: MariaDB's word for it, and that of Percona's strict mode, which has no
+# number of its own. Each step stands being run twice at once.
+_NO_LOCKS = frozenset({ER.NOT_SUPPORTED_YET, ER.UNKNOWN_ERROR})
+
 # Each step runs once, in order. MySQL commits each DDL statement by itself, so a step that was
 # interrupted runs again: it must stand that. A step must also suit the release before it, whose
 # workers go on during an upgrade.
@@ -255,8 +259,7 @@ def migrate(connection: Connection, database: Database) -> int:
                 cursor.execute("SELECT GET_LOCK(%s, %s)", (lock, LOCK_TIMEOUT))
                 locked = cursor.fetchone() == (1,)
             except Exception as error:
-                # Galera has none: each step stands being run twice at once.
-                if code_of(error) != ER.NOT_SUPPORTED_YET:
+                if code_of(error) not in _NO_LOCKS:
                     raise
             if locked is False:
                 raise Transient(f"another worker is migrating {database}")
