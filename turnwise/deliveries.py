@@ -30,7 +30,7 @@ class Delivery(NamedTuple):
     """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only.
 
     Of a message that is too large for a request only the problem is kept: its body and properties
-    are empty.
+    are empty; but for properties with an ``x-death``, since whoever rejects must look at that.
     """
 
     tag: int
@@ -109,7 +109,8 @@ class Deliveries:
         try:
             check_sizes(self._size, stop - payload - 12)
         except InvalidRequest as error:
-            self._problem, self._properties = error, b""
+            about = data[payload + 12 : stop]
+            self._problem, self._properties = error, about if b"x-death" in about else b""
         else:
             self._problem, self._properties = None, data[payload + 12 : stop]
 

@@ -84,7 +84,8 @@ class PlainWay:
             try:
                 check_sizes(len(body), len(about))
             except InvalidRequest as error:
-                take(Delivery(tag, b"", b"", arrived, again, error, len(body)))
+                about = about if b"x-death" in about else b""
+                take(Delivery(tag, about, b"", arrived, again, error, len(body)))
             else:
                 take(Delivery(tag, about, body, arrived, again, None, len(body)))
 

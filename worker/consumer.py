@@ -14,7 +14,8 @@ from turnwise.errors import InvalidRequest, Transient
 from turnwise.inquiry import Inquiry
 from turnwise.log import event
 from turnwise.message import Request, decode_properties
-from worker.settle import Reject, Verdict, decide, settle
+from worker.apart import Apart, is_hostile
+from worker.settle import ACK, Reject, Verdict, decide, settle
 from worker.store import Outcome
 from worker.vitals import Batch, Vitals
 
@@ -76,6 +77,7 @@ class Consumer:
         # Only noted: pika takes any exception for a broken connection.
         channel.consume(queue, name, self._arrived.append)
         self._inquiry = Inquiry(channel, queue)
+        self._apart = Apart(channel, queue)
 
     def serve(self, progress: Callable[[], None], until: float = math.inf) -> None:
         """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop.
@@ -149,7 +151,10 @@ class Consumer:
             results.append(result)
         batch, decoded = batch[: len(results)], decoded[: len(results)]
         verdicts = [decide(result) for result in results]
-        self._unsettled += zip((delivery.tag for delivery in batch), verdicts, strict=True)
+        self._unsettled += [
+            (delivery.tag, self._spare_broker(delivery, verdict))
+            for delivery, verdict in zip(batch, verdicts, strict=True)
+        ]
         # An ack makes room for new deliveries. There shall be none any more at the end.
         if not (self._finishing or self._loop.stopping):
             self._settle()
@@ -163,6 +168,13 @@ class Consumer:
             new = [each for each, result in pairs if result is Outcome.SERVED]
             self._vitals.on_served([each for each in new if isinstance(each, Request)])
         self._tell(batch, decoded, results, verdicts)
+
+    def _spare_broker(self, delivery: Delivery, verdict: Verdict) -> Verdict:
+        """Return the verdict; what the broker could not dead-letter is kept apart, and acked."""
+        if isinstance(verdict, Reject) and is_hostile(delivery.properties):
+            self._apart.keep(delivery)
+            return ACK
+        return verdict
 
     def _settle(self) -> None:
         settle(self._channel, self._unsettled)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.bench import doors, large, latency, native, page, sending, serving
+from lab.bench import doors, large, latency, native, page, relaying, sending, serving
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
@@ -34,6 +34,9 @@ CONTENDERS: dict[str, Contender] = {
     "producer": sending.producer,
     "textbook view": doors.textbook_view,
     "door": doors.door,
+    "textbook relay": relaying.textbook_relay,
+    "relay": relaying.relay,
+    "relay latency": relaying.relay_latency,
     "start": sending.start,
     "backlog": large.backlog,
     "audit": large.audit,
@@ -131,6 +134,21 @@ LINES = (
          ("textbook view", "cpu_per_1000"), less_is_better=True),
     Line("door", "memory of producer serve", ("door", "peak_memory"), "MiB",
          ("textbook view", "peak_memory"), less_is_better=True),
+    Line("relay", "rows of the outbox that producer relay publishes", ("relay", "rows_per_s"),
+         "rows/s", None, 10_000),
+    Line("relay", "the same, to a textbook poller", ("relay", "rows_per_s"), "rows/s",
+         ("textbook relay", "rows_per_s")),
+    Line("relay", "the same while deleted rows cannot be purged, to else",
+         ("relay", "held_rows_per_s"), "rows/s", ("relay", "rows_per_s")),
+    Line("relay", "CPU of the relay per 1,000 rows", ("relay", "cpu_per_1000"), "s",
+         ("textbook relay", "cpu_per_1000"), less_is_better=True),
+    Line("relay", "CPU of the database per 1,000 rows, purge held, to else",
+         ("relay", "held_database_cpu_per_1000"), "s", ("relay", "database_cpu_per_1000"),
+         less_is_better=True),
+    Line("relay", "from COMMIT to the row when idle", ("relay latency", "commit_to_row_ms"),
+         "ms", None, 100, less_is_better=True),
+    Line("relay", "memory of producer relay", ("relay", "peak_memory"), "MiB",
+         None, 60, less_is_better=True),
     Line("start", "producer --help", ("start", "help_ms"), "ms",
          None, 150, 100, less_is_better=True),
     Line("backlog", "memory of send --stdin, 1,000,000 lines", ("backlog", "send_peak_memory"),

@@ -45,6 +45,16 @@ def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("bench-*")), "servers or data are left"
 
 
+def test_a_small_bench_of_the_relay(servers: Servers, tmp_path: Path) -> None:
+    packages = servers.folder.parent / "packages"
+    if packages.exists():
+        (tmp_path / "packages").symlink_to(packages.resolve())
+    result = bench(tmp_path, "--only", "relay", "--rounds", "1", "--scale", "0.01", "--json")
+    assert result.returncode == 0, result.stderr
+    [measured] = json.loads(result.stdout)["rounds"]
+    assert measured.keys() == {"textbook relay", "relay", "relay latency"}
+
+
 def test_a_small_bench_of_the_door(servers: Servers, tmp_path: Path) -> None:
     packages = servers.folder.parent / "packages"
     if packages.exists():

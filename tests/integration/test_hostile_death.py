@@ -1,0 +1,35 @@
+"""A message that says how it died before it did: rejected, it must not end the broker's part."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.pipeline import Pipeline
+
+DEATHS: list[Any] = [[1], "no list", {"queue": "requests"}, [{"queue": 1, "count": "many"}]]
+
+
+@pytest.mark.parametrize("size", [1, 120_000])
+def test_what_says_how_it_died_does_not_end_dead_lettering(pipeline: Pipeline, size: int) -> None:
+    """RabbitMQ 3.10 makes no dead letter any more, on the whole node, once one such is rejected."""
+    pipeline.worker("worker-1")
+    for death in DEATHS:
+        pipeline.publish(
+            b"x" * size, headers={"x-death": death, "mine": "stays"}, expiration="1000000"
+        )
+    pipeline.publish(b"no request")
+    pipeline.wait(lambda: pipeline.ready("requests.dead") == len(DEATHS) + 1, "the dead letters")
+    pipeline.wait_all_settled()
+    listed = pipeline.run("worker", "dead", "list", "--json").stdout
+    letters = [json.loads(line) for line in listed.splitlines()]
+    assert {letter["reason"] for letter in letters} == {"invalid"}
+    assert all(letter["died_at"] for letter in letters)
+    with pipeline.channel() as channel:
+        got = [channel.basic_get("requests.dead") for _ in range(len(DEATHS) + 1)]
+    assert [properties.headers.get("mine") for _, properties, _ in got] == ["stays"] * 4 + [None]
+    assert {properties.expiration for _, properties, _ in got} == {None}
+    if size == 1:
+        assert [body for *_, body in got] == [b"x"] * 4 + [b"no request"]

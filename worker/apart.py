@@ -1,0 +1,112 @@
+"""Dead letters that the broker must not be asked to make.
+
+To what it dead-letters RabbitMQ adds a note, in the header ``x-death``. Up to 3.12 it takes for
+granted that a header of that name is its own: one message that says ``x-death: [1]``, once
+rejected, ends dead-lettering on the whole node until that is restarted. So a worker puts a copy
+without it among the dead letters itself, and acks the message once that is confirmed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+from pika import BasicProperties, frame, spec
+
+from turnwise.broker import Channel
+from turnwise.deliveries import Delivery
+from turnwise.errors import InvalidRequest, Transient
+from turnwise.message import MAX_PROPERTIES_BYTES, decode_properties
+from turnwise.topology import Topology
+
+_DEATH = "x-death"
+_TEXTS = frozenset({"queue", "reason", "exchange"})
+_LEFT_OUT = frozenset({_DEATH, "CC", "BCC"})
+"""Headers that a copy lacks: the last two would send it elsewhere, too."""
+
+
+def is_hostile(properties: bytes) -> bool:
+    """Whether these properties have an ``x-death`` other than RabbitMQ writes. Never raises."""
+    if _DEATH.encode() not in properties:
+        return False
+    try:
+        headers = decode_properties(properties).headers or {}
+    except InvalidRequest:
+        return True
+    deaths = headers.get(_DEATH, [])
+    return not (type(deaths) is list and all(_is_note(each) for each in deaths))
+
+
+def copy_properties(properties: bytes, queue: str) -> bytes:
+    """Return the properties of the copy of a message that died in ``queue``.
+
+    What they say stays, as far as it can be read, but for what the broker would act upon.
+    """
+    copy = BasicProperties()
+    if len(properties) <= MAX_PROPERTIES_BYTES:
+        with contextlib.suppress(InvalidRequest):
+            copy = decode_properties(properties)
+    headers: dict[str, Any] = copy.headers or {}
+    copy.headers = {name: value for name, value in headers.items() if name not in _LEFT_OUT}
+    copy.headers[_DEATH] = [
+        {
+            "queue": queue,
+            "reason": "rejected",
+            "count": 1,
+            "exchange": queue,
+            "routing-keys": [queue],
+            "time": datetime.now(UTC),
+        }
+    ]
+    copy.delivery_mode = spec.PERSISTENT_DELIVERY_MODE
+    copy.expiration = None  # dead letters stay
+    copy.user_id = None  # the broker takes the worker's own only
+    try:
+        return b"".join(copy.encode())
+    except Exception:  # noqa: BLE001 - whatever pika can read and not write
+        copy.headers = {_DEATH: copy.headers[_DEATH]}
+        return b"".join(copy.encode())
+
+
+class Apart:
+    """Copies hostile messages to the dead letters of ``queue``, on a channel of its own."""
+
+    def __init__(self, channel: Channel, queue: str) -> None:
+        self._broker = channel.broker
+        self._topology = Topology(queue)
+
+    def keep(self, delivery: Delivery) -> None:
+        """Return when RabbitMQ has confirmed a copy. Raises Transient if it does not.
+
+        Of one that is too large to be gathered, only the properties are kept.
+        """
+        answers: list[object] = []
+
+        def confirmed(method: frame.Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:
+            answers.append(method.method)
+
+        channel = self._broker.channel()
+        try:
+            channel.raw.add_on_return_callback(lambda *_: answers.append(None))
+            channel.call(channel.raw.confirm_delivery, ack_nack_callback=confirmed)
+            publish = channel.publishing(self._topology.dead, self._topology.dead)
+            publish(delivery.body, copy_properties(delivery.properties, self._topology.queue))
+            channel.wait(lambda: answers)
+        finally:
+            channel.close()
+        if not isinstance(answers[0], spec.Basic.Ack):
+            raise Transient(f"{self._broker.node} did not take a letter to {self._topology.dead!r}")
+
+
+def _is_note(death: object) -> bool:
+    if not isinstance(death, dict):
+        return False
+    keys = death.get("routing-keys", [])
+    return (
+        all(isinstance(death.get(name, ""), str) for name in _TEXTS)
+        and type(death.get("count", 1)) is int
+        and isinstance(death.get("time", datetime.now(UTC)), datetime)
+        and isinstance(keys, list)
+        and all(isinstance(key, str) for key in keys)
+    )
