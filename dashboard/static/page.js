@@ -15,6 +15,7 @@ const PATIENCE = 5000;
 const store = new Store();
 let lost = null; // since when the page's own server does not answer
 let known = ""; // the replicas that are shown
+let answered = Date.now(); // when the last answer came
 let drawn = 0; // the second that the charts show
 
 async function ask() {
@@ -30,7 +31,16 @@ function exact(_key, value, context) {
   return whole ? BigInt(context.source) : value;
 }
 
+// After a sleep, or while its server is lost, nothing that stands here is of now.
+function doubt() {
+  const old = Date.now() - answered > PATIENCE;
+  document.body.classList.toggle("old", old);
+  if (old) tick(store);
+}
+
 function show(told) {
+  answered = Date.now();
+  doubt();
   store.take(told);
   serving(store);
   figures(store);
@@ -45,6 +55,7 @@ function show(told) {
 }
 
 async function look() {
+  doubt();
   let told = null;
   const before = store.sequence;
   try {

@@ -5,6 +5,7 @@ import { badge, find, letter, make, write } from "./dom.js";
 import { duration, number, precise, rate } from "./format.js";
 
 const TURNS = 100;
+const END = 9; // characters of a name that are always shown
 const MANY = 12; // replicas, from which on a lane is half as high
 const root = find("#turns");
 const lanes = find(".lanes", root);
@@ -14,6 +15,8 @@ export function turns(store) {
   const shown = store.requests.filter((request) => !request.gap).slice(0, TURNS).reverse();
   const names = new Set(shown.map((request) => request.served_by));
   const replicas = store.replicas.filter((replica) => names.has(replica.name) || replica.consuming);
+  // Where many scroll, those that are there come first.
+  if (replicas.length > MANY) replicas.sort((a, b) => (a.consuming === false) - (b.consuming === false));
   drawLanes(replicas);
   const tracks = new Map(replicas.map((replica, index) => [replica.name, lanes.children[index].lastChild]));
   const cells = new Map([...tracks.keys()].map((name) => [name, []]));
@@ -45,9 +48,14 @@ function drawLanes(replicas) {
     const state = { true: "connected", false: "gone", null: "" }[replica.consuming];
     const note = [state, replica.served == null ? "" : `${number(replica.served)} served`].filter(Boolean).join(" · ");
     return make("li", { class: replica.consuming === false ? "gone" : false, "data-replica": replica.name, "data-colour": replica.slot % 8 },
-      badge(replica.slot), make("span", { class: "name", title: replica.name }, replica.name), make("small", {}, note),
+      badge(replica.slot), name(replica.name), make("small", {}, note),
       make("div", { class: "track", "aria-hidden": "true" }));
   }));
+}
+
+// Names of pods differ at their ends: where one is cut, its end stays.
+function name(text) {
+  return make("span", { class: "name", title: text }, make("span", {}, text.slice(0, -END)), make("span", {}, text.slice(-END)));
 }
 
 function summary(shown, replicas) {

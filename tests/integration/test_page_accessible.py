@@ -26,6 +26,16 @@ AXE = """
 """
 
 
+# Cells of the same row that cover each other by more than a hair.
+OVERLAPS = """[...document.querySelectorAll("tr")].flatMap((row) => {
+    const boxes = [...row.children].map((cell) => [cell, cell.getBoundingClientRect()]);
+    return boxes.flatMap(([one, a], index) => boxes.slice(index + 1)
+        .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1)
+        .map(([other]) => `${one.textContent.trim()} | ${other.textContent.trim()}`));
+})"""
+
+
 def violations(browser: Browser) -> list[str]:
     """What axe-core says of the page as it stands."""
     script = resources.files("selenium_axe_python") / "axe-core" / "axe.min.js"
@@ -74,7 +84,8 @@ def test_axe_finds_nothing_in_any_view(
             browser.wait("document.querySelectorAll('#audit tbody tr').length > 0")
         if wrong := violations(browser):
             found[path] = wrong
-        # Nothing sticks out to the right.
+        # Nothing sticks out to the right, and nothing stands on something else.
+        assert browser.js(OVERLAPS) == [], path
         assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0, path
     browser.driver.get_log("browser")  # what it says of those that are 400 and 404
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
