@@ -74,7 +74,7 @@ def test_each_metric_is_in_the_documents() -> None:
     for node in trees():
         if isinstance(node, ast.Constant) and re.fullmatch(r"turnwise_\w+", str(node.value)):
             # Of a counter, Prometheus' name has another end.
-            assert re.search(rf"\b{node.value}(?:_total)?\b", text), node.value
+            assert re.search(rf"\b{node.value!s}(?:_total)?\b", text), node.value
 
 
 def commands(
