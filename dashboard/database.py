@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -35,11 +36,7 @@ AUDITED = 100
 """Clients of whom the audit tells each; of the others it tells the sum."""
 
 AUDIT_SHARE = 0.05
-"""How much of the time the audit may take."""
-
-AUDIT_LATEST = 30.0
-"""Seconds until it is made again at the latest: what took long may have been a stall. What takes
-much longer is none; it is made again after five times as long."""
+"""How much of the database's time the audit may take."""
 
 AUDIT_AGAIN = 15.0
 """Seconds after which it is made again though nothing was served: rows may be gone."""
@@ -192,6 +189,7 @@ class Audits(_Source):
         self._change = -1
         self._due = 0.0
         self._stale = 0.0
+        self._took = math.inf
 
     def look(self) -> float:
         """Tell the board; return after how many seconds to look again.
@@ -208,9 +206,18 @@ class Audits(_Source):
             self._board.put_audit(_accounts(connection))
         took = time.monotonic() - begun
         self._change = change
-        self._due = begun + min(took / AUDIT_SHARE, max(AUDIT_LATEST, 5 * took))
+        self._due = begun + interval(took, self._took)
+        self._took = took
         self._stale = begun + AUDIT_AGAIN
         return self.pace
+
+
+def interval(took: float, before: float) -> float:
+    """Return after how many seconds to begin the next audit. Pure.
+
+    By the shorter of the last two: what took long once may have been a stall of the database.
+    """
+    return min(took, before) / AUDIT_SHARE
 
 
 def _accounts(connection: Connection) -> Accounts:

@@ -11,6 +11,8 @@ counted here, when somebody asks. Rows are walked, never numbers: a counter may 
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -27,13 +29,19 @@ STATEMENT_TIMEOUT = 9
 """Seconds after which the server ends a statement by itself: the client has given it up by then."""
 
 # Where a chunk ends: by an index, a client at a time.
-_LAST = (
-    "SELECT MAX(client), COUNT(*) FROM (SELECT client FROM {table} WHERE client > %s"
-    " GROUP BY client ORDER BY client LIMIT %s) AS some"
+_NTH = (
+    "SELECT client FROM {table} WHERE client > %s GROUP BY client ORDER BY client LIMIT 1 OFFSET %s"
 )
 _HIGHEST = (
     "SELECT client, MAX(counter) AS highest FROM requests"
     " WHERE client > %(after)s AND client <= %(last)s GROUP BY client"
+)
+# Two seeks for each client, which is most of what an audit costs: so it is done once, and what is
+# not counted is listed only if there is any.
+_SEEN = (
+    "SELECT MAX(of_rows.client), COUNT(*), MAX(through IS NULL OR through < highest)"
+    f" FROM ({_HIGHEST} ORDER BY client LIMIT %(size)s) AS of_rows"
+    " LEFT JOIN audits ON audits.client = of_rows.client"
 )
 _UNCOUNTED = (
     f"SELECT of_rows.client, highest, through FROM ({_HIGHEST}) AS of_rows"
@@ -42,18 +50,21 @@ _UNCOUNTED = (
 )
 _IN = " WHERE client > %(after)s AND client <= %(last)s"
 _COUNTED = f"SELECT client, through, repeated FROM audits{_IN}"
-_COUNTED_SUM = f"SELECT COUNT(*), COALESCE(SUM(through), 0) FROM audits{_IN}"
+_COUNTED_SUM = f"SELECT COUNT(*), COALESCE(SUM(through), 0), MAX(repeated) FROM audits{_IN}"
 _COUNTED_OF = "SELECT client, through, repeated FROM audits WHERE client IN %s"
 _REPEATED = f"SELECT client FROM audits{_IN} AND repeated > 0"
 _REMOVED = f"SELECT client, removed FROM pruned{_IN} AND removed > 0"
+_REMOVED_OF = "SELECT client, removed FROM pruned WHERE client IN %s"
+_REMOVED_SUM = f"SELECT COALESCE(SUM(removed), 0) FROM pruned{_IN}"
 _GAPS = f"SELECT client, SUM(last_missing - first_missing + 1) FROM audit_gaps{_IN} GROUP BY client"
 _SHARES = f"SELECT served_by, SUM(served) FROM audit_shares{_IN} GROUP BY served_by"
 _FAILURES = (
     "SELECT failures.client, failures.counter, due_at IS NULL AND reason <> 'dropped'"
     " FROM failures LEFT JOIN requests"
     " ON requests.client = failures.client AND requests.counter = failures.counter"
-    " WHERE failures.client > %(after)s AND failures.client <= %(last)s"
-    " AND requests.client IS NULL ORDER BY failures.client, failures.counter"
+    " WHERE (failures.client = %(client)s AND failures.counter > %(counter)s"
+    " OR failures.client > %(client)s AND failures.client <= %(last)s)"
+    " AND requests.client IS NULL ORDER BY failures.client, failures.counter LIMIT 1000"
 )
 _GAP_PAGE = (
     "SELECT first_missing, last_missing FROM audit_gaps WHERE client = %s AND first_missing >= %s"
@@ -106,6 +117,14 @@ class Totals:
 
 
 @dataclass(slots=True)
+class _Failed:
+    """A client's failures: their counters, ordered, and how many were given up."""
+
+    counters: array[int] = field(default_factory=lambda: array("q"))
+    given_up: int = 0
+
+
+@dataclass(slots=True)
 class _Chunk:
     """What is known of the clients of one chunk."""
 
@@ -113,7 +132,7 @@ class _Chunk:
     uncounted: dict[str, int]
     removed: dict[str, int]
     gaps: dict[str, int]
-    failures: dict[str, list[tuple[int, bool]]]
+    failures: dict[str, _Failed]
 
 
 class Audit:
@@ -148,58 +167,64 @@ class Audit:
         connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
-            for after, last in self._chunks():
-                yield from self._read(after, last)
+            for after, last, uncounted in self._chunks():
+                yield from self._read(after, last, uncounted=uncounted)
+                if self._progress and last < _END and self._client is None:
+                    self._progress(self.totals.clients, self.totals.clients + self._size)
         finally:
             connection.rollback()
 
-    def _chunks(self) -> Iterator[tuple[str, str]]:
-        """Yield ranges of clients: after this one, up to that one."""
+    def _chunks(self) -> Iterator[tuple[str, str, bool]]:
+        """Yield ranges of clients: after this one, up to that one; whether any is not counted."""
         if self._client is not None:
             # The names before it, as they are sorted, end below it: 'alic~' < 'alice'.
-            yield self._client[:-1] + chr(ord(self._client[-1]) - 1) + "~" * 64, self._client
+            yield self._client[:-1] + chr(ord(self._client[-1]) - 1) + "~" * 64, self._client, True
             return
         after = ""
         while after < _END:
-            ends = []
-            for table in ("requests", "audits", "failures"):
-                [(last, count)] = self._all(_LAST.format(table=table), (after, self._size))
-                if count >= self._size:
-                    ends.append(last)
+            ends = [
+                client
+                for table in ("audits", "failures")
+                for (client,) in self._all(_NTH.format(table=table), (after, self._size - 1))
+            ]
             last = min(ends, default=_END)
-            yield after, last
+            span = {"after": after, "last": last, "size": self._size}
+            [(seen, count, uncounted)] = self._all(_SEEN, span)
+            if count == self._size:
+                last = seen
+            yield after, last, bool(uncounted)
             after = last
 
-    def _read(self, after: str, last: str) -> Iterator[Account]:
+    def _read(self, after: str, last: str, *, uncounted: bool) -> Iterator[Account]:
         span = {"after": after, "last": last}
         totals = self.totals
         for name, served in self._all(_SHARES, span):
             totals.served_by[name] += int(served)
         chunk = _Chunk(
             counted={},
-            uncounted={client: int(high) for client, high, _ in self._all(_UNCOUNTED, span)},
-            removed={client: int(count) for client, count in self._all(_REMOVED, span)},
+            uncounted={c: int(high) for c, high, _ in self._all(_UNCOUNTED, span)}
+            if uncounted
+            else {},
+            removed={},
             gaps={client: int(count) for client, count in self._all(_GAPS, span)},
-            failures={},
+            failures=self._failures(after, last),
         )
-        failed = [(client, int(number), bool(end)) for client, number, end in
-                  self._all(_FAILURES, span)]  # fmt: skip
-        # A note may outlive the serving, and even the row.
-        served = removed_among(self._connection, [(client, number) for client, number, _ in failed])
-        for client, counter, given_up in failed:
-            if (client, counter) not in served:
-                chunk.failures.setdefault(client, []).append((counter, given_up))
         look = {*chunk.uncounted, *chunk.gaps, *chunk.failures}
         if self._every:
             rows = self._all(_COUNTED, span)
+            removed = self._all(_REMOVED, span)
         else:
-            look |= {client for (client,) in self._all(_REPEATED, span)}
-            rows = self._all(_COUNTED_OF, (sorted(look),)) if look else []
-            [(clients, through)] = self._all(_COUNTED_SUM, span)
-            others = int(clients) - len(rows)
-            totals.clients += others
+            [(clients, through, repeated)] = self._all(_COUNTED_SUM, span)
+            if repeated:
+                look |= {client for (client,) in self._all(_REPEATED, span)}
+            of = (sorted(look),)
+            rows = self._all(_COUNTED_OF, of) if look else []
+            removed = self._all(_REMOVED_OF, of) if look else []
+            totals.clients += int(clients) - len(rows)
             totals.served += int(through) - sum(int(row[1]) for row in rows)
-            totals.removed += sum(n for c, n in chunk.removed.items() if c not in look)
+            [(all_removed,)] = self._all(_REMOVED_SUM, span)
+            totals.removed += int(all_removed) - sum(int(count) for _, count in removed)
+        chunk.removed = {client: int(count) for client, count in removed}
         chunk.counted = {client: (int(upto), int(repeated)) for client, upto, repeated in rows}
         wanted = sorted({*chunk.counted, *look})
         newer = self._newer(chunk)
@@ -210,6 +235,22 @@ class Audit:
                 yield account
             if self._progress and number % 100 == 0:
                 self._progress(totals.clients, totals.clients + len(wanted) - number)
+
+    def _failures(self, after: str, last: str) -> dict[str, _Failed]:
+        """Return what failed and was not served since, by client."""
+        found: dict[str, _Failed] = {}
+        place: dict[str, object] = {"client": after, "counter": 2**63 - 1, "last": last}
+        while page := self._all(_FAILURES, place):
+            identities = [(client, int(counter)) for client, counter, _ in page]
+            # A note may outlive the serving, and even the row.
+            served = removed_among(self._connection, identities)
+            for identity, (*_, given_up) in zip(identities, page, strict=True):
+                if identity not in served:
+                    failed = found.setdefault(identity[0], _Failed())
+                    failed.counters.append(identity[1])
+                    failed.given_up += bool(given_up)
+            place["client"], place["counter"] = identities[-1]
+        return found
 
     def _newer(self, chunk: _Chunk) -> dict[str, Tail]:
         """Count what is not counted yet."""
@@ -226,12 +267,13 @@ class Audit:
 
     def _account(self, client: str, chunk: _Chunk, newer: Tail) -> Account:
         through, repeated = chunk.counted.get(client, (0, 0))
-        failures = chunk.failures.get(client, [])
-        highest = max(through, chunk.uncounted.get(client, 0), *(c for c, _ in failures), 0)
+        failures = chunk.failures.get(client, _Failed())
+        failed = failures.counters
+        highest = max(through, chunk.uncounted.get(client, 0), *failed[-1:], 0)
         missing = chunk.gaps.get(client, 0)
         gaps: list[Gap] = []
         if missing:
-            missing, more, gaps = self._open_gaps(client, missing, {c for c, _ in failures})
+            missing, more, gaps = self._open_gaps(client, missing, failed)
             repeated += more
         served = through - missing + newer.distinct
         repeated += newer.rows - newer.distinct
@@ -240,22 +282,24 @@ class Audit:
         newest: list[Gap] = [*newer.gaps, *([(max(through, upto) + 1, highest)] if
                              highest > max(through, upto) else [])]  # fmt: skip
         if len(gaps) <= SHOWN_GAPS:
-            gaps = _joined([*gaps, *_without(newest, {c for c, _ in failures})])
+            gaps = _joined([*gaps, *_without(newest, failed)])
         shown = tuple(gaps[:SHOWN_GAPS])
         return Account(
             client=client,
             served=served,
             removed=chunk.removed.get(client, 0),
             highest=highest,
-            missing=highest - served - len(failures),
-            failed=len(failures),
-            given_up=sum(given_up for _, given_up in failures),
+            missing=highest - served - len(failed),
+            failed=len(failed),
+            given_up=failures.given_up,
             repeated=repeated,
             resume_at=shown[0][0] if shown else highest + 1,
             gaps=shown,
         )
 
-    def _open_gaps(self, client: str, missing: int, failed: set[int]) -> tuple[int, int, list[Gap]]:
+    def _open_gaps(
+        self, client: str, missing: int, failed: array[int]
+    ) -> tuple[int, int, list[Gap]]:
         """Look which of the gaps have closed since they were written down.
 
         Returns how many counters are missing still, how many rows are repeated in what has closed,
@@ -318,14 +362,14 @@ def _joined(gaps: list[Gap]) -> list[Gap]:
     return joined
 
 
-def _without(gaps: list[Gap], counters: set[int]) -> list[Gap]:
-    """Cut counters out of gaps. Pure."""
+def _without(gaps: list[Gap], counters: array[int]) -> list[Gap]:
+    """Cut counters, which are ordered, out of gaps. Pure."""
     if not counters:
         return gaps
     left: list[Gap] = []
     for begin, last in gaps:
         first = begin
-        for counter in sorted(c for c in counters if begin <= c <= last):
+        for counter in counters[bisect_left(counters, begin) : bisect_right(counters, last)]:
             if counter > first:
                 left.append((first, counter - 1))
             first = counter + 1

@@ -71,9 +71,14 @@ _CUT_GAP = "UPDATE audit_gaps SET last_missing = %s WHERE client = %s AND last_m
 _FORGET_SHARES = "DELETE FROM audit_shares WHERE client = %s"
 _REMOVED_SHARES = "SELECT served_by, removed FROM pruned_shares WHERE client = %s"
 _RESET = "UPDATE audits SET through = %s, repeated = 0 WHERE client = %s"
-_UNSEEN = (
-    "DELETE FROM audits WHERE client = %s AND through = 0"
-    " AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = %s)"
+_FORGET_ALL = (
+    "DELETE FROM audit_gaps WHERE client IN %s",
+    "DELETE FROM audit_shares WHERE client IN %s",
+    (
+        "DELETE FROM audits WHERE client IN %s"
+        " AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = audits.client)"
+    ),
+    "UPDATE audits SET through = 0, repeated = 0 WHERE client IN %s",
 )
 
 
@@ -185,23 +190,21 @@ def _forget(connection: Connection, clients: Sequence[str]) -> None:
         return
     locked = lock(connection, clients)
     lines = {client: int(line) for client, line in _all(connection, _LINES, clients)}
-    for client in locked:
-        line = lines.get(client, 0)
+    if others := sorted(locked.keys() - lines.keys()):
+        for statement in _FORGET_ALL:
+            _run(connection, statement, others)
+    for client, line in lines.items():
         _run(connection, _FORGET_GAPS, client, line)
         _run(connection, _CUT_GAP, line, client, line)
-        if line:
-            for gaps in gaps_between(connection, client, 0, line):
-                fill(connection, client, gaps)
+        for gaps in gaps_between(connection, client, 0, line):
+            fill(connection, client, gaps)
         _run(connection, _FORGET_SHARES, client)
-        if line:
-            # Both of one moment: INSERT ... SELECT would read what was removed since.
-            found = _shares(connection, client, line)
-            for name, removed in _all(connection, _REMOVED_SHARES, client):
-                found.shares[name] += int(removed)
-            _note(connection, {client: found}, {})
+        # Both of one moment: INSERT ... SELECT would read what was removed since.
+        found = _shares(connection, client, line)
+        for name, removed in _all(connection, _REMOVED_SHARES, client):
+            found.shares[name] += int(removed)
+        _note(connection, {client: found}, {})
         _run(connection, _RESET, line, client)
-        if not line:
-            _run(connection, _UNSEEN, client, client)
     connection.commit()
 
 

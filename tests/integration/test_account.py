@@ -11,7 +11,7 @@ import pytest
 
 from tests.pipeline import Pipeline
 from turnwise import walk
-from turnwise.account import Account, Audit, Totals
+from turnwise.account import CHUNK, Account, Audit, Totals
 from turnwise.database import Connection, parse_url
 from turnwise.errors import ExitCode
 from turnwise.message import MAX_COUNTER
@@ -216,6 +216,25 @@ def test_failures_are_accounted_for_and_shown_apart(
     assert "given up: 1" in shown
 
 
+def test_failures_are_read_some_at_a_time_however_many_there_are(connection: Connection) -> None:
+    insert(connection, 1, 2, 5000)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error,"
+            " reason, failed_at, failed_by) VALUES (%s, %s, 'm', '2026-01-31', 1, 0, 'e', 'failed',"
+            f" '{SERVED_AT}', 'w1')",
+            [(client, n) for client in ("alice", "bob") for n in range(3, 4500) if n != 2002],
+        )
+    before = statements(connection)
+    for every in (True, False):
+        [alice, bob], totals = read(connection, every=every)
+        assert (alice.failed, alice.given_up, alice.missing) == (4496, 4496, 501)
+        assert alice.gaps == ((2002, 2002), (4500, 4999))
+        assert (bob.failed, bob.highest, bob.gaps) == (4496, 4499, ((1, 2), (2002, 2002)))
+        assert totals.given_up == 2 * 4496
+    assert statements(connection) - before < 80
+
+
 def test_rows_removed_by_hand_are_found_by_counting_again(
     pipeline: Pipeline, connection: Connection
 ) -> None:
@@ -329,8 +348,10 @@ def assert_agrees(connection: Connection, rows: dict[Row, str], hint: str) -> No
     assert dict(totals.served_by) == {
         by: n for by in ("w1", "w2") if (n := sum(b == by for b in rows.values()))
     }, hint
-    needy, sums = read(connection, every=False)
-    assert (needy, sums) == ([a for a in accounts if not a.holds], totals), hint
+    for chunk in (1, 2, CHUNK):
+        audit = Audit(connection, every=False, chunk=chunk)
+        needy = list(audit.accounts())
+        assert (needy, audit.totals) == ([a for a in accounts if not a.holds], totals), hint
     for account in accounts:
         counters = {counter for client, counter in rows if client == account.client}
         missing = [n for n in range(1, max(counters) + 1) if n not in counters]

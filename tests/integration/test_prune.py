@@ -334,6 +334,25 @@ def test_a_late_request_is_not_taken_for_a_repeat_nor_removed_too_early(
     assert accounts(connection) == [("alice", 5, 4, 5, 0)]
 
 
+def test_a_prune_that_goes_on_outlasts_a_database_that_is_away(
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+) -> None:
+    store.write(requests(1, 2, 3))
+    age(connect())
+    command = ["worker", "prune", "--older-than", "1d", "--every", "1s"]
+    prune = pipeline.start("prune", *command)
+    pipeline.wait(lambda: "removed 3 rows" in prune.log.read_text(), "the first round")
+    pipeline.servers.database.kill()
+    pipeline.wait(lambda: "; again in" in prune.log.read_text(), "a round that fails")
+    pipeline.servers.database.start()
+    connection = parse_url(pipeline.mysql_url).connect("test")
+    with contextlib.closing(connection), contextlib.closing(Store(store.database, "w2")) as other:
+        other.write(requests(4, 5))
+        age(connection)
+        pipeline.wait(lambda: "removed 2 rows" in prune.log.read_text(), "a round after it")
+    assert prune.alive()
+
+
 def test_two_may_prune_at_once(connect: Callable[[], Connection], store: Store) -> None:
     for begin in range(1, 5001, 1000):
         store.write(requests(*range(begin, begin + 1000)))

@@ -9,7 +9,9 @@ import click
 
 from turnwise import cli
 from turnwise.database import Connection, Database, translating
+from turnwise.errors import Transient
 from turnwise.options import mysql_option
+from turnwise.retry import persist
 from worker.commands.shared import connection_to, progress
 from worker.pruning import MOST_COUNTED, how_many, prune
 
@@ -17,7 +19,11 @@ from worker.pruning import MOST_COUNTED, how_many, prune
 @click.command("prune", cls=cli.Command)
 @click.option("--older-than", type=cli.Duration(), required=True,
               help="What was served longer ago: 30d, 12h, 15m, 90s.")  # fmt: skip
-@click.option("--every", type=cli.Duration(), help="Go on, and begin that often.")
+@click.option(
+    "--every",
+    type=cli.Duration(),
+    help="Go on, and begin that often, whatever becomes of the database.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say how many rows that is.")
 @mysql_option
 def command(older_than: float, every: float | None, dry_run: bool, database: Database) -> None:
@@ -31,13 +37,23 @@ def command(older_than: float, every: float | None, dry_run: bool, database: Dat
     may be ended at any instant, and run twice at once. All workers must be of a release that has
     this command. To keep what is removed, dump it first: docs/operations.md.
     """
-    while True:
-        begun = time.monotonic()
+
+    def once(_: object) -> None:
         with connection_to(database, "worker prune") as connection, translating(database):
             _prune(connection, timedelta(seconds=older_than), dry_run)
-        if every is None or dry_run:
-            return
+
+    if every is None or dry_run:
+        once(None)
+        return
+    while True:
+        begun = time.monotonic()
+        # Whatever was removed before an error stays removed: it only begins again.
+        persist(once, sleep=time.sleep, on_failure=_report)
         time.sleep(max(0.0, begun + every - time.monotonic()))
+
+
+def _report(error: Transient, wait: float) -> None:
+    click.echo(f"{error}; again in {wait:.1f} s", err=True)
 
 
 def _prune(connection: Connection, older_than: timedelta, dry_run: bool) -> None:
