@@ -1,0 +1,51 @@
+"""The tutorial, as a newcomer types it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.harness.commands import BIN
+from lab.harness.servers import Servers
+
+ROOT = Path(__file__).parent.parent.parent
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+
+
+@pytest.mark.timeout(300)
+def test_the_tutorial_ends_as_it_says(servers: Servers, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    packages = servers.folder.parent / "packages"
+    if packages.exists():
+        (lab / "packages").symlink_to(packages.resolve())
+    script = "".join(re.findall(r"^```sh\n(.*?)^```\n", TUTORIAL, re.DOTALL | re.MULTILINE))
+    script = script.replace(". .venv/bin/activate", f"export PATH={BIN}:$PATH")
+    # Whatever fails, nothing is left running.
+    script = f"trap 'kill $(jobs -p) 2>/dev/null || :; lab down --purge' EXIT\n{script}"
+    result = subprocess.run(
+        ["/bin/bash", "-eux", "-o", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "LAB_FOLDER": str(lab),
+            "PRODUCER_OUTBOX": str(tmp_path / "outbox.db"),
+            "PRODUCER_CLIENT": "player",
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 passed" in result.stdout
+    assert re.search(r"^15$", result.stdout, re.MULTILINE), result.stdout
+    assert re.search(r"^player-\w+ +5 +5 +0 ", result.stdout, re.MULTILINE), result.stdout
+    assert "first" in result.stdout
+    assert "second" in result.stdout
+    assert "these are no points" in result.stdout
+    assert not [*tmp_path.glob("*.py"), *tmp_path.glob("*.log")], "something is left"
