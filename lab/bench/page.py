@@ -25,6 +25,28 @@ from lab.harness.process import Process, free_port, wait_until
 _ROWS = 10_000_000
 _ANSWERS = 1000
 _LOOKED_UP = 200
+_FAILURES = 1_000_000
+_SEARCHED = 20
+
+_SEARCHES = {
+    "a_clients": "/requests?client=filler&before=filler/5000000",
+    "latest": "/requests",
+    "text": "/requests?client=filler&text=nowhere",
+    "replica_since": "/requests?since=2000-01-01&replica=nobody",
+    "failures": "/failures?state=given-up",
+    "failures_of_a_reason": "/failures?state=given-up&reason=timeout",
+}
+"""One of each kind: what follows an index, and what is looked for along one in vain."""
+
+_FAIL = """
+    INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error, traceback,
+                          reason, failed_at, failed_by, due_at)
+    SELECT 'failing', counter, message, sent_at, 1, 0, 'E: it', NULL, 'failed',
+           DATE_ADD('2026-01-01', INTERVAL counter SECOND), 'worker-1', NULL
+    FROM requests WHERE client = 'filler' AND counter BETWEEN %s AND %s
+"""
+_FAIL_STEP = 100_000
+
 _PAUSE = 0.05
 """Seconds before a request is looked up: the page looks for a hundred in three seconds at most."""
 
@@ -63,6 +85,10 @@ def page(setting: Setting) -> Figures:
             times = _times(port, paths, _PAUSE if name == "request" else 0)
             figures[f"{name}_ms"] = statistics.median(times) * 1000
             figures[f"{name}_p99_ms"] = times[len(times) * 99 // 100] * 1000
+        _fail(stage, setting.size(_FAILURES))
+        for name, path in _SEARCHES.items():
+            times = _times(port, [path] * setting.size(_SEARCHED), 0)
+            figures[f"{name}_ms"] = statistics.median(times) * 1000
         for pages in (1, 100):
             with _open_pages(port, pages):
                 time.sleep(2 * _ASKING)
@@ -103,6 +129,12 @@ def watched(setting: Setting) -> Figures:
         "open_rows_per_s": statistics.median(rates[True]),
         "frozen_rows_per_s": statistics.median(rates[False]),
     }
+
+
+def _fail(stage: Stage, count: int) -> None:
+    """Have as many failures as there are rows up to this one."""
+    for first in range(1, count + 1, _FAIL_STEP):
+        stage.query(_FAIL, first, min(first + _FAIL_STEP - 1, count))
 
 
 @contextlib.contextmanager
