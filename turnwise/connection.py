@@ -21,6 +21,10 @@ CORK = 64 * 1024
 _READ = 64 * 1024
 """Bytes to be read at once."""
 
+_READ_MORE = 1024 * 1024
+"""The same when there were as many the last time: a backlog of large messages, of which a statement
+is to hold more than four."""
+
 
 _OURS = ("_proto_connection_made", "_on_data_available", "_adapter_emit_data")
 """Methods of pika's that are overridden here: those that it calls with its transport, with what has
@@ -106,6 +110,7 @@ class Connection(SelectConnection):
         else:
             # It is a sign of life to the heartbeats, whatever it is.
             self.bytes_received += len(data_in)
+            self._wire._MAX_RECV_BYTES = _READ_MORE if len(data_in) >= _READ else _READ
             self._deliveries.read(data_in)
 
     def _adapter_emit_data(self, data: bytes) -> None:

@@ -11,15 +11,28 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pymysql
 from pymysql.constants import CR, ER
-from pymysql.cursors import Cursor
 
+from turnwise.driver import Connection
 from turnwise.errors import Permanent, Refused, Transient
 from turnwise.url import readable, split
+
+__all__ = [
+    "LOCK_WAIT_TIMEOUT",
+    "TIMEOUT",
+    "TROUBLE_LASTS",
+    "Connection",
+    "Database",
+    "code_of",
+    "interrupts",
+    "parse_url",
+    "translate",
+    "translating",
+]
 
 TIMEOUT = 10.0
 """Seconds for a connection, and for each read and write on it. Less than half of the broker's
@@ -30,57 +43,6 @@ TROUBLE_LASTS = 30.0
 
 LOCK_WAIT_TIMEOUT = 5
 """Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
-
-if TYPE_CHECKING:
-    _Driver = pymysql.Connection[Cursor]
-else:
-    _Driver = pymysql.Connection
-
-
-class Connection(_Driver):
-    """PyMySQL's connection, with a limit for several steps together.
-
-    PyMySQL limits each read and each write alone: twenty slow answers take twenty times as long.
-    It raises the driver's errors; who uses it does so within ``translating``.
-    """
-
-    _until: float | None = None
-    _read: float | None = None
-    _write: float | None = None
-
-    def allow(self, seconds: float | None) -> None:
-        """Let all that follows take so many seconds together; None: as its timeouts say."""
-        self._until = None if seconds is None else time.monotonic() + seconds
-
-    def close(self) -> None:
-        """Close it, whatever state it is in; PyMySQL's own raises an error the second time."""
-        if self.open:
-            super().close()
-
-    # What PyMySQL looks at before it reads a packet, and before it writes.
-
-    @property
-    def _read_timeout(self) -> float | None:
-        return self._remaining(self._read)
-
-    @_read_timeout.setter
-    def _read_timeout(self, seconds: float | None) -> None:
-        self._read = seconds
-
-    @property
-    def _write_timeout(self) -> float | None:
-        return self._remaining(self._write)
-
-    @_write_timeout.setter
-    def _write_timeout(self, seconds: float | None) -> None:
-        self._write = seconds
-
-    def _remaining(self, usual: float | None) -> float | None:
-        if self._until is None:
-            return usual
-        # 0 would mean: do not wait at all, with another error.
-        return max(0.001, self._until - time.monotonic())
-
 
 # Wrong login or missing rights: somebody has to act.
 _REFUSED = frozenset(

@@ -108,6 +108,6 @@ class Door:
             raise self.fault
 
     def _look(self, connection: Connection) -> None:
-        if not connection.server_status & _IN_TRANSACTION:  # type: ignore[attr-defined]
+        if not connection.server_status & _IN_TRANSACTION:
             # Whatever it was: what was open before is gone, and with it the claim.
             self.fault = NotAllowed("a statement of the handler's ended the transaction")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
@@ -44,7 +45,10 @@ def _short_string(text: str) -> bytes:
 _BEFORE_ID = (
     _FLAGS.to_bytes(2) + _short_string(CONTENT_TYPE) + bytes([DeliveryMode.Persistent.value])
 )
+_ID = len(_BEFORE_ID) + 1  # where it begins, behind its length
 _AFTER_TIMESTAMP = _short_string(TYPE) + _short_string(APP_ID)
+
+_TIMESTAMP_AND_REST = 8 + len(_AFTER_TIMESTAMP)
 
 _FIELDS = frozenset({"client", "counter", "message", "sent_at"})
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -108,7 +112,7 @@ class Request:
         fields, each once and within its bounds. Anything else has to be looked at.
         """
         request = _read_own(body) or cls.decode(body)
-        if properties != request.encode_properties():
+        if not _are_own(properties, request):
             _agree(request, decode_properties(properties))
         return request
 
@@ -176,6 +180,12 @@ def _write_properties(client: str, counter: int, sent_at: datetime) -> bytes:
     )
 
 
+def write_times(requests: Iterable[Request]) -> list[str]:
+    """Return the ``sent_at`` of each as bodies have it, but for the zone."""
+    # All in one go: a datetime's own methods take ten times as long for each.
+    return _encode([request.sent_at for request in requests])[2:-3].decode().split('Z","')
+
+
 def check_sizes(body: int, properties: int) -> None:
     """Raise InvalidRequest if a message of these sizes (bytes) is too large for a request."""
     if body > MAX_BODY_BYTES:
@@ -237,7 +247,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_consta
 class _Own(msgspec.Struct):
     """The fields in the order in which a Request is written, with the bounds that are quick."""
 
-    client: Annotated[str, msgspec.Meta(pattern=rf"^(?:{_CLIENT.pattern})\Z")]
+    client: str
     counter: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNTER)]
     message: str
     sent_at: datetime
@@ -245,28 +255,50 @@ class _Own(msgspec.Struct):
 
 _encode = msgspec.json.Encoder().encode
 _decode_own = msgspec.json.Decoder(_Own).decode
-_set = object.__setattr__
+_new = object.__new__
+# Request is frozen: this is what object.__setattr__() ends up with.
+_set_client, _set_counter, _set_message, _set_sent_at = (
+    getattr(Request, field).__set__ for field in ("client", "counter", "message", "sent_at")
+)
+_is_client = _CLIENT.fullmatch
 
 
 def _read_own(body: bytes) -> Request | None:
     """Return the request if the body is just what encode() writes; None if it is anything else."""
-    # A message cannot be longer than the body that holds it.
-    if len(body) > MAX_MESSAGE_BYTES:
-        return None
     try:
         own = _decode_own(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Checked first: a time without a zone cannot be compared with one that has it.
-    if own.sent_at.tzinfo is not UTC or own.sent_at < _EPOCH or _encode(own) != body:
+    client, message, sent_at = own.client, own.message, own.sent_at
+    # A time without a zone cannot be compared with one that has it.
+    if not _is_client(client) or sent_at.tzinfo is not UTC or sent_at < _EPOCH:
+        return None
+    # A message cannot be longer than the body that holds it.
+    if len(body) > MAX_MESSAGE_BYTES and len(message.encode()) > MAX_MESSAGE_BYTES:
+        return None
+    if _encode(own) != body:
         return None
     # All is checked: made without checking it again.
-    request = object.__new__(Request)
-    _set(request, "client", own.client)
-    _set(request, "counter", own.counter)
-    _set(request, "message", own.message)
-    _set(request, "sent_at", own.sent_at)
+    request = _new(Request)
+    _set_client(request, client)
+    _set_counter(request, own.counter)
+    _set_message(request, message)
+    _set_sent_at(request, sent_at)
     return request
+
+
+def _are_own(properties: bytes, request: Request) -> bool:
+    """Whether they are those that the producer sets for this request, at whatever time."""
+    identity = f"{request.client}/{request.counter}".encode()
+    size = len(identity)
+    end = _ID + size
+    return (
+        len(properties) == end + _TIMESTAMP_AND_REST
+        and properties[_ID - 1] == size
+        and properties[_ID:end] == identity
+        and properties.startswith(_BEFORE_ID)
+        and properties.endswith(_AFTER_TIMESTAMP)
+    )
 
 
 def _time(value: object) -> datetime:

@@ -6,15 +6,16 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from turnwise.broker import Channel
 from turnwise.deliveries import Delivery
 from turnwise.errors import InvalidRequest, Transient
 from turnwise.inquiry import Inquiry
 from turnwise.log import event
-from turnwise.message import Request, decode_properties
+from turnwise.message import Request
 from worker.apart import Apart, is_hostile
+from worker.remarks import Remarks
 from worker.settle import ACK, Reject, Verdict, decide, settle
 from worker.store import Outcome
 from worker.vitals import Batch, Vitals
@@ -32,7 +33,9 @@ _ROW_BYTES = 64
 FINISH_TIMEOUT = 2.0
 """Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
 
-Store = Callable[[Sequence[Delivery], Sequence[Request | InvalidRequest]], list[Outcome]]
+Decoded = Sequence[Request | InvalidRequest]
+
+Store = Callable[[Sequence[Delivery], Decoded, Callable[[], object] | None], list[Outcome]]
 
 
 class Consumer:
@@ -41,10 +44,11 @@ class Consumer:
     ``prefetch`` 1 is the strict turn: one request in hand. With more, the same code takes what has
     arrived, up to that many, in one statement, one commit and one ack. It never waits for more.
 
-    ``store(batch, decoded)`` returns the outcomes of the requests among what was decoded, once they
-    are committed: of the first ones only if there is no time for more. It raises when there is no
-    point in trying. Whatever ends the channel ends the consumer with Transient; what was in hand is
-    forgotten then, since its tags are dead, and the broker gives it to somebody again.
+    ``store(batch, decoded, meanwhile)`` returns the outcomes of the requests among what was
+    decoded, once they are committed: of the first ones only if there is no time for more. It raises
+    when there is no point in trying. It may call ``meanwhile()`` while it waits for the database.
+    Whatever ends the channel ends the consumer with Transient; what was in hand is forgotten then,
+    since its tags are dead, and the broker gives it to somebody again.
     ``between_turns()`` is called when everything is settled and told, and returns the seconds after
     which it wants to be called again if nothing arrives. ``finish_within`` seconds after a stop
     nothing more is begun.
@@ -70,8 +74,12 @@ class Consumer:
         self._vitals = vitals
         self._finish_within = finish_within
         self._arrived: deque[Delivery] = deque()
+        self._ahead: list[Request | InvalidRequest] = []
+        """What the first ones of those that have arrived are."""
+        self._meanwhile = self._read_ahead if prefetch > 1 else None
         self._unsettled: list[tuple[int, Verdict]] = []
         self._finishing = False
+        self._remarks = Remarks(channel.broker.loop, name)
         channel.raw.add_on_cancel_callback(self._on_cancel)
         channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
         # Only noted: pika takes any exception for a broken connection.
@@ -84,6 +92,12 @@ class Consumer:
 
         ``until``: when to finish at the latest (monotonic).
         """
+        try:
+            self._serve(progress, until)
+        finally:
+            self._remarks.close()
+
+    def _serve(self, progress: Callable[[], None], until: float) -> None:
         idle = 0.0
         while not self._loop.stopping and time.monotonic() < until:
             # Reads what has arrived, serves the heartbeats.
@@ -138,23 +152,27 @@ class Consumer:
 
     def _serve_batch(self) -> None:
         batch = take_batch(self._arrived, self._name)
-        self._vitals.in_hand = len(batch)
-        decoded = [_decode(delivery) for delivery in batch]
+        size = len(batch)
+        self._vitals.in_hand = size
+        decoded, self._ahead = self._ahead[:size], self._ahead[size:]
+        if len(decoded) < size:
+            decoded += decode(batch[len(decoded) :])
         begun = time.monotonic()
-        outcomes = iter(self._store(batch, decoded))
+        outcomes = self._store(batch, decoded, self._meanwhile)
         committed = time.monotonic()
-        results: list[Outcome | InvalidRequest] = []
-        for each in decoded:
-            result = next(outcomes, None) if isinstance(each, Request) else each
-            if result is None:
-                break  # there was no time for it, nor for what comes after it
-            results.append(result)
-        batch, decoded = batch[: len(results)], decoded[: len(results)]
-        verdicts = [decide(result) for result in results]
-        self._unsettled += [
-            (delivery.tag, self._spare_broker(delivery, verdict))
-            for delivery, verdict in zip(batch, verdicts, strict=True)
-        ]
+        results = results_of(decoded, outcomes)
+        if len(results) < size:
+            # There was no time for the others.
+            size = len(results)
+            batch, decoded = batch[:size], decoded[:size]
+        all_served = results.count(Outcome.SERVED) == size
+        if not all_served:
+            for delivery, result in zip(batch, results, strict=True):
+                verdict = self._spare_broker(delivery, decide(result))
+                self._unsettled.append((delivery.tag, verdict))
+        elif batch:
+            # One ack is for all up to its tag.
+            self._unsettled.append((batch[-1].tag, ACK))
         # An ack makes room for new deliveries. There shall be none any more at the end.
         if not (self._finishing or self._loop.stopping):
             self._settle()
@@ -162,12 +180,18 @@ class Consumer:
         self._vitals.count(results)
         if self._vitals.on_batch and batch:
             waited = committed - batch[0].arrived
-            self._vitals.on_batch(Batch(len(batch), committed - begun, waited))
+            self._vitals.on_batch(Batch(size, committed - begun, waited))
         if self._vitals.on_served:
             pairs = zip(decoded, results, strict=True)
             new = [each for each, result in pairs if result is Outcome.SERVED]
             self._vitals.on_served([each for each in new if isinstance(each, Request)])
-        self._tell(batch, decoded, results, verdicts)
+        self._remarks.settled(batch, decoded, results)
+
+    def _read_ahead(self) -> None:
+        """While the database is at work: read what has arrived, and decode the next batch."""
+        self._loop.turn(0)
+        if not self._ahead:
+            self._ahead = decode(next_batch(self._arrived, self._name))
 
     def _spare_broker(self, delivery: Delivery, verdict: Verdict) -> Verdict:
         """Return the verdict; what the broker could not dead-letter is kept apart, and acked."""
@@ -185,53 +209,57 @@ class Consumer:
         # The queue was deleted, its leader moved, or an ack took too long.
         self._channel.fail(Transient(f"{self._channel.broker.node} cancelled the consumer"))
 
-    def _tell(
-        self,
-        batch: Sequence[Delivery],
-        decoded: Sequence[Request | InvalidRequest],
-        results: Sequence[Outcome | InvalidRequest],
-        verdicts: Sequence[Verdict],
-    ) -> None:
-        all_served = results.count(Outcome.SERVED) == len(results)
-        if all_served and not log.isEnabledFor(logging.DEBUG):
-            return
-        for delivery, what, result, verdict in zip(batch, decoded, results, verdicts, strict=True):
-            about = {"message_id": _message_id(delivery, what), "worker": self._name}
-            if isinstance(verdict, Reject):
-                about |= {"reason": verdict.reason, "detail": verdict.detail}
-                event(log, logging.WARNING, "request.dead_lettered", **about)
-            elif result is Outcome.REPEATED:
-                event(log, logging.INFO, "request.repeated", **about)
-            elif result is Outcome.SERVED:
-                event(log, logging.DEBUG, "request.served", **about)
 
-
-def take_batch(arrived: deque[Delivery], name: str) -> list[Delivery]:
-    """Take from the front what fits into one statement of the worker ``name``; at least one."""
+def next_batch(arrived: Iterable[Delivery], name: str) -> list[Delivery]:
+    """Return those in front that fit into one statement of the worker ``name``; at least one."""
     batch: list[Delivery] = []
-    size = 0
-    while arrived:
-        size += len(arrived[0].body) + len(name) + _ROW_BYTES
+    size, row = 0, len(name) + _ROW_BYTES
+    for delivery in arrived:
+        size += len(delivery.body) + row
         if batch and size > MAX_BATCH_BYTES:
             break
-        batch.append(arrived.popleft())
+        batch.append(delivery)
     return batch
 
 
-def _decode(delivery: Delivery) -> Request | InvalidRequest:
-    if delivery.problem:
-        return delivery.problem
-    try:
-        return Request.receive(delivery.body, delivery.properties)
-    except InvalidRequest as error:
-        return error
+def take_batch(arrived: deque[Delivery], name: str) -> list[Delivery]:
+    """Take the next batch from the front."""
+    batch = next_batch(arrived, name)
+    if len(batch) == len(arrived):
+        arrived.clear()
+    else:
+        for _ in batch:
+            arrived.popleft()
+    return batch
 
 
-def _message_id(delivery: Delivery, decoded: Request | InvalidRequest) -> str | None:
-    if isinstance(decoded, Request):
-        return decoded.message_id
-    try:
-        message_id: str | None = decode_properties(delivery.properties).message_id
-    except InvalidRequest:
-        return None
-    return message_id
+def decode(batch: Iterable[Delivery]) -> list[Request | InvalidRequest]:
+    """Return what each delivery is: a request, or why it is none."""
+    receive = Request.receive
+    decoded: list[Request | InvalidRequest] = []
+    for delivery in batch:
+        try:
+            decoded.append(receive(delivery.body, delivery.properties))
+        except InvalidRequest as error:
+            # Of what was too large nothing was kept.
+            decoded.append(delivery.problem or error)
+    return decoded
+
+
+def results_of(
+    decoded: Sequence[Request | InvalidRequest], outcomes: Sequence[Outcome]
+) -> Sequence[Outcome | InvalidRequest]:
+    """Return what became of each: the outcomes of the requests, and what is none as it is.
+
+    With fewer outcomes than requests, those before the first one without.
+    """
+    if len(outcomes) == len(decoded):
+        return outcomes
+    results: list[Outcome | InvalidRequest] = []
+    left = iter(outcomes)
+    for each in decoded:
+        result = next(left, None) if isinstance(each, Request) else each
+        if result is None:
+            break
+        results.append(result)
+    return results

@@ -144,7 +144,7 @@ class Watch(Generic[W]):
 def _shut(connection: Connection) -> None:
     """End whatever the other thread waits for on this connection."""
     # PyMySQL has no public name for it.
-    wire = connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+    wire = connection._sock  # noqa: SLF001
     if wire is not None:
         with contextlib.suppress(OSError):
             # Not the method of a TLS socket, which would meddle with what the thread reads.

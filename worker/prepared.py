@@ -1,7 +1,7 @@
 """A statement that the server has parsed already, run by PyMySQL's connection.
 
 PyMySQL sends each statement as text, which the server parses each time: a quarter of what an INSERT
-of one row costs it. For this two private names of PyMySQL's are used; where a release has changed
+of one row costs it. For this three private names of PyMySQL's are used; where a release has changed
 one of them, there is no prepared statement, and text does.
 
 The bytes are those of MySQL's protocol: COM_STMT_PREPARE, COM_STMT_EXECUTE.
@@ -14,7 +14,6 @@ from struct import Struct
 from typing import Any, Self
 
 from pymysql.constants import ER, FIELD_TYPE
-from pymysql.protocol import OKPacketWrapper
 
 from turnwise.database import Connection, code_of
 
@@ -23,6 +22,9 @@ _COM_PREPARE, _COM_EXECUTE = 0x16, 0x17
 _PREPARED = Struct("<xIHH").unpack_from  # id, columns, parameters
 _EXECUTE = Struct("<IBI").pack  # id, no cursor, once
 _INTEGER = Struct("<q").pack
+_TYPE_OF_INT, _TYPE_OF_STR = bytes((FIELD_TYPE.LONGLONG, 0)), bytes((FIELD_TYPE.STRING, 0))
+# By the number of values: a bit for each that is NULL; then, that types follow.
+_NO_NULLS = [bytes((count + 7) // 8) + b"\x01" for count in range(256)]
 
 _NOT_NOW = frozenset({ER.MAX_PREPARED_STMT_COUNT_REACHED, ER.UNSUPPORTED_PS})
 
@@ -31,7 +33,7 @@ class Prepared:
     """A statement of one connection that returns no rows, with ``?`` for each value."""
 
     def __init__(self, connection: Connection, number: int) -> None:
-        self._send, self._receive = _ways(connection)
+        self._connection = connection
         self._number = number
 
     @classmethod
@@ -60,28 +62,22 @@ class Prepared:
 
         A str may have up to 65,535 bytes, an int 64 bits.
         """
-        types = bytearray()
-        data = bytearray()
+        parts = [_EXECUTE(self._number, 0, 1), _NO_NULLS[len(values)]]
+        parts += [_TYPE_OF_INT if isinstance(value, int) else _TYPE_OF_STR for value in values]
         for value in values:
             if isinstance(value, int):
-                types += bytes((FIELD_TYPE.LONGLONG, 0))
-                data += _INTEGER(value)
+                parts.append(_INTEGER(value))
             else:
-                types += bytes((FIELD_TYPE.STRING, 0))
                 encoded = value.encode()
-                data += _size(len(encoded))
-                data += encoded
-        no_nulls = bytes((len(values) + 7) // 8)
-        self._send(
-            _COM_EXECUTE, _EXECUTE(self._number, 0, 1) + no_nulls + b"\x01" + bytes(types + data)
-        )
-        return int(OKPacketWrapper(self._receive()).affected_rows)
+                parts += (_size(len(encoded)), encoded)
+        return self._connection.command(_COM_EXECUTE, b"".join(parts))
 
 
 def _ways(connection: Connection) -> tuple[Callable[[int, bytes], None], Callable[[], Any]]:
     """Return how to send a command and how to read a packet. Raises AttributeError."""
     driver: Any = connection
-    return driver._execute_command, driver._read_packet  # noqa: SLF001 - see above
+    driver._read_query_result  # noqa: B018, SLF001 - see above
+    return driver._execute_command, driver._read_packet  # noqa: SLF001
 
 
 def _size(size: int) -> bytes:

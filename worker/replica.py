@@ -107,11 +107,13 @@ class Replica:
                 return self._with_database(work, lambda wait: self._hold(channel, wait))
 
             def store(
-                batch: Sequence[Delivery], decoded: Sequence[Request | InvalidRequest]
+                batch: Sequence[Delivery],
+                decoded: Sequence[Request | InvalidRequest],
+                meanwhile: Callable[[], object] | None,
             ) -> list[Outcome]:
                 if self._handling is None:
                     requests = [each for each in decoded if isinstance(each, Request)]
-                    return attempt(lambda: self._store.write(requests))
+                    return attempt(lambda: self._store.write(requests, meanwhile))
                 works = works_of(batch, decoded)
                 outcomes = self._handling.serve(works, attempt)
                 self._store.note_served([work.request for work in works])

@@ -12,7 +12,7 @@ from pymysql.constants import ER
 
 from turnwise.database import TIMEOUT, Connection, Database, code_of, translating
 from turnwise.errors import ServerError
-from turnwise.message import Request
+from turnwise.message import Request, write_times
 from turnwise.removed import Identity, removed_among
 from worker.counting import MARGIN, advance
 from worker.lines import GUARD, Lines
@@ -35,7 +35,6 @@ _CORRECT = "UPDATE requests SET deliveries = deliveries + %s WHERE client = %s A
 # A plain read must see what was committed before it, not what the transaction saw first.
 FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
-A = TypeVar("A")
 T = TypeVar("T")
 
 _COUNT_AFTER = 5_000
@@ -90,14 +89,17 @@ class Store:
         From here on TIMEOUT is for all that is done with it, a connect included: so long nobody
         serves the broker's heartbeats.
         """
+        connection = self._connection
+        if connection is not None:
+            connection.allow(TIMEOUT)
+            return connection
         begun = time.monotonic()
-        if self._connection is None:
-            connection = self.database.connect(f"worker {self._name}")
-            with translating(self.database):
-                connection.query(FRESH_READS)
-            self._connection, self._is_prepared = connection, False
-        self._connection.allow(begun + TIMEOUT - time.monotonic())
-        return self._connection
+        connection = self.database.connect(f"worker {self._name}")
+        with translating(self.database):
+            connection.query(FRESH_READS)
+        self._connection, self._is_prepared = connection, False
+        connection.allow(begun + TIMEOUT - time.monotonic())
+        return connection
 
     def close(self) -> None:
         """Throw the connection away."""
@@ -105,30 +107,31 @@ class Store:
         if connection is not None:
             connection.close()
 
-    def write(self, requests: Sequence[Request]) -> list[Outcome]:
+    def write(
+        self, requests: Sequence[Request], meanwhile: Callable[[], object] | None = None
+    ) -> list[Outcome]:
         """Store each request once; return what became of each, in their order.
 
-        They must fit into one statement: up to 400 KiB of messages.
+        They must fit into one statement: up to 400 KiB of messages. ``meanwhile()`` may be called
+        while the database is at work.
         """
         if not requests:
             return []
-        outcomes = self._using(self._write, requests)
+        outcomes = self._using(lambda it: self._write(it, requests, meanwhile))
         self.note_served(requests)
         return outcomes
 
     def has_rows(self) -> bool:
         """Whether anything was ever served."""
-
-        def look(connection: Connection, _: None) -> bool:
-            return bool(connection.query("SELECT 1 FROM requests LIMIT 1"))
-
-        return self._using(look, None)
+        return self._using(lambda it: bool(it.query("SELECT 1 FROM requests LIMIT 1")))
 
     def note_served(self, requests: Sequence[Request]) -> None:
         """Remember whose accounts may be worth keeping now."""
+        uncounted = self._uncounted
         for request in requests:
-            if request.client in self._uncounted or len(self._uncounted) < _REMEMBERED:
-                self._uncounted[request.client] += 1
+            client = request.client
+            if client in uncounted or len(uncounted) < _REMEMBERED:
+                uncounted[client] += 1
         self._written += len(requests)
         self._written_at = time.monotonic()
 
@@ -150,21 +153,26 @@ class Store:
             return
         for client in clients:
             del self._uncounted[client]
-        self._using(advance, clients)
+        self._using(lambda it: advance(it, clients))
 
-    def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
+    def _using(self, work: Callable[[Connection], T]) -> T:
         try:
             with translating(self.database):
-                return work(self.open(), about)
+                return work(self.open())
         except ServerError:
             self.close()
             raise
 
-    def _write(self, connection: Connection, requests: Sequence[Request]) -> list[Outcome]:
+    def _write(
+        self,
+        connection: Connection,
+        requests: Sequence[Request],
+        meanwhile: Callable[[], object] | None,
+    ) -> list[Outcome]:
         if self._lines.clear_of(connection, requests):
             # One statement is one round trip, and is stored as a whole or not at all.
             try:
-                if self._insert(connection, requests):
+                if self._insert(connection, requests, meanwhile):
                     return [Outcome.SERVED] * len(requests)
                 # A line was moved.
                 self._lines.forget()
@@ -176,7 +184,12 @@ class Store:
         connection.commit()
         return outcomes
 
-    def _insert(self, connection: Connection, requests: Sequence[Request]) -> bool:
+    def _insert(
+        self,
+        connection: Connection,
+        requests: Sequence[Request],
+        meanwhile: Callable[[], object] | None,
+    ) -> bool:
         """Insert them, unless the epoch is another one than that whose lines they are clear of."""
         epoch = self._lines.epoch
         if not self._is_prepared:  # not before the table is there
@@ -184,12 +197,12 @@ class Store:
             self._is_prepared = True
         if len(requests) == 1 and self._insert_one:
             [r] = requests
-            sent_at = str(r.sent_at.replace(tzinfo=None))
+            [sent_at] = write_times(requests)
             one = (r.client, r.counter, r.message, sent_at, self._name, epoch)
             return self._insert_one.run(*one) == 1
         try:
             guard = f"(SELECT 1 {GUARD.format(epoch=epoch)})"
-            connection.query(_insert(connection, requests, self._name, guard))
+            connection.run(_insert(connection, requests, self._name, guard), meanwhile)
         except Exception as error:
             if code_of(error) == ER.BAD_NULL_ERROR:
                 return False
@@ -272,15 +285,15 @@ def _claim(
 
 
 def _insert(
-    connection: Connection, requests: Iterable[Request], name: str, guard: str = "1"
+    connection: Connection, requests: Sequence[Request], name: str, guard: str = "1"
 ) -> str:
     # executemany() would send a row at a time, or cut where it likes.
     escape = connection.escape
-    served_by = escape(name)
+    clients = {client: escape(client) for client in {request.client for request in requests}}
+    rest = f"UTC_TIMESTAMP(6),{escape(name)},"
     rows = [
-        f"({escape(r.client)},{r.counter:d},{escape(r.message)},"
-        f"'{r.sent_at.replace(tzinfo=None)}',UTC_TIMESTAMP(6),{served_by},"
-        for r in requests
+        f"({clients[r.client]},{r.counter:d},{escape(r.message)},'{sent_at}',{rest}"
+        for r, sent_at in zip(requests, write_times(requests), strict=True)
     ]
     # Of one row, since it is for the statement.
     return f"{_INSERT}VALUES {rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"

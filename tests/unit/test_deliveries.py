@@ -25,7 +25,12 @@ properties = st.builds(
     timestamp=st.none() | st.integers(0, 2**40),
 )
 messages = st.tuples(
-    st.text(max_size=60), st.integers(1, 2**64 - 1), st.booleans(), properties, st.binary()
+    # A few names, since the frames around a tag are recognised by those of the one before.
+    st.sampled_from(["", "w", "worker-1", "ü" * 30]),
+    st.integers(1, 2**64 - 1),
+    st.booleans(),
+    properties,
+    st.binary(),
 )
 
 
@@ -93,6 +98,35 @@ def split(stream: bytes) -> Iterator[bytes]:
         size, _ = frame.decode_frame(stream)
         yield stream[:size]
         stream = stream[size:]
+
+
+def whole(number: int, body: bytes) -> bytes:
+    return b"".join(frames("worker-1", number, False, BasicProperties(message_id="c/7"), body))
+
+
+@given(st.data(), st.integers(2, 5))
+def test_a_backlog_with_a_flaw_is_read_as_its_single_frames_are(
+    data: st.DataObject, count: int
+) -> None:
+    stream = bytearray().join(whole(number, bytes(10)) for number in range(1, count + 1))
+    at = data.draw(st.integers(0, len(stream) - 1))
+    stream[at] = data.draw(st.integers(0, 255))
+
+    def read_by(reader: Deliveries, got: list[Delivery | bytes]) -> object:
+        failure = None
+        try:
+            reader.read(bytes(stream))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+            failure = repr(error)
+        return failure, [each[:3] if isinstance(each, Delivery) else each for each in got]
+
+    quick: list[Delivery | bytes] = []
+    one_by_one: list[Delivery | bytes] = []
+    slow = Deliveries(CHANNEL, one_by_one.append, one_by_one.append)
+    slow._read_whole = lambda data, begin, arrived: begin  # type: ignore[method-assign]  # noqa: ARG005, SLF001
+    assert read_by(Deliveries(CHANNEL, quick.append, quick.append), quick) == read_by(
+        slow, one_by_one
+    )
 
 
 def test_a_broken_frame_is_left_to_pika() -> None:
