@@ -10,6 +10,7 @@ Packets are those of the MySQL client/server protocol: COM_QUERY, and OK_Packet.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import ssl
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pymysql
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND
 from pymysql.cursors import Cursor
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TWO_BYTES = 0xFC
 
 PRIVATE = (
     "_sock", "_rfile", "_current_timeout", "_next_seq_id",
-    "_execute_command", "_force_close", "_write_bytes", "_read_query_result",
+    "_execute_command", "_write_bytes", "_read_query_result",
 )  # fmt: skip
 """What the short way needs inside PyMySQL; without them all goes its own way."""
 
@@ -51,7 +52,6 @@ class Connection(_Driver):
     _current_timeout: float | None
     _next_seq_id: int
     _execute_command: Callable[[int, bytes], None]
-    _force_close: Callable[[], None]
     _write_bytes: Callable[[bytes], None]
     _read_query_result: Callable[[], int]
     server_status: int
@@ -91,16 +91,12 @@ class Connection(_Driver):
         if meanwhile is not None:
             meanwhile()
         limit = self._remaining(self._read)
-        if not readable.poll(None if limit is None else limit * 1000):
-            self._force_close()
-            raise pymysql.err.OperationalError(
-                CR.CR_SERVER_LOST, "Lost connection to MySQL server during query (timed out)"
-            )
-        try:
-            answer = self._rfile.peek()
-        except OSError:
-            answer = b""
-        # All that is not this one kind, errors above all, is PyMySQL's.
+        answer = b""
+        if readable.poll(None if limit is None else limit * 1000):
+            # Broken, it is PyMySQL's again.
+            with contextlib.suppress(OSError):
+                answer = self._rfile.peek()
+        # All that is not this one kind, errors above all, is PyMySQL's; so is that time is up.
         count = self.affected(answer)
         if count is None:
             self._next_seq_id = 1

@@ -18,14 +18,14 @@ _SOURCE = Path(__file__).parent / "native.c"
 _PACKAGES = ("librabbitmq-dev", "libmariadb-dev")
 
 
-def serving(prefetch: int, count: int) -> Contender:
-    """Return a contender: workers in C."""
+def serving(prefetch: int, count: int, size: int = 0) -> Contender:
+    """Return a contender: workers in C, for messages of ``size`` bytes at least."""
 
     def run(setting: Setting) -> Figures:
         program = build()
         with setting.stage() as stage:
             stage.start_native(WORKERS, program, prefetch)
-            return serve_backlog(stage, setting.size(count), WORKERS * prefetch)
+            return serve_backlog(stage, setting.size(count), WORKERS * prefetch, size)
 
     return run
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lab.bench.lines import Spread, Told
 from lab.bench.run import Result
 
-_HEAD = ("", "median", "min - max", "ratio", "min - max", "target", "stretch", "reached")
+_HEAD = ("", "median", "min - max", "beside", "ratio", "min - max")
 
 
 def text(result: Result) -> str:
@@ -33,11 +33,9 @@ def _cells(told: Told) -> tuple[str, ...]:
         line.label,
         f"{_number(told.figure.median)} {line.unit}",
         _range(told.figure),
+        line.against[0] if line.against else "",
         _number(ratio.median) if ratio else "",
         _range(ratio) if ratio else "",
-        "" if line.target is None else f"{line.target:g}",
-        "" if line.stretch is None else f"{line.stretch:g}",
-        told.reached,
     )
 
 
@@ -66,26 +64,20 @@ def as_json(result: Result) -> str:
 
 
 def picture(result: Result, file: Path) -> None:
-    """Draw each ratio with its spread and what was to be reached."""
-    drawn = [
-        (t.line, t.ratio, t.line.target) for t in reversed(result.told) if t.ratio and t.line.target
-    ]
+    """Draw each ratio with its spread."""
+    drawn = [(told.line, told.ratio) for told in reversed(result.told) if told.ratio]
     figure = Figure(figsize=(11, 1.2 + 0.45 * len(drawn)), layout="constrained")
     axes = figure.subplots()
-    for place, (line, ratio, target) in enumerate(drawn):
+    for place, (line, ratio) in enumerate(drawn):
         colour = "tab:blue" if line.less_is_better else "tab:green"
         axes.plot([ratio.low, ratio.high], [place, place], color=colour, linewidth=6, alpha=0.4)
         axes.plot(ratio.median, place, "o", color=colour)
-        axes.plot(target, place, "|", color="black", markersize=14)
         axes.annotate(f"{_number(ratio.median)}", (ratio.median, place), (0, 8),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(drawn)), [line.label for line, _, _ in drawn])
-    axes.set_xlabel(
-        "ratio, median and range of the rounds; the stroke is the target. Green: more is better, "
-        "blue: less is"
-    )
+    axes.set_yticks(range(len(drawn)), [line.label for line, _ in drawn])
+    axes.set_xlabel("ratio, median and range of the rounds. Green: more is better, blue: less is")
     axes.grid(axis="x", alpha=0.3)
     axes.margins(y=0.1)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -40,13 +40,13 @@ def textbook(setting: Setting) -> Figures:
         return serve_backlog(stage, setting.size(4000), WORKERS)
 
 
-def ours(prefetch: int, count: int, workers: int = WORKERS) -> Contender:
-    """Return a contender: our workers."""
+def ours(prefetch: int, count: int, workers: int = WORKERS, size: int = 0) -> Contender:
+    """Return a contender: our workers, for messages of ``size`` bytes at least."""
 
     def run(setting: Setting) -> Figures:
         with setting.stage() as stage:
             stage.start_workers(workers, prefetch)
-            return serve_backlog(stage, setting.size(count), workers * prefetch)
+            return serve_backlog(stage, setting.size(count), workers * prefetch, size)
 
     return run
 
@@ -107,10 +107,10 @@ def fill(stage: Stage, count: int) -> None:
         stage.query(_FILL.format(first=first, last=last))
 
 
-def serve_backlog(stage: Stage, count: int, most_a_sync: int) -> Figures:
+def serve_backlog(stage: Stage, count: int, most_a_sync: int, size: int = 0) -> Figures:
     """Fill the queue while the workers are frozen; measure them from their release."""
     stage.freeze()
-    client = stage.send(count).client
+    client = stage.send(count, size).client
     return figures(stage.drain({client: count}), count, most_a_sync)
 
 

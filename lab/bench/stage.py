@@ -157,11 +157,11 @@ class Stage:
 
     # -- what they are given
 
-    def send(self, count: int) -> Finished:
-        """Send so many lines with ``producer send --stdin``."""
+    def send(self, count: int, size: int = 0) -> Finished:
+        """Send so many lines of ``size`` bytes at least with ``producer send --stdin``."""
         lines = self.folder / "lines"
         with lines.open("w") as file:
-            file.writelines(f"message {number}\n" for number in range(1, count + 1))
+            file.writelines(f"{f'message {number}':-<{size}}\n" for number in range(1, count + 1))
         return self.run("producer", "send", "--stdin", "--json", stdin=lines)
 
     def run(self, *command: str, stdin: Path = Path(os.devnull), **environment: str) -> Finished:
