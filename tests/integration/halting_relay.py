@@ -42,7 +42,7 @@ def meet(step: Callable[[], Any], connection: Connection | None = None) -> Any:
         return step()
     if fate == DEAF:
         step()
-    connection._force_close()  # noqa: SLF001
+    connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
     raise pymysql.err.OperationalError(2013, "Lost connection to server during query")
 
 
