@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.bench import doors, large, latency, native, page, relaying, sending, serving
+from lab.bench import account, doors, large, latency, native, page, relaying, sending, serving
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
@@ -42,11 +42,15 @@ CONTENDERS: dict[str, Contender] = {
     "start": sending.start,
     "backlog": large.backlog,
     "audit": large.audit,
+    "many clients": account.clients,
+    "gaps": account.gaps,
+    "strict, pruned": account.pruned(1, 5000),
+    "drain 200, pruned": account.pruned(200, _DRAINED),
     "page": page.page,
     "watched": page.watched,
 }
 
-ONCE = frozenset({"backlog", "audit", "page", "watched"})
+ONCE = frozenset({"backlog", "audit", "many clients", "gaps", "page", "watched"})
 """Measured in the first round only: each takes minutes."""
 
 Figure = tuple[str, str]
@@ -165,6 +169,19 @@ LINES = (
          ("backlog", "last_tenth_per_s"), "rows/s", ("backlog", "first_tenth_per_s"), 0.9),
     Line("audit", "worker audit, 10,000,000 rows", ("audit", "seconds"), "s",
          None, 2, less_is_better=True),
+    Line("account", "worker audit, 100,000 clients of ten, counted", ("many clients", "seconds"),
+         "s", None, 0.5, less_is_better=True),
+    Line("account", "- its memory", ("many clients", "peak_memory"), "MiB",
+         None, 60, less_is_better=True),
+    Line("account", "- with nothing counted", ("many clients", "uncounted_seconds"), "s"),
+    Line("account", "the audit of a million rows with one gap, to none", ("gaps", "one_seconds"),
+         "s", ("gaps", "no_seconds"), 2, less_is_better=True),
+    Line("account", "- with 10,000 gaps", ("gaps", "many_seconds"),
+         "s", ("gaps", "no_seconds"), 2, less_is_better=True),
+    Line("account", "strict, once rows were removed, to before", ("strict, pruned", "rows_per_s"),
+         "rows/s", ("strict", "rows_per_s"), 0.95),
+    Line("account", "drain, prefetch 200, once rows were removed, to before",
+         ("drain 200, pruned", "rows_per_s"), "rows/s", ("drain 200", "rows_per_s"), 0.95),
     Line("page", "/api/state, 10,000,000 rows, 99 % within", ("page", "state_p99_ms"), "ms",
          None, 50, less_is_better=True),
     Line("page", "/api/requests/CLIENT/COUNTER, 99 % within", ("page", "request_p99_ms"), "ms",

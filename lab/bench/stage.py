@@ -164,8 +164,14 @@ class Stage:
             file.writelines(f"{f'message {number}':-<{size}}\n" for number in range(1, count + 1))
         return self.run("producer", "send", "--stdin", "--json", stdin=lines)
 
-    def run(self, *command: str, stdin: Path = Path(os.devnull), **environment: str) -> Finished:
-        """Run a command to its end. Raises LabError if that is no good one."""
+    def run(
+        self,
+        *command: str,
+        stdin: Path = Path(os.devnull),
+        good: Sequence[int] = (0,),
+        **environment: str,
+    ) -> Finished:
+        """Run a command to its end. Raises LabError if that is none of the ``good`` ones."""
         errors = self.folder / "errors.log"
         lines, peak = [], 0.0
         # It adds up those that have ended, and none ends meanwhile but this one.
@@ -185,7 +191,7 @@ class Stage:
             for line in process.stdout or ():
                 lines.append((time.monotonic(), line))
                 peak = peak_memory(process.pid) or peak
-        if process.returncode:
+        if process.returncode not in good:
             raise LabError(f"{' '.join(command)}: exit {process.returncode}: {errors.read_text()}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
