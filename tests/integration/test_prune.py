@@ -35,7 +35,7 @@ from worker.counting import advance, count_fully, recount
 from worker.lines import Lines
 from worker.pruning import delete, draw_lines, prune
 from worker.schema import STEPS
-from worker.store import Outcome, Store, claim
+from worker.store import Outcome, Store, claim, claim_new
 
 EPOCH_STEP = 1 + next(
     n for n, step in enumerate(STEPS) if "TABLE IF NOT EXISTS prune_epoch" in step
@@ -289,8 +289,9 @@ def test_the_epoch_of_an_older_schema_goes_on(
         assert list(cursor.fetchall()) == []
 
 
+@pytest.mark.parametrize("short_way", [False, True])
 def test_a_claim_that_waits_for_a_deletion_finds_the_line(
-    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store, short_way: bool
 ) -> None:
     pruning, looking = connect(), connect()
     store.write(requests(1, 2, 3))
@@ -305,10 +306,17 @@ def test_a_claim_that_waits_for_a_deletion_finds_the_line(
     with pruning.cursor() as cursor:
         cursor.execute("DELETE FROM requests WHERE counter = 2")
     with ThreadPoolExecutor() as pool:
-        claiming = pool.submit(claim, worker, requests(2, 4), "w1")
+        claiming = pool.submit(claim_new if short_way else claim, worker, requests(2, 4), "w1")
         wait_blocked(pipeline)
         pruning.commit()
-        assert outcomes(claiming.result()) == "RS"
+        found = claiming.result()
+    if isinstance(found, bool):
+        assert not found
+        worker.rollback()
+        assert counters(looking) == [1, 3]
+        worker.begin()
+        found = claim(worker, requests(2, 4), "w1")
+    assert outcomes(found) == "RS"
     worker.commit()
     assert counters(looking) == [1, 3, 4]
 
