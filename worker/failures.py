@@ -82,6 +82,10 @@ _PUT_OFF = (
     f" due_at = IF({_DROPPED}, NULL, UTC_TIMESTAMP(6)), failed_at = UTC_TIMESTAMP(6),"
     f" reason = IF({_DROPPED}, reason, %s)"
 )
+_TAKE_BACK = (
+    "UPDATE failures SET attempts = GREATEST(attempts - 1, 0), deaths = GREATEST(deaths - 1, 0)"
+    f" {_KEY} AND reason = '{DIED}' AND due_at IS NOT NULL"
+)
 _GIVE_UP = (
     "UPDATE failures SET deaths = %s, error = %s, reason = %s, failed_by = %s, due_at = NULL,"
     f" failed_at = UTC_TIMESTAMP(6) {_KEY}"
@@ -231,6 +235,13 @@ def put_off(connection: Connection, request: Request, name: str, noted: bool) ->
     told = (error, None, FAILED, name, 0)
     again = (int(noted), int(noted), error, name, FAILED)
     _run(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *told, *again)
+
+
+def take_back(connection: Connection, requests: Sequence[Request]) -> None:
+    """Uncount attempts that were noted in advance, and broken off without a death; commit that."""
+    for request in requests:
+        _run(connection, _TAKE_BACK, request.client, request.counter)
+    connection.commit()
 
 
 def clear(connection: Connection, request: Request) -> None:

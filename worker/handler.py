@@ -109,6 +109,8 @@ class Turns:
         self._connection: Connection | None = None
         self._used = 0.0
         self._due: Work | None = None
+        self._lost: list[Request] = []
+        """Noted in advance, and lost with their deliveries: this process is alive all the same."""
         self._usual = 0.05
         """Seconds that the handler usually takes."""
 
@@ -117,6 +119,9 @@ class Turns:
     def serve(self, works: Sequence[Work]) -> None:
         """Serve these in their order, until all have an outcome or the watch says stop."""
         try:
+            if self._lost:
+                self._using(failures.take_back, self._lost)
+                self._lost.clear()
             while pending := [work for work in works if work.outcome is None]:
                 if self._watch.over() and not self._to_be_noted(pending[0]):
                     return
@@ -125,6 +130,10 @@ class Turns:
             for work in works:
                 work.alone = True
             raise
+
+    def lose(self, works: Sequence[Work]) -> None:
+        """Forget what was in hand, since its delivery is void."""
+        self._lost += [work.request for work in works if work.noted and work.outcome is None]
 
     def serve_due(self) -> bool:
         """Serve the failure that is due longest; False if none is."""

@@ -53,8 +53,8 @@ class Handling:
         self.stop_within = stop_within
         self._loop = loop
         watch: Watch[Work] = Watch(terms.time_limit)
-        turns = Turns(database, name, handler, terms, watch, self.vitals)
-        self._beside = Beside(loop, database, name, turns, watch, stop_within)
+        self._turns = Turns(database, name, handler, terms, watch, self.vitals)
+        self._beside = Beside(loop, database, name, self._turns, watch, stop_within)
         self._look_at = 0.0
         """When to look at the failures (monotonic)."""
         self._share = 0.0
@@ -63,7 +63,11 @@ class Handling:
     def serve(self, works: Sequence[Work], attempt: Attempt) -> list[Outcome]:
         """Serve a batch; return what became of each, of the first ones if time is up."""
         begun = time.monotonic()
-        outcomes = attempt(lambda: self._beside.serve(works))
+        try:
+            outcomes = attempt(lambda: self._beside.serve(works))
+        except BaseException:
+            self._turns.lose(works)
+            raise
         now = time.monotonic()
         self._share += now - begun
         for work in works:

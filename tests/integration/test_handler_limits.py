@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
+from lab.harness.process import free_port
+from lab.harness.proxy import Proxy
 from tests.shop import Shop
 from turnwise.errors import ExitCode
 
@@ -46,6 +48,27 @@ def test_a_failure_that_kills_its_worker_is_given_up_after_three_deaths(shop: Sh
     [failure] = shop.failures()
     assert (failure["reason"], failure["deaths"], failure["attempts"]) == ("died", 3, 4)
     shop.assert_served()
+
+
+def test_a_worker_that_only_loses_its_deliveries_has_not_died(shop: Shop) -> None:
+    """Each time the database ends the attempt first, and nobody can say how it went."""
+    broker, amqp_url = shop.pipeline.broker_proxy()
+    port = free_port()
+    mysql_url = shop.pipeline.servers.database.url(shop.pipeline.name, port)
+    gate = shop.pipeline.folder / "gate"
+    shop.send({"do": f"while not os.path.exists({str(gate)!r}): db.execute('SELECT SLEEP(0.1)')"})
+    worker = shop.start("worker-1", AMQP_URL=amqp_url, MYSQL_URL=mysql_url)
+    for times in range(1, 6):
+        with Proxy(shop.pipeline.servers.database.port, port):
+            shop.pipeline.wait_event(worker, "worker.consuming", times)
+            shop.wait_handling()
+        broker.cut()
+        shop.pipeline.wait_event(worker, "broker.away", times)
+    shop.pipeline.proxy(shop.pipeline.servers.database.port, port)
+    gate.touch()
+    shop.pipeline.wait_served(1)
+    shop.assert_served(1)
+    shop.pipeline.wait(lambda: not shop.failures(), "no failure")
 
 
 def test_without_a_redelivery_nothing_is_noted_in_advance(shop: Shop) -> None:
