@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab.harness.commands import BIN
 from lab.harness.servers import Servers
+from tests.laboratory import share_packages
 from turnwise.errors import ExitCode
 
 
@@ -24,9 +25,7 @@ def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
-    packages = servers.folder.parent / "packages"
-    if packages.exists():
-        (tmp_path / "packages").symlink_to(packages.resolve())
+    share_packages(servers, tmp_path)
     plot = tmp_path / "plot.png"
     result = bench(
         tmp_path, "--only", "start,strict,producer", "--rounds", "1", "--scale", "0.01",
@@ -46,9 +45,7 @@ def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
 
 
 def test_a_small_bench_of_the_relay(servers: Servers, tmp_path: Path) -> None:
-    packages = servers.folder.parent / "packages"
-    if packages.exists():
-        (tmp_path / "packages").symlink_to(packages.resolve())
+    share_packages(servers, tmp_path)
     result = bench(tmp_path, "--only", "relay", "--rounds", "1", "--scale", "0.01", "--json")
     assert result.returncode == 0, result.stderr
     [measured] = json.loads(result.stdout)["rounds"]
@@ -56,9 +53,7 @@ def test_a_small_bench_of_the_relay(servers: Servers, tmp_path: Path) -> None:
 
 
 def test_a_small_bench_of_the_door(servers: Servers, tmp_path: Path) -> None:
-    packages = servers.folder.parent / "packages"
-    if packages.exists():
-        (tmp_path / "packages").symlink_to(packages.resolve())
+    share_packages(servers, tmp_path)
     result = bench(tmp_path, "--only", "door", "--rounds", "1", "--scale", "0.01", "--json")
     assert result.returncode == 0, result.stderr
     [measured] = json.loads(result.stdout)["rounds"]

@@ -14,6 +14,7 @@ from lab.harness.commands import BIN
 from lab.harness.packages import Programs
 from lab.harness.process import Process, answers, wait_until
 from lab.harness.servers import Servers
+from tests.laboratory import lab, share_packages
 from turnwise.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,25 +23,10 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def lab(*command: str, folder: Path, code: int = 0) -> str:
-    result = subprocess.run(
-        [BIN / "lab", *command],
-        env={**os.environ, "LAB_FOLDER": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert result.returncode == code, f"{result.stdout}{result.stderr}"
-    return result.stdout
-
-
 @pytest.fixture
 def folder(servers: Servers, tmp_path: Path) -> Path:
     """A lab's folder that need not fetch the servers' programs again."""
-    packages = servers.folder.parent / "packages"
-    if packages.exists():
-        (tmp_path / "packages").symlink_to(packages.resolve())
+    share_packages(servers, tmp_path)
     return tmp_path
 
 
@@ -58,7 +44,7 @@ def page_port(said: str) -> int:
 
 
 def test_the_demo_keeps_its_word(folder: Path) -> None:
-    said = lab("demo", folder=folder)
+    said = lab("demo", folder=folder).stdout
     assert "served 30, missing 0, repeated 0" in said
     assert "RabbitMQ is restarted" in said
     assert "is killed (SIGKILL)" in said
@@ -101,9 +87,9 @@ def test_what_the_readme_shows_works(folder: Path) -> None:
 
 
 def test_up_down_and_status_without_anything_up(tmp_path: Path) -> None:
-    assert "nothing is up" in lab("down", folder=tmp_path)
-    assert "nothing is up" in lab("status", folder=tmp_path, code=1)
-    assert lab("env", folder=tmp_path, code=78) == ""
+    assert "nothing is up" in lab("down", folder=tmp_path).stdout
+    assert "nothing is up" in lab("status", folder=tmp_path, code=1).stdout
+    assert lab("env", folder=tmp_path, code=78).stdout == ""
 
 
 def test_a_fault_that_there_is_not_is_named_before_anything_starts(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from lab.harness.commands import BIN
 from lab.harness.process import Process, wait_until
 from lab.harness.servers import Servers
+from tests.laboratory import lab, share_packages
 from turnwise.errors import ExitCode
 
 SECONDS = (0.0, 0.05, 0.3, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0)
@@ -26,25 +27,9 @@ SECONDS = (0.0, 0.05, 0.3, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0)
 @pytest.fixture
 def folder(servers: Servers, tmp_path: Path) -> Iterator[Path]:
     """A lab's folder that need not fetch the servers' programs again."""
-    packages = servers.folder.parent / "packages"
-    if packages.exists():
-        (tmp_path / "packages").symlink_to(packages.resolve())
+    share_packages(servers, tmp_path)
     yield tmp_path
     lab("down", "--purge", folder=tmp_path)
-
-
-def lab(*command: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [BIN / "lab", *command],
-        env={**os.environ, "LAB_FOLDER": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert result.returncode == code, f"{result.stdout}{result.stderr}"
-    assert "Traceback" not in result.stderr
-    return result
 
 
 def running(folder: Path) -> list[str]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.harness import commands, links
-from lab.harness.commands import BIN
 from lab.harness.errors import LabError
 from lab.harness.process import wait_until
 from lab.harness.servers import DEFAULT_FOLDER
 from lab.harness.trio import Trio
 from lab.house import environment
+from tests.laboratory import lab
 from turnwise import cluster
 
 pytestmark = pytest.mark.timeout(900)
@@ -42,19 +41,6 @@ def trio(folder: Path) -> Iterator[Trio]:
         pytest.skip(f"no servers: {error}")
     yield trio
     trio.remove()
-
-
-def lab(*command: str, folder: Path, code: int = 0) -> str:
-    result = subprocess.run(
-        [BIN / "lab", *command],
-        env={**os.environ, "LAB_FOLDER": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert result.returncode == code, f"{result.stdout}{result.stderr}"
-    return result.stdout
 
 
 def test_all_of_them_come_back_with_what_they_had(trio: Trio, folder: Path) -> None:
@@ -107,15 +93,15 @@ def test_faults_of_nodes_lose_and_repeat_nothing(folder: Path) -> None:
         faults.append("node.leader_partition")
     said = lab(
         "trial", "--nodes", "3", "--seed", "1", "--count", "3", "--rate", "5", "--json",
-        "--faults", ",".join(faults), folder=folder,
-    )  # fmt: skip
+        "--faults", ",".join(faults), folder=folder, timeout=800,
+    ).stdout  # fmt: skip
     assert json.loads(said)["holds"], said
 
 
 def test_three_nodes_are_left_running_and_found_again(folder: Path) -> None:
     try:
         lab("up", "--nodes", "3", "--workers", "1", folder=folder)
-        status = json.loads(lab("status", "--json", folder=folder))
+        status = json.loads(lab("status", "--json", folder=folder).stdout)
         assert status["running"]
         assert status["workers"] == ["worker-1"]
         # It is no other lab for being asked otherwise.

@@ -11,6 +11,7 @@ import pytest
 
 from lab.harness.commands import BIN
 from lab.harness.servers import Servers
+from tests.laboratory import share_packages
 
 ROOT = Path(__file__).parent.parent.parent
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
@@ -20,9 +21,7 @@ TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 def test_the_tutorial_ends_as_it_says(servers: Servers, tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     lab.mkdir()
-    packages = servers.folder.parent / "packages"
-    if packages.exists():
-        (lab / "packages").symlink_to(packages.resolve())
+    share_packages(servers, lab)
     script = "".join(re.findall(r"^```sh\n(.*?)^```\n", TUTORIAL, re.DOTALL | re.MULTILINE))
     script = script.replace(". .venv/bin/activate", f"export PATH={BIN}:$PATH")
     # Whatever fails, nothing is left running.
