@@ -166,7 +166,7 @@ def test_a_primary_that_waits_for_its_replica_acks_nothing_that_can_be_lost(
     )
     # It is in the primary's binary log, and nobody sees it: no repeat is acked by it.
     assert len(rows(pair.primary)) == 5
-    assert pipeline.messages() == 5
+    pipeline.wait(lambda: pipeline.messages() == 5, "all five are seen in the queue")
     pair.fail_over()
     wait_rows(pipeline, pair.replica, 10)
     pipeline.wait_all_settled()
