@@ -12,7 +12,7 @@ SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs image lock release-check secrets test test-containers test-mutants test-newest test-unit trial trial-outage \
+.PHONY: help demo docs image lock release-check secrets test test-containers test-drivers test-mutants test-newest test-unit trial trial-outage \
 	check format clean
 
 help: ## list the targets
@@ -51,6 +51,12 @@ trial: $(READY) ## two minutes of faults of all kinds, then account for every re
 
 trial-outage: $(READY) ## each server, and both, away for longer than a liveness probe has patience
 	@$(VENV)/bin/lab trial --seed 2 --count 4 --faults outage
+
+test-drivers: $(READY) ## try the newest pika and PyMySQL on what is used of their insides
+	@$(VENV)/bin/pip install --quiet --upgrade --no-deps --target $(LAB)/newest pika pymysql
+	@ls -d $(LAB)/newest/*.dist-info
+	@PYTHONPATH=$(LAB)/newest $(VENV)/bin/pytest -k "needs or private_name" \
+		tests/integration/test_pika_insides.py tests/integration/test_driver.py
 
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
