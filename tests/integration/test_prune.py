@@ -25,6 +25,7 @@ from dashboard.database import Requests
 from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
 from lab.harness import packages
+from lab.harness.containers import Container
 from lab.harness.database import USER
 from lab.harness.servers import DEFAULT_FOLDER
 from tests.pipeline import Pipeline
@@ -168,15 +169,30 @@ def test_what_is_removed_can_be_kept_as_the_docs_say(
     docs = (ROOT / "docs" / "operations.md").read_text()
     [command] = re.findall(r"```sh\n(mysql --defaults-file.*?)```", docs, re.DOTALL)
     server = pipeline.servers.database
-    (tmp_path / "my.cnf").write_text(
-        f"[client]\nhost=127.0.0.1\nport={server.port}\nuser={USER}\npassword={server.password}\n"
-    )
-    _, programs = packages.find((DEFAULT_FOLDER / "packages").resolve())
-    path = f"{programs.root / 'usr' / 'bin'}:{os.environ['PATH']}"
+    login = f"[client]\nuser={USER}\npassword={server.password}\nhost=127.0.0.1\n"
+    environment = dict(os.environ)
+    if isinstance(server.runner, Container):
+        # By the client that is there: no other need know how this server's users log in.
+        name = server.runner.name
+        mysql = tmp_path / "mysql"
+        mysql.write_text(
+            f"#!/bin/sh -e\ndocker cp -q my.cnf {name}:/tmp/my.cnf\n"
+            f'exec docker exec --workdir /tmp {name} mysql "$@"\n'
+        )
+        mysql.chmod(0o700)
+        programs = str(tmp_path)
+    else:
+        login += f"port={server.port}\n"
+        _, found = packages.find((DEFAULT_FOLDER / "packages").resolve())
+        environment |= found.environment()
+        programs = str(found.root / "usr" / "bin")
+    (tmp_path / "my.cnf").write_text(login)
     subprocess.run(
         ["sh", "-ec", command.replace("counter_db", pipeline.name)],
-        cwd=tmp_path, env={**os.environ, **programs.environment(), "PATH": path}, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**environment, "PATH": f"{programs}:{os.environ['PATH']}"},
+        check=True,
+    )
     assert pipeline.run("worker", "prune", "--older-than", "30d").stdout == "removed 2 rows\n"
     head, *lines = (tmp_path / "old.tsv").read_text().splitlines()
     assert head.split("\t")[:3] == ["client", "counter", "message"]
