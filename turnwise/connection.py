@@ -21,9 +21,9 @@ CORK = 64 * 1024
 _READ = 64 * 1024
 """Bytes to be read at once."""
 
-_READ_MORE = 1024 * 1024
+_READ_MORE = 512 * 1024
 """The same when there were as many the last time: a backlog of large messages, of which a statement
-is to hold more than four."""
+is to hold as much as it may."""
 
 
 _OURS = ("_proto_connection_made", "_on_data_available", "_adapter_emit_data")

@@ -89,7 +89,12 @@ class Connection(_Driver):
             return self._read_query_result()
         self._send((len(about) + 1).to_bytes(4, "little") + bytes((command,)) + about)
         if meanwhile is not None:
-            meanwhile()
+            try:
+                meanwhile()
+            except BaseException:
+                # The answer is still to come: nobody may take it for one to something else.
+                self.close()
+                raise
         limit = self._remaining(self._read)
         answer = b""
         if readable.poll(None if limit is None else limit * 1000):

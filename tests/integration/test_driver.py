@@ -105,6 +105,16 @@ def test_there_is_something_to_do_while_the_server_is_at_work(connection: Connec
     assert moment - begun < time.monotonic() - moment
 
 
+def test_what_fails_meanwhile_leaves_no_answer_behind(connection: Connection) -> None:
+    def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        connection.run("DO SLEEP(0.2)", fail)
+    with pytest.raises(pymysql.Error):
+        connection.run("DO 1")
+
+
 def test_pymysql_is_inside_what_the_short_way_needs(connection: Connection) -> None:
     connection.run("DO 1")
     assert connection._readable is not None
