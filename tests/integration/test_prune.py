@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import re
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -24,10 +21,6 @@ from dashboard.board import Board
 from dashboard.database import Requests
 from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
-from lab.harness import packages
-from lab.harness.containers import Container
-from lab.harness.database import USER
-from lab.harness.servers import DEFAULT_FOLDER
 from tests.pipeline import Pipeline
 from turnwise.account import Audit
 from turnwise.database import Connection, parse_url
@@ -156,49 +149,6 @@ def test_the_page_finds_what_was_removed(connect: Callable[[], Connection], stor
     assert removed == {"served": True, "removed": True, "client": "alice", "counter": 2}
     assert (missing["served"], missing["known"]) == (False, True)
     assert (unknown["served"], unknown["known"]) == (False, True)
-
-
-def test_what_is_removed_can_be_kept_as_the_docs_say(
-    pipeline: Pipeline, connect: Callable[[], Connection], store: Store, tmp_path: Path
-) -> None:
-    connection = connect()
-    store.write([request(1, "tab\tline\nend"), request(2)])
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE requests SET served_at = served_at - INTERVAL 31 DAY")
-    store.write(requests(3))
-    docs = (ROOT / "docs" / "operations.md").read_text()
-    [command] = re.findall(r"```sh\n(mysql --defaults-file.*?)```", docs, re.DOTALL)
-    server = pipeline.servers.database
-    login = f"[client]\nuser={USER}\npassword={server.password}\nhost=127.0.0.1\n"
-    environment = dict(os.environ)
-    if isinstance(server.runner, Container):
-        # By the client that is there: no other need know how this server's users log in.
-        name = server.runner.name
-        mysql = tmp_path / "mysql"
-        mysql.write_text(
-            f"#!/bin/sh -e\ndocker cp -q my.cnf {name}:/tmp/my.cnf\n"
-            f'exec docker exec --workdir /tmp {name} mysql "$@"\n'
-        )
-        mysql.chmod(0o700)
-        programs = str(tmp_path)
-    else:
-        login += f"port={server.port}\n"
-        _, found = packages.find((DEFAULT_FOLDER / "packages").resolve())
-        environment |= found.environment()
-        programs = str(found.root / "usr" / "bin")
-    (tmp_path / "my.cnf").write_text(login)
-    subprocess.run(
-        ["sh", "-ec", command.replace("counter_db", pipeline.name)],
-        cwd=tmp_path,
-        env={**environment, "PATH": f"{programs}:{os.environ['PATH']}"},
-        check=True,
-    )
-    assert pipeline.run("worker", "prune", "--older-than", "30d").stdout == "removed 2 rows\n"
-    head, *lines = (tmp_path / "old.tsv").read_text().splitlines()
-    assert head.split("\t")[:3] == ["client", "counter", "message"]
-    assert [line.split("\t")[:3] for line in lines] == [
-        ["alice", "1", "tab\\tline\\nend"], ["alice", "2", "m"],
-    ]  # fmt: skip
 
 
 def test_what_is_not_counted_yet_is_kept(
