@@ -85,10 +85,11 @@ class Door:
         try:
             with Broker.connect(self._loop, self._nodes, name) as broker:
                 self._acquaintance.meet(broker)
+                # Ready is what can publish at once: not before its channel is open.
+                publisher = Publisher(broker, self._topology, self._pending)
                 self._outage.over()
                 self._stalled_since = None
                 self._pending.resume()
-                publisher = Publisher(broker, self._topology, self._pending)
 
                 def confirmed() -> None:
                     self._acquaintance.confirmed(broker)
