@@ -1,1 +1,1 @@
-"""A replica: takes requests in turn, commits each to the database, and only then acks it."""
+"""The worker: takes requests in turn, commits each to the database, and only then acks it."""

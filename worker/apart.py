@@ -1,9 +1,9 @@
-"""Dead letters that the broker must not be asked to make.
+"""Messages that the worker dead-letters itself, because the broker would fail to.
 
-To what it dead-letters RabbitMQ adds a note, in the header ``x-death``. Up to 3.12 it takes for
-granted that a header of that name is its own: one message that says ``x-death: [1]``, once
-rejected, ends dead-lettering on the whole node until that is restarted. So a worker puts a copy
-without it among the dead letters itself, and acks the message once that is confirmed.
+RabbitMQ records each dead-lettering in the header ``x-death``. Up to 3.12 it assumes that a header
+of that name is its own: a single rejected message with ``x-death: [1]`` stops dead-lettering on the
+whole node until the node is restarted. So the worker publishes a copy without that header to the
+dead-letter queue, and acks the message once the copy is confirmed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from turnwise.topology import Topology
 _DEATH = "x-death"
 _TEXTS = frozenset({"queue", "reason", "exchange"})
 _LEFT_OUT = frozenset({_DEATH, "CC", "BCC"})
-"""Headers that a copy lacks: the last two would send it elsewhere, too."""
+"""Headers that a copy lacks. The last two would route it to other queues as well."""
 
 
 def is_hostile(properties: bytes) -> bool:
-    """Whether these properties have an ``x-death`` other than RabbitMQ writes. Never raises."""
+    """Return whether there is an ``x-death`` that RabbitMQ did not write. Never raises."""
     if _DEATH.encode() not in properties:
         return False
     try:
@@ -41,7 +41,7 @@ def is_hostile(properties: bytes) -> bool:
 def copy_properties(properties: bytes, queue: str) -> bytes:
     """Return the properties of the copy of a message that died in ``queue``.
 
-    What they say stays, as far as it can be read, but for what the broker would act upon.
+    The copy keeps all that can be read, except what the broker would act upon.
     """
     copy = BasicProperties()
     if len(properties) <= MAX_PROPERTIES_BYTES:
@@ -61,25 +61,25 @@ def copy_properties(properties: bytes, queue: str) -> bytes:
     ]
     copy.delivery_mode = spec.PERSISTENT_DELIVERY_MODE
     copy.expiration = None  # dead letters stay
-    copy.user_id = None  # the broker takes the worker's own only
+    copy.user_id = None  # the broker accepts only the worker's own
     try:
         return b"".join(copy.encode())
-    except Exception:  # noqa: BLE001 - whatever pika can read and not write
+    except Exception:  # noqa: BLE001 - anything that pika can read but not write
         copy.headers = {_DEATH: copy.headers[_DEATH]}
         return b"".join(copy.encode())
 
 
 class Apart:
-    """Copies hostile messages to the dead letters of ``queue``, on a channel of its own."""
+    """Copies hostile messages to the dead-letter queue of ``queue``, on a channel of its own."""
 
     def __init__(self, channel: Channel, queue: str) -> None:
         self._broker = channel.broker
         self._topology = Topology(queue)
 
     def keep(self, delivery: Delivery) -> None:
-        """Return when RabbitMQ has confirmed a copy. Raises Transient if it does not.
+        """Publish a copy and wait for its confirm. Raises Transient if RabbitMQ refuses it.
 
-        Of one that is too large to be gathered, only the properties are kept.
+        Only the properties are kept of a message that is too large to be collected.
         """
         answers: list[object] = []
 

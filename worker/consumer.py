@@ -1,4 +1,4 @@
-"""RabbitMQ -> database: the worker's turn. Take what has arrived, store it, settle it; next."""
+"""RabbitMQ -> database: the worker's turn. Take the deliveries, store them, settle them; repeat."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from worker.vitals import Batch, Vitals
 log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 400 * 1024
-"""Bodies in one statement, and what each row has besides. Escaped they may double, which stays
-below the servers' smallest ``max_allowed_packet`` in use (1 MB), and a slow link carries it within
-the timeout."""
+"""The most bytes of bodies in one statement, with each row's overhead. Escaping may double them,
+which stays below the smallest ``max_allowed_packet`` in use (1 MB), and a slow link still carries
+the statement within the timeout."""
 
 _ROW_BYTES = 64
-"""What a row has besides its body and the worker's name: a function call, quotes and commas."""
+"""A row's bytes besides its body and the worker's name: a function call, quotes and commas."""
 
 FINISH_TIMEOUT = 2.0
-"""Seconds for batches that had arrived when SIGTERM came; there are several if they are large."""
+"""Seconds to serve what had arrived by SIGTERM; large requests make several batches."""
 
 Decoded = Sequence[Request | InvalidRequest]
 
@@ -41,17 +41,20 @@ Store = Callable[[Sequence[Delivery], Decoded, Callable[[], object] | None], lis
 class Consumer:
     """Takes turns on one channel, as ``name``, until the loop is asked to stop.
 
-    ``prefetch`` 1 is the strict turn: one request in hand. With more, the same code takes what has
-    arrived, up to that many, in one statement, one commit and one ack. It never waits for more.
+    With ``prefetch`` 1 turns are strict: one unacked request at a time. With more, the same code
+    serves the deliveries that have arrived, up to that many, with one statement, one commit and one
+    ack. It never waits for more to arrive.
 
-    ``store(batch, decoded, meanwhile)`` returns the outcomes of the requests among what was
-    decoded, once they are committed: of the first ones only if there is no time for more. It raises
-    when there is no point in trying. It may call ``meanwhile()`` while it waits for the database.
-    Whatever ends the channel ends the consumer with Transient; what was in hand is forgotten then,
-    since its tags are dead, and the broker gives it to somebody again.
-    ``between_turns()`` is called when everything is settled and told, and returns the seconds after
-    which it wants to be called again if nothing arrives. ``finish_within`` seconds after a stop
-    nothing more is begun.
+    ``store(batch, decoded, meanwhile)`` commits the requests in ``decoded`` and returns their
+    outcomes, or only those of the first ones if time runs out. It raises when retrying is
+    pointless. It may call ``meanwhile()`` while it waits for the database.
+
+    Any error that closes the channel ends the consumer with Transient. The consumer then forgets
+    its unsettled deliveries: their tags are void, and the broker redelivers them.
+
+    ``between_turns()`` is called once everything is settled and logged. It returns the seconds
+    after which to call it again if nothing arrives. ``finish_within`` seconds after a stop, the
+    consumer starts no further batch.
     """
 
     def __init__(
@@ -75,22 +78,22 @@ class Consumer:
         self._finish_within = finish_within
         self._arrived: deque[Delivery] = deque()
         self._ahead: list[Request | InvalidRequest] = []
-        """What the first ones of those that have arrived are."""
+        """The first arrived deliveries, already decoded."""
         self._meanwhile = self._read_ahead if prefetch > 1 else None
         self._unsettled: list[tuple[int, Verdict]] = []
         self._finishing = False
         self._remarks = Remarks(channel.broker.loop, name)
         channel.raw.add_on_cancel_callback(self._on_cancel)
         channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
-        # Only noted: pika takes any exception for a broken connection.
+        # The callback only queues: pika treats any exception in it as a broken connection.
         channel.consume(queue, name, self._arrived.append)
         self._inquiry = Inquiry(channel, queue)
         self._apart = Apart(channel, queue)
 
     def serve(self, progress: Callable[[], None], until: float = math.inf) -> None:
-        """Serve turn by turn, calling ``progress()`` after each; finish when asked to stop.
+        """Serve turn by turn, calling ``progress()`` after each, until asked to stop; then finish.
 
-        ``until``: when to finish at the latest (monotonic).
+        ``until`` is the latest time to stop at (monotonic).
         """
         try:
             self._serve(progress, until)
@@ -100,7 +103,7 @@ class Consumer:
     def _serve(self, progress: Callable[[], None], until: float) -> None:
         idle = 0.0
         while not self._loop.stopping and time.monotonic() < until:
-            # Reads what has arrived, serves the heartbeats.
+            # Reads new deliveries and answers heartbeats.
             self._loop.turn(0 if self._arrived else idle)
             self._channel.check()
             if self._arrived and not self._loop.stopping:
@@ -114,11 +117,11 @@ class Consumer:
         self._finish()
 
     def _inquire(self, progress: Callable[[], None]) -> None:
-        """With empty hands, see that the queue works. Raises Transient if it does not."""
+        """Check, with nothing unacked, that the queue delivers. Raises Transient if it does not."""
         self._inquiry.look()
         if self._inquiry.found is None:
             return
-        # Its leader, or an ack of ours, was lost: it takes this consumer for a busy one.
+        # The queue lost its leader or one of our acks, and believes that this consumer is busy.
         self._arrived.append(self._inquiry.found)
         self._serve_batch()
         progress()
@@ -128,17 +131,17 @@ class Consumer:
         )
 
     def _finish(self) -> None:
-        """Serve what is in hand, and leave with nothing to give back.
+        """Serve the held deliveries, and leave with nothing to return to the queue.
 
-        What is given back loses its place, and RabbitMQ 4.3 counts what a closing channel held
-        against the delivery limit. So nothing is acked until the consumer is cancelled: with a full
-        window, nothing more can arrive.
+        A returned request loses its place in the queue, and RabbitMQ 4.3 counts deliveries held by
+        a closing channel against the delivery limit. So nothing is acked until the consumer is
+        cancelled: while the prefetch window is full, nothing more can arrive.
         """
         name = "worker.stopping" if self._loop.stopping else "worker.moving"
         event(log, logging.INFO, name, worker=self._name)
         self._finishing = True
         until = time.monotonic() + self._finish_within
-        # The answer to the first comes behind all deliveries that were on their way.
+        # The reply to basic.qos arrives after all deliveries that were on their way.
         self._channel.call(self._channel.raw.basic_qos, prefetch_count=self._prefetch)
         self._serve_arrived(until)
         self._channel.call(self._channel.raw.basic_cancel, consumer_tag=self._name)
@@ -162,7 +165,7 @@ class Consumer:
         committed = time.monotonic()
         results = results_of(decoded, outcomes)
         if len(results) < size:
-            # There was no time for the others.
+            # Time ran out before the others.
             size = len(results)
             batch, decoded = batch[:size], decoded[:size]
         all_served = results.count(Outcome.SERVED) == size
@@ -171,12 +174,12 @@ class Consumer:
                 verdict = self._spare_broker(delivery, decide(result))
                 self._unsettled.append((delivery.tag, verdict))
         elif batch:
-            # One ack is for all up to its tag.
+            # One ack covers every delivery up to its tag.
             self._unsettled.append((batch[-1].tag, ACK))
-        # An ack makes room for new deliveries. There shall be none any more at the end.
+        # An ack makes room for new deliveries, which must not arrive while finishing.
         if not (self._finishing or self._loop.stopping):
             self._settle()
-        # The broker is at work on the next delivery: now there is time for accounts.
+        # The broker now prepares the next delivery, which leaves time for metrics and logs.
         self._vitals.count(results)
         if self._vitals.on_batch and batch:
             waited = committed - batch[0].arrived
@@ -188,13 +191,13 @@ class Consumer:
         self._remarks.settled(batch, decoded, results)
 
     def _read_ahead(self) -> None:
-        """While the database is at work: read what has arrived, and decode the next batch."""
+        """Read new deliveries and decode the next batch while the database works."""
         self._loop.turn(0)
         if not self._ahead:
             self._ahead = decode(next_batch(self._arrived, self._name))
 
     def _spare_broker(self, delivery: Delivery, verdict: Verdict) -> Verdict:
-        """Return the verdict; what the broker could not dead-letter is kept apart, and acked."""
+        """Return the verdict; copy what the broker cannot dead-letter, and ack it instead."""
         if isinstance(verdict, Reject) and is_hostile(delivery.properties):
             self._apart.keep(delivery)
             return ACK
@@ -211,7 +214,7 @@ class Consumer:
 
 
 def next_batch(arrived: Iterable[Delivery], name: str) -> list[Delivery]:
-    """Return those in front that fit into one statement of the worker ``name``; at least one."""
+    """Return the first deliveries that fit into one statement of worker ``name``; at least one."""
     batch: list[Delivery] = []
     size, row = 0, len(name) + _ROW_BYTES
     for delivery in arrived:
@@ -223,7 +226,7 @@ def next_batch(arrived: Iterable[Delivery], name: str) -> list[Delivery]:
 
 
 def take_batch(arrived: deque[Delivery], name: str) -> list[Delivery]:
-    """Take the next batch from the front."""
+    """Remove the next batch from the front of ``arrived`` and return it."""
     batch = next_batch(arrived, name)
     if len(batch) == len(arrived):
         arrived.clear()
@@ -234,14 +237,14 @@ def take_batch(arrived: deque[Delivery], name: str) -> list[Delivery]:
 
 
 def decode(batch: Iterable[Delivery]) -> list[Request | InvalidRequest]:
-    """Return what each delivery is: a request, or why it is none."""
+    """Decode each delivery into a request, or into the error that says why it is not one."""
     receive = Request.receive
     decoded: list[Request | InvalidRequest] = []
     for delivery in batch:
         try:
             decoded.append(receive(delivery.body, delivery.properties))
         except InvalidRequest as error:
-            # Of what was too large nothing was kept.
+            # The body of a delivery that is too large was discarded.
             decoded.append(delivery.problem or error)
     return decoded
 
@@ -249,9 +252,9 @@ def decode(batch: Iterable[Delivery]) -> list[Request | InvalidRequest]:
 def results_of(
     decoded: Sequence[Request | InvalidRequest], outcomes: Sequence[Outcome]
 ) -> Sequence[Outcome | InvalidRequest]:
-    """Return what became of each: the outcomes of the requests, and what is none as it is.
+    """Return the result of each delivery: a request's outcome, or the InvalidRequest itself.
 
-    With fewer outcomes than requests, those before the first one without.
+    If there are fewer outcomes than requests, the results end before the first request without one.
     """
     if len(outcomes) == len(decoded):
         return outcomes

@@ -1,10 +1,10 @@
-"""Writes the account down as it grows: what is counted, what was missing, who served how many.
+"""Stores the running account: rows counted, requests missing, and requests served per worker.
 
 Counting ten million rows takes seconds, and a served request never changes. So the workers count as
-they go, each client by at most one of them at a time. turnwise/account.py reads what they wrote.
+they go, and at most one of them counts a client at a time. turnwise/account.py reads the results.
 """
 
-# Statements are put together of this module's own constants, and of values that are escaped.
+# Statements are built from this module's own constants and from escaped values.
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from turnwise.database import Connection
 from turnwise.walk import STEP, TOGETHER, Gap, Span, Tail, filled, tails, walk, where
 
 MARGIN = 10.0
-"""Seconds for which a row is not counted yet: what is missing before it may be in somebody's hand,
-and would be a gap."""
+"""Seconds before a new row is counted. A worker may still hold the requests missing before it,
+which would otherwise be stored as a gap."""
 
 GAPS_LOOKED_AT = 1000
-"""Gaps of a client that are looked at again when it is counted. An audit looks at all of them."""
+"""The most gaps of a client that are checked again when it is counted. An audit checks all."""
 
 _INSERTED = 500
 """Rows in one INSERT."""
@@ -41,7 +41,7 @@ _SETTLED = (
     "SELECT client, MAX(counter) FROM requests WHERE ({where})"
     " AND served_at <= UTC_TIMESTAMP(6) - INTERVAL {margin:d} MICROSECOND GROUP BY client"
 )
-# Neither VALUES(), which MySQL would rather not have, nor AS new, which MariaDB does not have.
+# Neither VALUES(), which MySQL deprecates, nor AS new, which MariaDB lacks.
 _COUNTED = (
     "INSERT INTO audits (client, through, repeated)"
     " SELECT * FROM ({rows}) AS new ON DUPLICATE KEY UPDATE"
@@ -85,11 +85,11 @@ _FORGET_ALL = (
 def advance(
     connection: Connection, clients: Sequence[str], *, margin: float = MARGIN, wait: bool = False
 ) -> dict[str, int]:
-    """Count at most STEP more rows of each client, for good, in one transaction.
+    """Count at most STEP more rows of each client, in one transaction, and commit.
 
-    Among several, those with more to count are left alone. ``margin`` is in seconds. Returns up to
-    which counter each is counted, of those clients whom nobody else counts at this moment; with
-    ``wait``, of all. Raises pymysql.Error.
+    If there are several clients, those with more rows than that to count are skipped. ``margin`` is
+    in seconds. Returns the counter up to which each client is counted, except for clients that
+    another worker is counting at this moment; with ``wait``, for all. Raises pymysql.Error.
     """
     wanted = sorted(set(clients))
     if not wanted:
@@ -106,10 +106,10 @@ def advance(
 
 
 def lock(connection: Connection, clients: Sequence[str], *, wait: bool = True) -> dict[str, int]:
-    """Begin a transaction that has these accounts to itself; return up to where each is counted.
+    """Begin a transaction that locks these accounts; return up to where each is counted.
 
-    Without ``wait``, of those only whom nobody else has. What the transaction reads after that is
-    of one moment, which is not before it had the locks.
+    Without ``wait``, accounts that another transaction has locked are skipped. The transaction's
+    later reads all see one snapshot, taken no earlier than the locks.
     """
     connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     connection.begin()
@@ -118,7 +118,7 @@ def lock(connection: Connection, clients: Sequence[str], *, wait: bool = True) -
 
 
 def fill(connection: Connection, client: str, gaps: Sequence[Gap]) -> None:
-    """Note which of the gaps hold rows by now. The account must be locked."""
+    """Count the rows that have filled these gaps by now. The account must be locked."""
     closed = sorted(filled(connection, client, gaps))
     found = Tail()
     for gap in closed:
@@ -132,7 +132,7 @@ def fill(connection: Connection, client: str, gaps: Sequence[Gap]) -> None:
 
 
 def gaps_between(connection: Connection, client: str, first: int, last: int) -> Iterator[list[Gap]]:
-    """Yield the gaps that have a part of ``first`` to ``last``, some at a time."""
+    """Yield the gaps that overlap ``first`` to ``last``, in pages."""
     before = _all(connection, _GAP_BEFORE, client, first)
     begin = int(before[0][0]) if before else first
     while page := _gaps(connection, client, begin, last):
@@ -141,10 +141,10 @@ def gaps_between(connection: Connection, client: str, first: int, last: int) -> 
 
 
 def recount(connection: Connection, *, progress: Callable[[int, int], None] | None = None) -> None:
-    """Count again all that is not removed.
+    """Count all rows again, except those that were removed.
 
-    At each moment the account is true as far as it goes. ``progress(done, all)`` is told of
-    clients, with an estimate of all.
+    The account stays correct at every moment, as far as it has been counted. Calls
+    ``progress(done, total)`` with numbers of clients; the total is an estimate.
     """
     bound_statements(connection)
     done = 0
@@ -157,7 +157,7 @@ def recount(connection: Connection, *, progress: Callable[[int, int], None] | No
 
 
 def count_fully(connection: Connection, clients: Sequence[str], margin: float = MARGIN) -> None:
-    """Count these clients as far as they can be counted."""
+    """Count all rows of these clients that are older than ``margin`` seconds."""
     rows = _all(connection, _HIGHEST, sorted(clients)) if clients else []
     reached = advance(connection, [client for client, _ in rows], margin=margin, wait=True)
     for client, highest in rows:
@@ -169,7 +169,7 @@ def count_fully(connection: Connection, clients: Sequence[str], margin: float = 
 
 
 def every_client(connection: Connection) -> Iterator[list[str]]:
-    """Yield all clients who have rows or an account, some at a time."""
+    """Yield all clients that have rows or an account, in pages."""
     after = ""
     while True:
         found = {
@@ -185,7 +185,7 @@ def every_client(connection: Connection) -> Iterator[list[str]]:
 
 
 def _forget(connection: Connection, clients: Sequence[str]) -> None:
-    """Take back what was counted, down to the lines; what is below them is gone for good."""
+    """Undo the counting down to the clients' lines; the rows below those were removed."""
     if not clients:
         return
     locked = lock(connection, clients)
@@ -199,7 +199,7 @@ def _forget(connection: Connection, clients: Sequence[str]) -> None:
         for gaps in gaps_between(connection, client, 0, line):
             fill(connection, client, gaps)
         _run(connection, _FORGET_SHARES, client)
-        # Both of one moment: INSERT ... SELECT would read what was removed since.
+        # Both reads must see one snapshot: INSERT ... SELECT would see rows removed since.
         found = _shares(connection, client, line)
         for name, removed in _all(connection, _REMOVED_SHARES, client):
             found.shares[name] += int(removed)
@@ -209,7 +209,7 @@ def _forget(connection: Connection, clients: Sequence[str]) -> None:
 
 
 def _shares(connection: Connection, client: str, last: int) -> Tail:
-    """Return who served those up to ``last`` whose rows are still there."""
+    """Return how many of the remaining rows up to ``last`` each worker served."""
     shares = Tail()
     for piece in walk(connection, client, 1, last):
         shares.shares.update(piece.shares)
@@ -217,7 +217,7 @@ def _shares(connection: Connection, client: str, last: int) -> Tail:
 
 
 def _count(connection: Connection, locked: dict[str, int], margin: float) -> dict[str, int]:
-    """Count what is new; return up to where."""
+    """Count the new rows; return up to where each client is now counted."""
     spans: list[Span] = []
     for client, highest in _all(connection, _HIGHEST, sorted(locked)):
         through, upto = locked[client], int(highest)
@@ -238,7 +238,7 @@ def _count(connection: Connection, locked: dict[str, int], margin: float) -> dic
 
 
 def _note(connection: Connection, found: dict[str, Tail], through: dict[str, int]) -> None:
-    """Write down what was found, and up to where that is."""
+    """Store what was found, and up to where each client is counted."""
     shares = [(c, name, n) for c, tail in found.items() for name, n in sorted(tail.shares.items())]
     _insert_selected(connection, _ADD_SHARES, shares)
     _insert(connection, _ADD_GAPS, [(c, *gap) for c, tail in found.items() for gap in tail.gaps])
@@ -247,7 +247,7 @@ def _note(connection: Connection, found: dict[str, Tail], through: dict[str, int
 
 
 def _some_gaps(connection: Connection, client: str) -> list[Gap]:
-    """Return all gaps; where there are many, some of them, another time others."""
+    """Return all gaps of a client, or a random page of them if there are many."""
     gaps = _gaps(connection, client, 0)
     if len(gaps) < GAPS_LOOKED_AT:
         return gaps

@@ -1,4 +1,4 @@
-"""What a worker serves, for people who watch it on a terminal."""
+"""Shows what a worker serves to a person watching it on a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from turnwise.loop import Loop
 from turnwise.message import Request
 
 LINES = 10
-"""The most lines in a second. What is served beyond them is counted in one more."""
+"""The most lines in a second. One further line counts the requests beyond them."""
 
 _INTERVAL = 1.0
 _PREVIEW = 60
 
 
 class Display:
-    """A line for each request at a pace that can be read, and a sum of the others."""
+    """Writes a line for each request at a readable pace, and a count of the others."""
 
     def __init__(self, loop: Loop, write: Callable[[str], object]) -> None:
         self._loop = loop
@@ -49,7 +49,7 @@ def _clock() -> str:
 
 
 def _preview(message: str) -> str:
-    """Return its beginning; a terminal must not take anything in it for a command."""
+    """Return the start of a message, without characters that a terminal would obey."""
     text = "".join(
         c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message[:_PREVIEW]
     )

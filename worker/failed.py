@@ -1,6 +1,6 @@
-"""The failures, as an operator looks at them, has them served again, or drops them."""
+"""The failures as an operator lists, retries and drops them."""
 
-# Statements are put together of this module's own constants.
+# Statements are built from this module's own constants.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from turnwise.database import Connection
 from worker.failures import DIED, DROPPED, FAILED
 
 STEP = 1000
-"""Rows that are changed in one transaction."""
+"""Rows read, or changed, at a time."""
 
-# A note that was made in advance may be there for a moment although the request is served.
+# A failure noted in advance may exist for a moment although the request is served.
 _OPEN = (
     "NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = failures.client"
     " AND requests.counter = failures.counter)"
@@ -77,7 +77,7 @@ class Failed:
 
 
 def find(connection: Connection, identity: Identity) -> Failed | None:
-    """Return one of them; None if there is no such failure."""
+    """Return one failure; None if there is no such failure."""
     found = _all(connection, _ONE, *identity)
     return _failed(found[0]) if found else None
 
@@ -85,7 +85,7 @@ def find(connection: Connection, identity: Identity) -> Failed | None:
 def walk(
     connection: Connection, *, client: str | None = None, dropped: bool = False
 ) -> Iterator[Failed]:
-    """Go through those that are there, in the order of their identities."""
+    """Yield the failures, in the order of their identities."""
     where = _AFTER + ("" if dropped else f" AND reason <> '{DROPPED}'")
     where += "" if client is None else " AND client = %s"
     last: Identity = ("", 0)
@@ -100,21 +100,22 @@ def walk(
 
 
 def count(connection: Connection, client: str | None) -> int:
-    """Return how many there are that are not dropped."""
+    """Return the number of failures that are not dropped."""
     if client is None:
         return int(_all(connection, _COUNT)[0][0])
     return int(_all(connection, f"{_COUNT} AND client = %s", client)[0][0])
 
 
 def retry(connection: Connection, identities: Sequence[Identity]) -> int:
-    """Have these served at once, counting their attempts anew; return how many there were."""
+    """Make these due at once and reset their attempts; return how many there were."""
     return _change(connection, _RETRY, identities)
 
 
 def drop(connection: Connection, identities: Sequence[Identity]) -> int:
     """Give these up for good; return how many there were.
 
-    Their messages go. Their identities stay: they are accounted for, and repeats do not come back.
+    Their messages are removed. Their identities stay, so that the audit accounts for them and
+    repeats are not served.
     """
     return _change(connection, _DROP, identities)
 
@@ -125,7 +126,7 @@ def change_all(
     client: str | None,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Retry or drop all that are there now, in small steps; return how many."""
+    """Retry or drop all present failures, in small steps; return how many."""
     total = count(connection, client)
     done = 0
     chosen: list[Identity] = []

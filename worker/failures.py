@@ -1,11 +1,11 @@
 """The table ``failures``: requests that a handler did not serve, and when each is due again.
 
-A row exists while a request is not served. It is written together with the end of an attempt, or,
-where the attempt may end the process, before it: then the attempt and a death are counted in
-advance, and the death is taken back when the attempt has ended in any other way.
+A row exists until its request is served. It is usually written when an attempt ends. If the attempt
+may kill the process, the row is written before it: the attempt and a death are then counted in
+advance, and the death is uncounted if the attempt ends in any other way.
 """
 
-# Statements are put together of this module's own constants.
+# Statements are built from this module's own constants.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from turnwise.message import Request
 FAILED, REJECTED, TIMEOUT, DIED, DROPPED = "failed", "rejected", "timeout", "died", "dropped"
 
 DEATHS = 3
-"""After so many ends of its process a request is given up."""
+"""A request that has ended its worker's process this often is given up."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
 """Seconds between two attempts."""
 
 _FACTOR = 3.0
-"""How much longer each wait is than the one before: the ninth is an hour."""
+"""How much longer each wait is than the one before. The ninth is an hour."""
 
 _MOST_ERROR = 1000
 _MOST_TRACEBACK = 10_000
@@ -41,10 +41,10 @@ _MOST_FRAMES = 50
 _NO_TEXT = "(its text cannot be shown)"
 
 _chance = random.Random()
-"""Not the one that a handler may seed."""
+"""Separate from the global generator, which a handler may seed."""
 
 MOST_COUNTED = 10_000
-"""How many failures are counted at most; the figures then mean so many, or more."""
+"""The most failures that are counted. A figure this high means so many or more."""
 
 _KEY = "WHERE client = %s AND counter = %s"
 _KNOWN = (
@@ -54,8 +54,8 @@ _KNOWN = (
 _LOOK = f"SELECT attempts, deaths, reason, due_at IS NULL, message FROM failures {_KEY}"
 _IS_SERVED = f"SELECT 1 FROM requests {_KEY}"
 _IN = "DATE_ADD(UTC_TIMESTAMP(6), INTERVAL %s SECOND)"
-# What was dropped has no message any more, and is never due again, whoever notes what of it. The
-# columns are set from left to right: the reason goes last.
+# A dropped failure has no message and is never due again, whatever is noted later. MySQL assigns
+# the columns from left to right, so the reason comes last.
 _DROPPED = f"reason = '{DROPPED}'"
 _NOTE = (
     "INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error, traceback,"
@@ -97,7 +97,7 @@ _DUE = (
     " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED"
 )
 _NEXT = "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due_at)) / 1e6 FROM failures"
-# Both from the key alone, and bounded: a figure must not hold up the turn.
+# Both are read from the key alone, and bounded: a metric must not hold up the turn.
 _COUNT = (
     "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM failures WHERE due_at IS NOT NULL"
     f" LIMIT {MOST_COUNTED}) AS waiting), (SELECT COUNT(*) FROM (SELECT 1 FROM failures"
@@ -109,7 +109,7 @@ _COUNT = (
 class Failure:
     """How an attempt ended, in one line; ``kind`` is its exception's type.
 
-    In ``due_in`` seconds it is due again. None: it is given up, or that is not decided yet.
+    The request is due again in ``due_in`` seconds. None: it is given up, or not decided yet.
     """
 
     reason: str
@@ -121,7 +121,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A request whose attempt, the so-manieth, is noted in advance."""
+    """A request whose next attempt, number ``attempts``, is noted in advance."""
 
     request: Request
     attempts: int
@@ -138,25 +138,25 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A request that is in the table for good: nothing more to do about this delivery.
+    """A request that the table already records, so that this delivery needs nothing further.
 
-    ``same``: whether it has the same content there.
+    ``same``: whether the recorded content is the same.
     """
 
     same: bool
 
 
 def wait(attempts: int) -> float:
-    """Return the seconds to wait after so many attempts: longer each time, never quite the same."""
+    """Return the seconds to wait after so many attempts: longer each time, with jitter."""
     usual = SHORTEST_WAIT * _FACTOR ** min(attempts - 1, 20)
     return min(LONGEST_WAIT, max(SHORTEST_WAIT, usual * _chance.uniform(0.8, 1.2)))
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return how an attempt ended that raised. Pure, but for what the exception does itself."""
+    """Describe the exception that ended an attempt. Pure, unless the exception's methods act."""
     try:
         return _failure_of(error)
-    except BaseException:  # noqa: BLE001 - the user's class may raise wherever it is looked at
+    except BaseException:  # noqa: BLE001 - any access to the user's class may raise
         kind = type(error).__qualname__
         return Failure(FAILED, kind, _one_line(f"{kind}: {_NO_TEXT}"))
 
@@ -173,7 +173,7 @@ def _failure_of(error: BaseException) -> Failure:
             after = None
         return Failure(FAILED, kind, _one_line(f"{kind}: {reason}"), due_in=after)
     text = _text_of(error)
-    # Without the frame that called the handler.
+    # Skip the frame that called the handler.
     begin = error.__traceback__.tb_next if error.__traceback__ else None
     lines = traceback.format_exception(type(error), error, begin, limit=-_MOST_FRAMES)
     told = _printable("".join(lines))[-_MOST_TRACEBACK:]
@@ -183,12 +183,12 @@ def _failure_of(error: BaseException) -> Failure:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except BaseException:  # noqa: BLE001 - whatever the user's __str__ does
+    except BaseException:  # noqa: BLE001 - the user's __str__ may raise anything
         return _NO_TEXT
 
 
 def timeout_of(limit: float) -> Failure:
-    """Return how an attempt ended that took too long. Pure."""
+    """Describe an attempt that took longer than ``limit`` seconds. Pure."""
     return Failure(TIMEOUT, "Timeout", f"the handler was at work for more than {limit:g} s")
 
 
@@ -202,7 +202,7 @@ def _one_line(text: str) -> str:
 
 
 def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str, int], str | None]:
-    """Return the messages of those of these requests that are in the table; None for dropped."""
+    """Return the messages of the requests that are in the table; None for a dropped one."""
     counters: dict[str, set[int]] = {}
     for request in requests:
         counters.setdefault(request.client, set()).add(request.counter)
@@ -214,20 +214,20 @@ def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str
 
 
 def note(connection: Connection, request: Request, name: str, failure: Failure) -> None:
-    """Note an attempt that has ended, and was not noted in advance."""
+    """Record the end of an attempt that was not noted in advance."""
     told = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
     again = (failure.error, failure.traceback, name, failure.due_in, failure.reason)
     _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *told, *again)
 
 
 def end(connection: Connection, request: Request, name: str, failure: Failure) -> None:
-    """Note how an attempt ended that was noted in advance."""
+    """Record the end of an attempt that was noted in advance."""
     told = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
     _run(connection, _END, *told, request.client, request.counter)
 
 
 def put_off(connection: Connection, request: Request, name: str, noted: bool) -> None:
-    """Leave a request to another worker, at once. The attempt does not count.
+    """Make a request due for another worker at once. The attempt does not count.
 
     ``noted``: whether the attempt was noted in advance.
     """
@@ -238,24 +238,24 @@ def put_off(connection: Connection, request: Request, name: str, noted: bool) ->
 
 
 def take_back(connection: Connection, requests: Sequence[Request]) -> None:
-    """Uncount attempts that were noted in advance, and broken off without a death; commit that."""
+    """Uncount attempts noted in advance that were abandoned without a death, and commit."""
     for request in requests:
         _run(connection, _TAKE_BACK, request.client, request.counter)
     connection.commit()
 
 
 def clear(connection: Connection, request: Request) -> None:
-    """Remove a request that is served."""
+    """Remove the row of a request that is served."""
     _run(connection, _DELETE, request.client, request.counter)
 
 
 def begin_redelivered(
     connection: Connection, request: Request, name: str, lease: float
 ) -> Noted | GivenUp | Elsewhere | None:
-    """Note the attempt of a request that was delivered before: it may have ended a process then.
+    """Note in advance the attempt of a redelivered request, which may have ended a process before.
 
-    None if it is served. It is due in ``lease`` seconds, in case nobody brings it again. Whoever
-    calls it commits, before the handler runs.
+    Returns None if it is served. The request is due in ``lease`` seconds, in case it is not
+    redelivered again. The caller commits before the handler runs.
     """
     identity = (request.client, request.counter)
     if _all(connection, _IS_SERVED, *identity):
@@ -263,7 +263,7 @@ def begin_redelivered(
     found = _all(connection, _LOOK, *identity)
     if not found:
         error = "a worker ended while it had this request in hand"
-        # The one that it may have ended, and the one that begins.
+        # Two attempts: the one that it may have ended, and the one that begins.
         told = (2, 2, error, None, DIED, name, lease)
         _run(connection, _NOTE, *_content(request), *told)
         return Noted(request, 2)
@@ -274,9 +274,9 @@ def begin_redelivered(
 
 
 def begin_due(connection: Connection, name: str, lease: float) -> Noted | GivenUp | None:
-    """Note the attempt of the request that is due longest, and that nobody else has in hand.
+    """Note in advance the attempt of the longest-due request that no other worker has locked.
 
-    None if nothing is due. Whoever calls it commits, before the handler runs.
+    Returns None if nothing is due. The caller commits before the handler runs.
     """
     for client, counter, message, sent_at, attempts, deaths in _all(connection, _DUE):
         request = Request(client, counter, message, sent_at.replace(tzinfo=UTC))
@@ -285,13 +285,13 @@ def begin_due(connection: Connection, name: str, lease: float) -> Noted | GivenU
 
 
 def next_due(connection: Connection) -> float | None:
-    """Return the seconds until something is due, below 0 if it is; None if nothing ever is."""
+    """Return the seconds until a failure is due, below 0 if one is overdue; None without any."""
     [(seconds,)] = _all(connection, _NEXT)
     return None if seconds is None else float(seconds)
 
 
 def count(connection: Connection) -> tuple[int, int]:
-    """Return how many wait, and how many are given up, up to MOST_COUNTED of each."""
+    """Return how many failures wait and how many are given up, up to MOST_COUNTED of each."""
     [(waiting, given_up)] = _all(connection, _COUNT)
     return int(waiting), int(given_up)
 

@@ -17,7 +17,7 @@ from worker.commands.shared import connection_to, print_table, progress
 from worker.counting import recount as count_again
 
 SHOWN = 100
-"""Clients of whom each has a line, without --json."""
+"""The most clients shown with a line each, without --json."""
 
 
 def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -66,7 +66,7 @@ def command(
 
 
 def _stream(audit: Audit) -> None:
-    """Write one JSON object on one line, without ever having it all in memory."""
+    """Write one JSON object on one line, without ever holding all of it in memory."""
     before = '{"clients": ['
     for account in audit.accounts():
         click.echo(f"{before}{json.dumps(dataclasses.asdict(account))}", nl=False)
@@ -81,7 +81,7 @@ def _stream(audit: Audit) -> None:
 
 
 def _some(audit: Audit) -> list[Account]:
-    """Read all of it, and return the first few."""
+    """Read all accounts, so that the totals are complete, and return the first few."""
     shown: list[Account] = []
     for account in audit.accounts():
         if len(shown) < SHOWN:

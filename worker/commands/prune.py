@@ -47,7 +47,7 @@ def command(older_than: float, every: float | None, dry_run: bool, database: Dat
         return
     while True:
         begun = time.monotonic()
-        # Whatever was removed before an error stays removed: it only begins again.
+        # Rows removed before an error stay removed, so a retry simply starts over.
         persist(once, sleep=time.sleep, on_failure=_report)
         time.sleep(max(0.0, begun + every - time.monotonic()))
 

@@ -26,9 +26,9 @@ from worker.replica import HANDLER_ENDING, Replica
 from worker.store import Store
 
 MAX_PREFETCH = 1000
-"""RabbitMQ counts what it hands out in messages, not in bytes: so many of the largest, 100 MiB, fit
-into the memory that k8s/ gives a worker. (To stop reading the socket instead is no way out: within
-30 s RabbitMQ closes a connection that takes nothing, and counts it against the delivery limit.)"""
+"""RabbitMQ limits the prefetch in messages, not in bytes. This many of the largest, 100 MiB in all,
+fit into the memory that k8s/ gives a worker. (Not reading the socket is no alternative: after 30 s
+RabbitMQ closes a connection that reads nothing, and counts it against the delivery limit.)"""
 
 
 def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -38,7 +38,7 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str
 
 
 LONGEST_TIME_LIMIT = 25 * 60.0
-"""Seconds. RabbitMQ takes a consumer for dead that has not acked for 30 minutes."""
+"""Seconds. RabbitMQ considers a consumer dead that has not acked for 30 minutes."""
 
 
 def _check_time_limit(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
@@ -146,7 +146,7 @@ def command(
             metrics = cli.import_extra("worker.metrics", "metrics")
             server = cli.import_extra("turnwise.status_server", "metrics")
             stack.enter_context(server.StatusServer(loop, http, metrics.pages(replica.vitals)))
-        # Those who read the log of each request, or want less of it, have no use for that.
+        # At another log level the display would repeat the log, or was not asked for.
         if log_level == "info" and log_format != "json" and sys.stderr.isatty():
             write = functools.partial(click.echo, err=True)
             replica.vitals.on_served = Display(loop, write).served

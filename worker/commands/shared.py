@@ -1,4 +1,4 @@
-"""What several commands of ``worker`` share."""
+"""Helpers that several commands of ``worker`` share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def connection_to(database: Database, program: str) -> Iterator[Connection]:
 
 
 def progress(what: str) -> Callable[[int, int], None]:
-    """Return what shows progress on a terminal, once it has taken a second."""
+    """Return a callback that shows progress on a terminal, from one second after this call."""
     begun = time.monotonic()
     shown = begun
     live = streams.is_live()
