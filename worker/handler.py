@@ -1,9 +1,9 @@
-"""The turn with a handler: claim the key, let the handler work, commit.
+"""The turn with a handler: claim the key, call the handler, commit.
 
-A batch shares a commit. It is tried the short way first: one statement claims all keys, then the
-handlers run, then the commit. When one of them fails, all of it is rolled back and done the careful
-way, with a savepoint for each request. When the server ends the transaction, each request gets one
-of its own.
+A batch shares one commit. The fast path comes first: one statement claims all keys, the handler
+runs for each request, and the batch commits. If an attempt fails, the transaction is rolled back
+and the batch takes the careful path, with a savepoint for each request. If the server ends the
+transaction, each request gets a transaction of its own.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 LOCKS_HELD = 0.5
-"""Seconds of handlers' work in one transaction, about. Then it is committed, and the rest of a
-batch gets another one: until the commit nobody else can change what it has changed."""
+"""Approximate seconds of handler work in one transaction. It then commits, and the rest of the
+batch gets another one: until the commit, the rows it has changed are locked for all others."""
 
 IDLE_MARGIN = 30.0
-"""Seconds beyond the time limit until the server ends a connection that says nothing. A process
-that is frozen, or cut off, in mid-handler would keep its locks for ever otherwise."""
+"""Seconds beyond the time limit until the server ends a silent connection. Otherwise a process that
+freezes or is cut off during a handler would keep its locks for ever."""
 
 MOST_INTERRUPTED = 20
-"""How often the server may end the transaction of one request, whose row it took each time, until
-that is the handler's failure: a statement too large, a lock that is never free."""
+"""How often the server may end the transaction of one request, which rolls its row back each time.
+After that it counts as the handler's failure: a statement too large, a lock that is never free."""
 
 LEASE_MARGIN = 60.0
-"""Seconds beyond the time limit until a request in hand is due for others."""
+"""Seconds beyond the time limit until a held request is due for other workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a handler is given: seconds for one call, and attempts until a request is given up."""
+    """A handler's limits: seconds for one call, and attempts until a request is given up."""
 
     time_limit: float
     max_attempts: int
@@ -63,7 +63,7 @@ class Terms:
 
 @dataclass(slots=True)
 class Work:
-    """One request to be served; ``outcome`` is None until that is committed."""
+    """One request to serve; ``outcome`` is None until it is committed."""
 
     request: Request
     redelivered: bool = False
@@ -71,24 +71,24 @@ class Work:
     noted: Noted | None = None
     """Set if its attempt was noted in advance."""
     failure: Failure | None = None
-    """How its attempt ended, which is to be noted."""
+    """How its attempt ended, if that is still to be recorded."""
     put_off: bool = False
-    """Whether its attempt was broken off because the worker stops."""
+    """Whether its attempt was abandoned because the worker is stopping."""
     alone: bool = False
     """Whether it gets a transaction of its own."""
     interrupted: int = 0
-    """How often the server ended its transaction while the handler was at work."""
+    """How often the server ended its transaction while the handler was running."""
 
 
 class _Failed(Exception):
-    """The attempt of one request has ended, and what it did must be undone."""
+    """The attempt of one request has failed, and its changes must be rolled back."""
 
 
 class Turns:
     """Serves requests as ``name``, on a connection of its own.
 
-    Every method raises Transient when the database cannot do it now. Called again with the same
-    work, it goes on from what was committed: no attempt is made twice, and none is counted twice.
+    Every method raises Transient while the database is unavailable. Called again with the same
+    work, it resumes after what was committed. No attempt is made twice, or counted twice.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class Turns:
         self._used = 0.0
         self._due: Work | None = None
         self._lost: list[Request] = []
-        """Noted in advance, and lost with their deliveries: this process is alive all the same."""
+        """Attempts noted in advance whose deliveries are void, though this process is alive."""
         self._usual = 0.05
         """Seconds that the handler usually takes."""
 
-    # -- what the loop asks for
+    # -- called by the loop
 
     def serve(self, works: Sequence[Work]) -> None:
-        """Serve these in their order, until all have an outcome or the watch says stop."""
+        """Serve these in order, until all have an outcome or the watch's time is over."""
         try:
             if self._lost:
                 self._using(failures.take_back, self._lost)
@@ -132,11 +132,11 @@ class Turns:
             raise
 
     def lose(self, works: Sequence[Work]) -> None:
-        """Forget what was in hand, since its delivery is void."""
+        """Drop requests whose deliveries are void; their noted attempts are uncounted later."""
         self._lost += [work.request for work in works if work.noted and work.outcome is None]
 
     def serve_due(self) -> bool:
-        """Serve the failure that is due longest; False if none is."""
+        """Serve the longest-due failure; return False if none is due."""
         if self._due is None:
             begun = self._using(self._begin_due, None)
             if begun is None:
@@ -149,18 +149,21 @@ class Turns:
         return True
 
     def look(self) -> float | None:
-        """Count the failures; return the seconds until the next one is due, None if none is."""
+        """Count the failures; return the seconds until the next is due, None if there is none."""
         return self._using(self._look, None)
 
     def close(self) -> None:
-        """Throw the connection away."""
+        """Discard the connection."""
         connection, self._connection = self._connection, None
         self._watch.uses(None)
         if connection is not None:
             connection.close()
 
     def note_stuck(self, work: Work, why: Why) -> None:
-        """Note how an attempt ended whose handler goes on. For another thread, which may fail."""
+        """Record the end of an attempt whose handler is still running.
+
+        Runs in another thread, where an error does no harm.
+        """
         with contextlib.closing(self._database.connect(f"worker {self._name}")) as connection:
             if why is Why.STOP:
                 failures.put_off(connection, work.request, self._name, work.noted is not None)
@@ -195,7 +198,7 @@ class Turns:
             self._serve_together(connection, together)
 
     def _serve_together(self, connection: Connection, works: Sequence[Work]) -> None:
-        """Serve them in one transaction, or note in a work why that failed."""
+        """Serve them in one transaction, or set the failure of the one that failed."""
         outcomes = self._claim(connection, works)
         try:
             for work, outcome in zip(works, outcomes, strict=True):
@@ -214,9 +217,9 @@ class Turns:
             work.outcome = outcome
 
     def _serve_carefully(self, connection: Connection, works: Sequence[Work]) -> None:
-        """Serve as many as their time allows in one transaction, each behind a savepoint.
+        """Serve as many as LOCKS_HELD allows in one transaction, each behind a savepoint.
 
-        What has failed already is not tried again, only noted.
+        A request that has already failed is not tried again; its failure is recorded.
         """
         done: list[tuple[Work, Outcome]] = []
         begun = time.monotonic()
@@ -253,11 +256,11 @@ class Turns:
         connection.commit()
         match begun:
             case None:
-                work.redelivered = False  # it is served: the claim will say so
+                work.redelivered = False  # it is served, which the claim will find
             case Noted():
                 work.noted = begun
             case GivenUp():
-                self._tell_given_up(begun)
+                self._log_given_up(begun)
                 work.outcome = Outcome.FAILED
             case Elsewhere(same):
                 work.outcome = Outcome.FAILED if same else Outcome.CONFLICT
@@ -267,7 +270,7 @@ class Turns:
         begun = failures.begin_due(connection, self._name, lease)
         connection.commit()
         if isinstance(begun, GivenUp):
-            self._tell_given_up(begun)
+            self._log_given_up(begun)
         return begun
 
     def _look(self, connection: Connection, _: object) -> float | None:
@@ -277,7 +280,7 @@ class Turns:
         return seconds
 
     def _to_be_noted(self, work: Work) -> bool:
-        """Whether something is to be noted of it, though no handler is called any more."""
+        """Return whether the request needs a record even after the last handler call."""
         if work.noted is not None and work.failure is None:
             work.put_off = True
         return work.put_off or work.failure is not None
@@ -285,7 +288,7 @@ class Turns:
     # -- parts of a transaction
 
     def _claim(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
-        """Insert the rows, as the transaction's first statement."""
+        """Insert the rows in the transaction's first statement, if possible."""
         if works[0].noted is None:
             if claim_new(connection, [work.request for work in works], self._name):
                 return [Outcome.SERVED] * len(works)
@@ -293,7 +296,7 @@ class Turns:
         return self._claim_each(connection, works)
 
     def _claim_each(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
-        """Insert the rows. A request that is known to have failed is not claimed again."""
+        """Insert the rows, except those of requests that are known to have failed."""
         new = [work.request for work in works]
         known: dict[tuple[str, int], str | None] = {}
         if works[0].noted is None:
@@ -325,7 +328,7 @@ class Turns:
         try:
             self._watch.end_handling()
         except Expired as expired:
-            connection.close()  # its socket is shut down: a ROLLBACK could only fail
+            connection.close()  # its socket is shut down, so a ROLLBACK could only fail
             if expired.why is Why.STOP:
                 work.put_off = True
             else:
@@ -340,7 +343,7 @@ class Turns:
             raise _Failed
 
     def _fail(self, work: Work, failure: Failure) -> None:
-        """Decide when it is due again, and tell."""
+        """Decide when the request is due again, and log the failure."""
         attempts = work.noted.attempts if work.noted else 1
         due_in = failure.due_in
         if failure.reason != failures.REJECTED:
@@ -374,7 +377,7 @@ class Turns:
         else:
             failures.clear(connection, work.request)
 
-    def _tell_given_up(self, given_up: GivenUp) -> None:
+    def _log_given_up(self, given_up: GivenUp) -> None:
         self._vitals.attempts[failures.DIED] += 1
         event(
             log,
@@ -395,7 +398,7 @@ class Turns:
         now = time.monotonic()
         idle, self._used = now - self._used, now
         if self._connection is not None and (not self._connection.open or idle > longest / 2):
-            self.close()  # before the server does
+            self.close()  # before the server closes it
         if self._connection is None:
             connection = self._database.connect(
                 f"worker {self._name}", read_timeout=longest, autocommit=False

@@ -1,4 +1,4 @@
-"""One call of the user's function, which may do anything to the process."""
+"""Calls the user's function, which may do anything to the process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from turnwise.message import Request
 log = logging.getLogger(__name__)
 
 THREADS_TIMEOUT = 1.0
-"""Seconds in which threads of the handler's may end, once the worker has stopped."""
+"""Seconds to wait for the handler's threads once the worker has stopped."""
 
 
 def call(handler: Handler, request: Request, door: Door) -> BaseException | None:
-    """Call it, and close the door; return what it raised, None if it did its work."""
+    """Call the handler and close the door; return the exception that ended it, or None."""
     process, recursion = os.getpid(), sys.getrecursionlimit()
     ended: BaseException | None = None
     try:
         result = handler(request, door)
         if result is not None:
             ended = _undone(result)
-    except BaseException as error:  # noqa: BLE001 - SystemExit is an exception like others here
+    except BaseException as error:  # noqa: BLE001 - here SystemExit is an exception like any other
         ended = error
     if os.getpid() != process:
         _end_child(ended)
@@ -44,7 +44,7 @@ def call(handler: Handler, request: Request, door: Door) -> BaseException | None
 
 
 def _undone(result: object) -> TypeError | None:
-    """Say so if it returned something that would have to be run first."""
+    """Return an error if the handler returned a coroutine or generator, which has not run."""
     if inspect.isawaitable(result):
         kind = "async: it returned a coroutine"
     elif isinstance(result, Generator | AsyncGenerator):
@@ -52,14 +52,14 @@ def _undone(result: object) -> TypeError | None:
     else:
         return None
     if inspect.iscoroutine(result):
-        result.close()  # or Python warns that nobody awaited it
+        result.close()  # or Python warns that it was never awaited
     return TypeError(f"the handler is {kind}, and did nothing")
 
 
 def _end_child(ended: BaseException | None) -> NoReturn:
-    """End a process that the handler has forked, and that came back here.
+    """End a process that the handler forked and that returned from it.
 
-    It shares our connections: one word of its own on them would be taken for ours.
+    It shares our connections: the servers would take anything it sends for ours.
     """
     code = 0
     if isinstance(ended, SystemExit):
@@ -71,9 +71,9 @@ def _end_child(ended: BaseException | None) -> NoReturn:
 
 
 def leave_threads() -> None:
-    """End a process that has stopped, although threads of the handler's go on.
+    """End the process once the worker has stopped, even if threads of the handler still run.
 
-    Python would wait for those that are no daemons, until somebody kills the process.
+    Python would wait for those that are not daemons until the process is killed.
     """
     until = time.monotonic() + THREADS_TIMEOUT
     left = []

@@ -1,4 +1,4 @@
-"""MODULE:FUNCTION -> the user's handler, or one clear line on what is wrong with it."""
+"""MODULE:FUNCTION -> the user's handler, or one clear line that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class HandlerNotFound(TurnwiseError):
 def load(name: str) -> Handler:
     """Import a handler: ``orders:serve`` is the function ``serve`` of the module ``orders``.
 
-    The module is looked for in the current folder, PYTHONPATH, and what is installed, in this
-    order. Raises HandlerNotFound.
+    Searches the current folder, PYTHONPATH and the installed packages, in this order. Raises
+    HandlerNotFound.
     """
     if not _NAME.fullmatch(name):
         raise HandlerNotFound(
@@ -40,7 +40,7 @@ def load(name: str) -> Handler:
         raise HandlerNotFound(
             f"{top!r} is the name of one of Turnwise's own packages; give yours another name"
         )
-    folder = os.getcwd()  # noqa: PTH109 - sys.path holds texts
+    folder = os.getcwd()  # noqa: PTH109 - sys.path holds strings
     if folder not in sys.path:
         sys.path.insert(0, folder)
     handler: object = _import(module_name, folder)
@@ -69,7 +69,7 @@ def _import(name: str, folder: str) -> object:
 
 
 def _where(error: BaseException) -> str:
-    """Say in which line of the user's an import failed."""
+    """Return the file and line of the user's code in which an import failed."""
     if isinstance(error, SyntaxError):
         return ""
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
@@ -77,7 +77,7 @@ def _where(error: BaseException) -> str:
 
 
 def _hint(folder: str) -> str:
-    """Say if the user's folders hold a package that ours of the same name hides."""
+    """Return a hint if one of our packages hides a package of the same name in ``folder``."""
     for name in _hidden(folder):
         return (
             f". There is a package {name!r} in {folder}, which is the name of one of Turnwise's "
@@ -108,7 +108,7 @@ def _checked(handler: object, name: str) -> Handler:
     try:
         signature = inspect.signature(handler)
     except ValueError:
-        return handler  # written in C: nobody can tell
+        return handler  # written in C, without a signature to check
     try:
         signature.bind(None, None)
     except TypeError:

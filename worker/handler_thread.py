@@ -1,8 +1,8 @@
-"""Relief for the loop: whoever is at a turn may take his time, and heartbeats are served.
+"""Relief for the loop: heartbeats are answered even while a turn takes long.
 
-A turn is taken in the thread of the loop, since handing each one to another thread would cost more
-than the turn. Only when it takes long does another thread drive the loop meanwhile, and enforces
-the limits.
+A turn runs in the loop's own thread, since passing each one to another thread would cost more than
+the turn. Only when a turn takes long does another thread drive the loop meanwhile and enforce the
+limits.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETURN_TIMEOUT = 10.0
-"""Seconds that a handler may go on when its database connection was ended."""
+"""Seconds for a handler to return after its database connection was ended."""
 
 RELIEF_AFTER = 0.2
-"""Seconds of a turn after which the loop is driven by the other thread, or twice that: it looks
-that often. Each look costs some microseconds."""
+"""Seconds between two checks by the relief thread, which takes over the loop from a turn older than
+this: after once to twice this long. Each check costs some microseconds."""
 
 
 class Beside:
-    """Takes turns while the loop goes on, for ``stop_within`` seconds after a stop at most.
+    """Takes turns while the loop keeps running, for at most ``stop_within`` seconds after a stop.
 
-    Ends the process, with STUCK, when a handler does not return though its time is over: no thread
-    can be ended from outside.
+    If a handler does not return after its time is over, ends the process with STUCK: a thread
+    cannot be ended from outside.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class Beside:
         self._stop_within = stop_within
         self._lock = threading.Lock()
         self._begun: float | None = None
-        """When the turn began that is under way (monotonic)."""
+        """When the current turn began (monotonic)."""
         self._driving = False
-        """Whether the other thread has the loop. It leaves it before the turn's thread goes on."""
+        """Whether the relief thread drives the loop; it stops before the turn's thread resumes."""
         self._left = threading.Event()
         self._failure: BaseException | None = None
-        """What the loop raised meanwhile."""
+        """The error that the loop raised meanwhile."""
         self._ended_at: float | None = None
         threading.Thread(target=self._relieve, name="relief", daemon=True).start()
 
     def serve(self, works: Sequence[Work]) -> list[Outcome]:
-        """Serve these; return what became of each. Of fewer, if the worker has to end."""
+        """Serve these; return their outcomes, or only the first ones if the worker must stop."""
         self._call(lambda: self._turns.serve(works))
         return [work.outcome for work in works if work.outcome is not None]
 
     def serve_due(self) -> bool:
-        """Serve one failure that is due; False if there is none."""
+        """Serve one failure that is due; return False if there is none."""
         return self._call(self._turns.serve_due)
 
     def look(self) -> float | None:
@@ -83,7 +83,7 @@ class Beside:
         return self._call(self._turns.look)
 
     def close(self) -> None:
-        """Throw the connection away."""
+        """Discard the connection."""
         self._turns.close()
 
     # -- the turn's side
@@ -110,7 +110,7 @@ class Beside:
         if self._loop.stopping and self._watch.stop_at is None:
             self._watch.stop_at = time.monotonic() + self._stop_within
 
-    # -- the other thread's side
+    # -- the relief thread's side
 
     def _relieve(self) -> None:
         while True:
@@ -132,7 +132,7 @@ class Beside:
                     return
             try:
                 self._turn()
-            except BaseException as error:  # noqa: BLE001 - for whoever has the loop next
+            except BaseException as error:  # noqa: BLE001 - raised in the turn's thread
                 self._failure = self._failure or error
                 time.sleep(RELIEF_AFTER)
 
@@ -161,13 +161,13 @@ class Beside:
 
     @property
     def _stuck_at(self) -> float | None:
-        """When a handler that was ended must have returned (monotonic)."""
+        """The deadline for a handler to return after its connection was ended (monotonic)."""
         if self._ended_at is None or not self._watch.stuck:
             return None
         return self._ended_at + self._patience
 
     def _kill(self, connection: Connection, number: int) -> None:
-        """Have its own server end the connection, and roll back what it was at."""
+        """Make the connection's own server kill it, and roll its transaction back."""
         hosts = (self._database, *self._database.others)
         here = (connection.host, connection.port)
         server = next(each for each in hosts if (each.host, each.port) == here)
@@ -179,7 +179,7 @@ class Beside:
             cursor.execute("KILL %s", (number,))
 
     def _give_up(self) -> None:
-        """Note how the attempt ended, and end the process."""
+        """Record how the attempt ended, and end the process."""
         work, why = self._watch.work, self._watch.why
         event(
             log,
@@ -196,7 +196,7 @@ class Beside:
         os._exit(ExitCode.STUCK)
 
     def _elsewhere(self, work: Callable[[], None]) -> threading.Thread:
-        """Have something done by a third thread that may fail."""
+        """Run ``work`` in a third thread, ignoring its errors."""
 
         def run() -> None:
             with contextlib.suppress(TurnwiseError), translating(self._database):
@@ -208,4 +208,4 @@ class Beside:
 
 
 def _wake() -> None:
-    """The loop has been woken by being called back."""
+    """Do nothing: the callback itself wakes the loop."""

@@ -1,4 +1,4 @@
-"""What the handler's thread is at: written there, watched by the loop, which ends it in time."""
+"""The state of the handler's thread, which the loop watches in order to enforce the limits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from turnwise.database import TIMEOUT, Connection
 W = TypeVar("W")
 
 OURS_LIMIT = 2 * TIMEOUT
-"""Seconds for what a turn does besides the handler: sent and answered, each within its timeout."""
+"""Seconds for a turn's own statements: sending and answering each have one timeout."""
 
 STOP_TIMEOUT = 5.0
-"""Seconds, once the worker has to end, for a handler to return and for noting how it went."""
+"""Seconds for a handler to return once the worker must end, and for recording the attempt."""
 
 
 class Why(enum.Enum):
-    """Why the loop ended what the thread was at."""
+    """Why the loop ended the thread's database connection."""
 
     LIMIT = "limit"
-    """The handler has had its time."""
+    """The handler has used up its time."""
     STOP = "stop"
     """The worker must end."""
     HUNG = "hung"
@@ -33,7 +33,7 @@ class Why(enum.Enum):
 
 
 class Expired(Exception):
-    """The loop ended the database connection meanwhile."""
+    """The loop ended the database connection while the handler was running."""
 
     def __init__(self, why: Why) -> None:
         super().__init__(why.value)
@@ -47,14 +47,14 @@ class _At(enum.Enum):
 
 
 class Watch(Generic[W]):
-    """Shared by two threads. ``work`` is what the handler was called for last."""
+    """Shared by two threads. ``work`` is the work that the handler was last called for."""
 
     def __init__(self, time_limit: float) -> None:
         self.work: W | None = None
         self.why: Why | None = None
-        """Why the connection was ended, until the thread has taken note of it."""
+        """Why the connection was ended, until the thread has noticed it."""
         self.stop_at: float | None = None
-        """When the thread must be done (monotonic), once the worker was asked to stop."""
+        """The thread's deadline (monotonic), once the worker was asked to stop."""
         self._time_limit = time_limit
         self._lock = threading.Lock()
         self._at = _At.NOTHING
@@ -71,7 +71,7 @@ class Watch(Generic[W]):
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
-        """Be at work with the database for the worker itself."""
+        """Mark the block as the worker's own database work."""
         self._enter(_At.OURS)
         try:
             yield
@@ -79,18 +79,18 @@ class Watch(Generic[W]):
             self._enter(_At.NOTHING)
 
     def begin_handling(self, work: W) -> None:
-        """Leave the thread to the handler."""
+        """Mark the thread as running the handler."""
         self.work = work
         self._enter(_At.HANDLER)
 
     def end_handling(self) -> None:
-        """Take it back. Raises Expired if the loop ended the connection meanwhile."""
+        """Mark the handler as returned. Raises Expired if the loop ended the connection."""
         ended = self._enter(_At.OURS)
         if ended is not None:
             raise Expired(ended)
 
     def over(self) -> bool:
-        """Whether the thread shall begin nothing more."""
+        """Return whether the time to start further work is over."""
         return self.stop_at is not None and time.monotonic() >= self.stop_at
 
     def _enter(self, at: _At) -> Why | None:
@@ -103,12 +103,12 @@ class Watch(Generic[W]):
 
     @property
     def stuck(self) -> bool:
-        """Whether a handler is at work still though it was ended."""
+        """Whether a handler still runs although its connection was ended."""
         return self._at is _At.HANDLER and self.why is not None
 
     @property
     def deadline(self) -> float | None:
-        """When the thread is to be ended (monotonic); None if it is at nothing, or was ended."""
+        """When to end the connection (monotonic); None if the thread is idle or was ended."""
         if self._at is _At.NOTHING or self.why is not None:
             return None
         handler = self._at is _At.HANDLER
@@ -118,10 +118,10 @@ class Watch(Generic[W]):
         return ends
 
     def end(self) -> tuple[Why, int, Connection | None] | None:
-        """End the thread's connection if it is time for that; return why, its number, and itself.
+        """End the thread's connection if its time is over; return why, its number, and itself.
 
-        The server must be told that number: it may be in the middle of a statement, and would
-        notice the client's absence only at its end.
+        The caller must also KILL that number on the server, which may be in the middle of a
+        statement and would notice the closed connection only at its end.
         """
         with self._lock:
             now = time.monotonic()
@@ -142,10 +142,10 @@ class Watch(Generic[W]):
 
 
 def _shut(connection: Connection) -> None:
-    """End whatever the other thread waits for on this connection."""
-    # PyMySQL has no public name for it.
+    """Shut the connection's socket, which ends any wait of the other thread on it."""
+    # PyMySQL has no public name for the socket.
     wire = connection._sock  # noqa: SLF001
     if wire is not None:
         with contextlib.suppress(OSError):
-            # Not the method of a TLS socket, which would meddle with what the thread reads.
+            # Not the TLS socket's own method, which would disturb the other thread's read.
             socket.socket.shutdown(wire, socket.SHUT_RDWR)

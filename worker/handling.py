@@ -1,4 +1,4 @@
-"""Serving with a handler, as a replica sees it: new requests, and failures that are due."""
+"""Serving with a handler, as the replica sees it: new requests, and failures that are due."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from worker.vitals import Vitals
 T = TypeVar("T")
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks at the failures, about. A worker knows when its own are due; by looking
-it finds those of others, who may be dead."""
+"""Approximate seconds between two polls of the failures. A worker knows when its own are due; the
+poll finds those of other workers, which may be dead."""
 
 
 class Attempt(Protocol):
-    """Tries something until the database lets it, keeping what is in hand."""
+    """Retries some work until the database is available, keeping the held deliveries."""
 
     def __call__(self, work: Callable[[], T], /) -> T:
-        """Return what the work returns in the end."""
+        """Return what the work returns once it succeeds."""
 
 
 class Handling:
-    """Serves by a handler, beside the loop. ``stop_within``: seconds that it may take after a stop.
+    """Serves with a handler, beside the loop. It may take ``stop_within`` seconds after a stop.
 
-    Between two batches it serves failures that are due for as long as the batch before took, and
-    at least one: new requests and old ones get half of the time each, however many there are.
+    Between two batches it serves due failures for as long as the previous batch took, and at least
+    one. New requests and failures thus get half of the time each, however many there are.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Handling:
         self._turns = Turns(database, name, handler, terms, watch, self.vitals)
         self._beside = Beside(loop, database, name, self._turns, watch, stop_within)
         self._look_at = 0.0
-        """When to look at the failures (monotonic)."""
+        """When to poll the failures next (monotonic)."""
         self._share = 0.0
-        """Seconds that are due to failures."""
+        """Seconds of serving time owed to failures."""
 
     def serve(self, works: Sequence[Work], attempt: Attempt) -> list[Outcome]:
-        """Serve a batch; return what became of each, of the first ones if time is up."""
+        """Serve a batch; return the outcomes, or only the first ones if time runs out."""
         begun = time.monotonic()
         try:
             outcomes = attempt(lambda: self._beside.serve(works))
@@ -76,7 +76,7 @@ class Handling:
         return outcomes
 
     def between_turns(self, attempt: Attempt) -> float:
-        """Serve what is due; return the seconds after which to call again at the latest."""
+        """Serve the failures that are due; return the seconds after which to call again."""
         wait = self._look_at - time.monotonic()
         if wait > 0:
             self._share = 0.0
@@ -93,7 +93,7 @@ class Handling:
         return 0.0
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Discard the connection."""
         self._beside.close()
 
     def _plan(self, due_in: float | None) -> None:
@@ -103,7 +103,7 @@ class Handling:
 
 
 def works_of(batch: Sequence[Delivery], decoded: Sequence[Request | InvalidRequest]) -> list[Work]:
-    """Return the requests among what was delivered."""
+    """Return a Work for each valid request among the deliveries."""
     return [
         Work(each, delivery.redelivered)
         for delivery, each in zip(batch, decoded, strict=True)

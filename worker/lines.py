@@ -1,18 +1,18 @@
 """The lines up to which old rows were removed, and how a write stays clear of them.
 
-Below a client's line a key collides no longer with what was served, so every insert must know the
-line, and a prune must not move it in between. A prune first commits the lines it needs, and with
-them counts up the *epoch* (the one row of ``prune_epoch``); only then it deletes.
+Below a client's line, a key no longer collides with the row that was served. So every insert must
+know the line, and a prune must not move it in between. A prune first commits the lines it needs
+and, with them, increments the *epoch* (the one row of ``prune_epoch``). Only then does it delete.
 
-- A write that is one statement holds a shared lock on the epoch's row until its commit, and fails
-  unless it is the epoch whose lines it has looked at. A line that it does not know is therefore
-  committed after it, and what that line covers is deleted later still: until then the key collides.
-- A claim in an open transaction inserts first and looks then. It holds no lock on the epoch, since
-  a handler may take its time. To insert the key of a removed row is possible only once its deletion
-  is committed, hence once the line is: a look after the insert finds it.
+- A write of one statement holds a shared lock on the epoch's row until its commit, and fails unless
+  the epoch is the one whose lines it has read. So a line that it does not know is committed after
+  it, and the rows below that line are deleted later still. Until then, the key collides.
+- A claim in an open transaction inserts first and reads the lines afterwards. It holds no lock on
+  the epoch, since a handler may take long. The key of a removed row can be inserted only once the
+  deletion is committed, and the line is committed before that: a read after the insert finds it.
 """
 
-# Statements are put together of this module's own constants, and of values that are escaped.
+# Statements are built from this module's own constants and from escaped values.
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from turnwise.message import Request
 from turnwise.removed import lines_of
 
 REMEMBERED = 10_000
-"""Clients, at most, whose lines are remembered."""
+"""The most clients whose lines are remembered."""
 
 GUARD = "FROM prune_epoch WHERE epoch = {epoch} LOCK IN SHARE MODE"
-"""What gives a row in that epoch, and none in any other; it locks the epoch until the transaction
-ends. The table holds nothing else, and by its key: that is what costs an INSERT the least."""
+"""Selects a row in that epoch and none in any other, and locks the epoch until the transaction
+ends. The table holds only the epoch, as its key, which costs an INSERT the least."""
 
 _EPOCH = "SELECT epoch FROM prune_epoch"
 
@@ -41,16 +41,16 @@ class Lines:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is known; clear_of() looks for it."""
+        """The epoch that clear_of() has read; 0 if there is none yet."""
         return self._epoch or 0
 
     def forget(self) -> None:
-        """Take nothing for known any longer."""
+        """Forget the epoch and all lines."""
         self._epoch = None
         self._known.clear()
 
     def clear_of(self, connection: Connection, requests: Iterable[Request]) -> bool:
-        """Whether each request is above its client's line, in ``epoch``."""
+        """Return whether each request is above its client's line, as of ``epoch``."""
         if self._epoch is None:
             with connection.cursor() as cursor:
                 cursor.execute(_EPOCH)

@@ -70,7 +70,7 @@ class _Vitals(Collector):
 
 
 def pages(vitals: Vitals) -> dict[str, Page]:
-    """Return the pages, and have the vitals tell of each batch."""
+    """Return the pages, and register observers of each batch and handler call with the vitals."""
     registry = CollectorRegistry()
     registry.register(_Vitals(vitals))
     commit = Histogram(

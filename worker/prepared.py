@@ -1,10 +1,10 @@
-"""A statement that the server has parsed already, run by PyMySQL's connection.
+"""A prepared statement, run on PyMySQL's connection.
 
-PyMySQL sends each statement as text, which the server parses each time: a quarter of what an INSERT
-of one row costs it. For this three private names of PyMySQL's are used; where a release has changed
-one of them, there is no prepared statement, and text does.
+PyMySQL sends each statement as text, which the server parses each time: a quarter of the cost of an
+INSERT of one row. This module uses three private names of PyMySQL. If a release changes one of
+them, there is no prepared statement, and the caller sends text instead.
 
-The bytes are those of MySQL's protocol: COM_STMT_PREPARE, COM_STMT_EXECUTE.
+The bytes follow MySQL's protocol: COM_STMT_PREPARE, COM_STMT_EXECUTE.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PREPARED = Struct("<xIHH").unpack_from  # id, columns, parameters
 _EXECUTE = Struct("<IBI").pack  # id, no cursor, once
 _INTEGER = Struct("<q").pack
 _TYPE_OF_INT, _TYPE_OF_STR = bytes((FIELD_TYPE.LONGLONG, 0)), bytes((FIELD_TYPE.STRING, 0))
-# By the number of values: a bit for each that is NULL; then, that types follow.
+# By the number of values: a bitmap of the NULL ones, then a flag that types follow.
 _NO_NULLS = [bytes((count + 7) // 8) + b"\x01" for count in range(256)]
 
 _NOT_NOW = frozenset({ER.MAX_PREPARED_STMT_COUNT_REACHED, ER.UNSUPPORTED_PS})
@@ -38,7 +38,7 @@ class Prepared:
 
     @classmethod
     def on(cls, connection: Connection, statement: str) -> Self | None:
-        """Prepare a statement; None where that cannot be had. Raises pymysql.Error."""
+        """Prepare a statement; return None where that is impossible. Raises pymysql.Error."""
         try:
             send, receive = _ways(connection)
         except AttributeError:
@@ -52,13 +52,13 @@ class Prepared:
             raise
         number, columns, parameters = _PREPARED(answer.get_all_data())
         for count in (parameters, columns):
-            # The description of each, and a packet that says that it was the last one.
+            # One description each, then an EOF packet.
             for _ in range(count + 1 if count else 0):
                 receive()
         return cls(connection, number)
 
     def run(self, *values: str | int) -> int:
-        """Run it; return how many rows it changed. Raises pymysql.Error, ValueError.
+        """Run the statement; return how many rows it changed. Raises pymysql.Error, ValueError.
 
         A str may have up to 65,535 bytes, an int 64 bits.
         """
@@ -74,7 +74,7 @@ class Prepared:
 
 
 def _ways(connection: Connection) -> tuple[Callable[[int, bytes], None], Callable[[], Any]]:
-    """Return how to send a command and how to read a packet. Raises AttributeError."""
+    """Return the functions that send a command and read a packet. Raises AttributeError."""
     driver: Any = connection
     driver._read_query_result  # noqa: B018, SLF001 - see above
     return driver._execute_command, driver._read_packet  # noqa: SLF001

@@ -1,11 +1,11 @@
-"""Removes old rows in small steps, and keeps per client up to where they are gone.
+"""Removes old rows in small steps, and stores for each client up to where they are removed.
 
-A line is committed before any row below it is deleted; worker/lines.py says why that is enough for
-an old repeat to bounce for ever. What a gap holds is never below a line, so that it is still served
-when it comes. Two may prune at once, and each may be killed at any instant.
+A line is committed before any row below it is deleted; worker/lines.py explains why that suffices
+to recognise an old repeat for ever. A missing request stays in its gap even below a line, so it is
+still served when it arrives. Two prunes may run at once, and each may be killed at any instant.
 """
 
-# Statements are put together of this module's own constants, and of values that are escaped.
+# Statements are built from this module's own constants and from escaped values.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from turnwise.walk import TOGETHER
 from worker.counting import count_fully, fill, gaps_between, lock
 
 PAGE = 2_000
-"""Rows that are looked at together."""
+"""Rows read at a time."""
 
 MOST_COUNTED = 1_000_000
-"""How many rows are counted in advance, at most."""
+"""The most rows that are counted in advance."""
 
 STEP = 500
-"""Rows deleted in one transaction: some milliseconds."""
+"""Rows deleted in one transaction, which takes some milliseconds."""
 
 _LOCKS_LOST = 20
-"""How often, in a row, a step may lose its locks."""
+"""How often in a row a step may lose its locks."""
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -42,7 +42,7 @@ _OLD = (
     " WHERE served_at < %s AND (served_at, client, counter) > (%s, %s, %s) AND served_at >= %s"
     " ORDER BY served_at, client, counter LIMIT %s"
 )
-# Bounded: it is for the progress only, and the table may be large.
+# Bounded, since it is only for the progress and the table may be large.
 _HOW_MANY = (
     "SELECT COUNT(*) FROM (SELECT 1 FROM requests FORCE INDEX (served) WHERE served_at < %s"
     f" LIMIT {MOST_COUNTED}) AS some_of_them"
@@ -71,7 +71,7 @@ class Pruned:
 
     removed: int = 0
     kept: int = 0
-    """Old rows that the account has not counted yet."""
+    """Old rows left in place because the account has not counted them yet."""
 
 
 def prune(
@@ -79,9 +79,9 @@ def prune(
     older_than: timedelta,
     progress: Callable[[Pruned], None] = lambda _: None,
 ) -> Pruned:
-    """Remove the rows that were served longer ago, by the database's clock.
+    """Remove the rows served longer ago than ``older_than``, by the database's clock.
 
-    Those only that the account has counted. ``progress`` is told after each step. Raises
+    Only rows that the account has counted are removed. Calls ``progress`` after each step. Raises
     pymysql.Error, after which it may simply be called again.
     """
     bound_statements(connection)
@@ -100,21 +100,21 @@ def prune(
 
 
 def how_many(connection: Connection, older_than: timedelta) -> int:
-    """Return how many rows are that old, MOST_COUNTED at most."""
+    """Return how many rows are that old, at most MOST_COUNTED."""
     return int(_all(connection, _HOW_MANY, _cutoff(connection, older_than))[0][0])
 
 
 def draw_lines(connection: Connection, rows: Rows) -> Rows:
-    """Move the lines so that they cover these rows; return those that are covered.
+    """Move the lines so that they cover these rows; return the rows they cover.
 
-    Each row must have been committed before; one that is not counted stays uncovered.
+    Each row must be committed already. A row that is not counted stays uncovered.
     """
     through = lock(connection, sorted(rows))
     covered: Rows = {}
     for client, upto in through.items():
         counted = [counter for counter in rows[client] if counter <= upto]
         if counted:
-            # From here on none of these is in a gap: their rows are there.
+            # Afterwards none of these rows is in a gap.
             for gaps in gaps_between(connection, client, min(counted), max(counted)):
                 fill(connection, client, gaps)
             covered[client] = counted
@@ -126,14 +126,14 @@ def draw_lines(connection: Connection, rows: Rows) -> Rows:
             for client, line in moved.items()
         )
         connection.query(_MOVE_LINES.format(rows=selects))
-        # Last, since it makes all writes wait until the commit.
+        # Last, since it blocks all writes until the commit.
         connection.query(_NEXT_EPOCH)
     connection.commit()
     return covered
 
 
 def delete(connection: Connection, rows: Rows) -> int:
-    """Delete rows that a line covers, in one transaction; return how many there were."""
+    """Delete rows that a line covers, in one transaction; return how many still existed."""
     where = " OR ".join(
         f"(client = {connection.escape(client)} AND counter IN ({','.join(map(str, counters))}))"
         for client, counters in sorted(rows.items())
@@ -152,7 +152,7 @@ def delete(connection: Connection, rows: Rows) -> int:
 
 
 def _persisting(connection: Connection, work: Callable[[Connection, A], T], about: A) -> T:
-    """Do a step again that lost its locks to a worker, or to another prune: it was rolled back."""
+    """Retry a step that lost its locks to a worker or another prune, and was rolled back."""
     for _ in range(_LOCKS_LOST):
         try:
             return work(connection, about)
@@ -169,7 +169,7 @@ def _cutoff(connection: Connection, older_than: timedelta) -> datetime:
 
 
 def _pages(connection: Connection, cutoff: datetime) -> Iterator[Rows]:
-    """Yield old rows, the oldest first."""
+    """Yield old rows in pages, oldest first."""
     last: tuple[datetime, str, int] = (datetime(1000, 1, 1), "", 0)  # noqa: DTZ001 - UTC all of it
     while rows := _all(connection, _OLD, cutoff, *last, last[0], PAGE):
         page: Rows = {}

@@ -1,4 +1,4 @@
-"""What a worker logs of the requests that it settles: those that are not simply served."""
+"""Logs the requests that a worker settles without simply serving them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from worker.store import Outcome
 log = logging.getLogger(__name__)
 
 LINES = 100
-"""The most lines in a second. The rest is counted in one more: a flood of bad messages neither
-fills the disk nor holds up the good ones, and 'worker dead list' shows each of them."""
+"""The most lines in a second. One further line counts the rest: a flood of bad messages neither
+fills the disk nor delays the good ones, and 'worker dead list' shows each of them."""
 
 _INTERVAL = 1.0
 
 
 class Remarks:
-    """Logs, as ``name``, what was dead-lettered or repeated, and at level debug what was served."""
+    """Logs dead-lettered and repeated requests as ``name``, and served ones at level debug."""
 
     def __init__(self, loop: Loop, name: str) -> None:
         self._loop = loop
@@ -40,7 +40,7 @@ class Remarks:
         decoded: Sequence[Request | InvalidRequest],
         results: Sequence[Outcome | InvalidRequest],
     ) -> None:
-        """Log what is worth a line in a batch."""
+        """Log the requests of a batch that are worth a line."""
         all_of_them = log.isEnabledFor(logging.DEBUG)
         if not all_of_them and results.count(Outcome.SERVED) == len(results):
             return
@@ -49,17 +49,17 @@ class Remarks:
             self._since, self._lines = now, 0
         for delivery, what, result in zip(batch, decoded, results, strict=True):
             if result is Outcome.SERVED or result is Outcome.FAILED:
-                # A handler's failures have lines of their own.
+                # The handler's failures are logged elsewhere.
                 if all_of_them and result is Outcome.SERVED:
                     event(log, logging.DEBUG, "request.served", **self._about(delivery, what))
             elif all_of_them or self._lines < LINES:
                 self._lines += 1
-                self._tell(delivery, what, result)
+                self._log(delivery, what, result)
             else:
                 self._count("repeated" if result is Outcome.REPEATED else "dead_lettered")
 
     def close(self) -> None:
-        """Log what was only counted so far."""
+        """Log the number of requests that were counted instead of logged."""
         if self._more:
             event(log, logging.WARNING, "requests.not_logged", **self._more, worker=self._name)
             self._more.clear()
@@ -69,7 +69,7 @@ class Remarks:
             self._loop.call_later(_INTERVAL, self.close)
         self._more[what] += 1
 
-    def _tell(
+    def _log(
         self,
         delivery: Delivery,
         what: Request | InvalidRequest,

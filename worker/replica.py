@@ -1,4 +1,4 @@
-"""A replica's life: able to store first, then a consumer; and again, whatever goes away."""
+"""A replica's life: connect to the database, then consume; start over when either is lost."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHUTDOWN_BUDGET = TIMEOUT + FINISH_TIMEOUT + TIMEOUT + 3 * CLOSE_TIMEOUT + 1
-"""Seconds from SIGTERM to the end at worst: a batch just met a slow database, which stores it in
-the last moment, and then another one, begun in the last moment; then a hung broker does not cancel
-the consumer, nor close the channel, nor the connection. One for the rest. Measured in
-tests/integration/test_shutdown.py."""
+"""The worst case in seconds from SIGTERM to the end. A slow database stores the current batch just
+within its timeout, and so does another batch that was started at the last moment. Then a hung
+broker neither cancels the consumer, nor closes the channel, nor the connection. One second is for
+the rest. Measured in tests/integration/test_shutdown.py."""
 
 HANDLER_ENDING = STOP_TIMEOUT + TIMEOUT + 3 * CLOSE_TIMEOUT + 1
-"""Seconds at worst from a stop's end of a handler: until it returns or is given up, a database has
-not taken the note of that, and a broker has done none of the three. One for the rest."""
+"""The worst case in seconds from the time at which a stop ends a handler. The handler returns or is
+given up, the database does not take the record of that, and the broker does none of the three. One
+second is for the rest."""
 
 
 AWAY = 300.0, 600.0
-"""Seconds, from and to, that a worker stays at a node that is not its own before it tries to go
-back: after a rolling restart all might be at one. At random, so that not all go at once."""
+"""Seconds, from and to, that a worker stays on a node that is not its own before it tries to
+return: after a rolling restart all workers might be on one node. The time is random, so that not
+all of them move at once."""
 
 
 def _homeward() -> float:
-    """Return when to leave a node that is not the worker's own (monotonic)."""
+    """Return the time to leave a node that is not the worker's own (monotonic)."""
     return time.monotonic() + random.uniform(*AWAY)
 
 
@@ -78,10 +80,10 @@ class Replica:
         self._doubts: list[str] = []
 
     def run(self) -> None:
-        """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
+        """Serve until the loop is asked to stop. Raises Permanent when an operator must act."""
         event(log, logging.INFO, "worker.started", worker=self._name, prefetch=self._prefetch)
         try:
-            # A session ends by itself when it is time to go home.
+            # A session ends by itself when it is time to return to the worker's own node.
             while not self._loop.stopping:
                 persist(self._session, sleep=self._loop.sleep, on_failure=self._lost_broker)
         except Stopped:
@@ -93,8 +95,8 @@ class Replica:
         event(log, logging.INFO, "worker.stopped", worker=self._name, served=self.vitals.served)
 
     def _session(self, progress: Callable[[], None]) -> None:
-        # Able to store first: a request that is handed out while the database is away can only be
-        # held, and each connection lost meanwhile counts against its delivery limit.
+        # The database comes first: a request delivered while it is away can only be held, and each
+        # connection lost meanwhile counts against the request's delivery limit.
         self._with_database(self._prepare, self._loop.sleep)
         with Broker.connect(self._loop, self._nodes, f"worker {self._name}") as broker:
             if self._topology.declare(broker):
@@ -142,7 +144,7 @@ class Replica:
                 self.vitals.consuming = False
 
     def _report_made(self, broker: Broker) -> None:
-        """Say that the queue was made; aloud, if there was one before."""
+        """Log that the queue was created; as a warning, if there must have been one before."""
         queue = self._topology.queue
         if self._with_database(self._store.has_rows, self._loop.sleep):
             event(log, logging.WARNING, "queue.made_again", queue=queue, error=(
@@ -158,11 +160,11 @@ class Replica:
         try:
             self._store.keep_account()
         except (Transient, Permanent) as error:
-            # It is for the audit's speed only; serving does not depend on it.
+            # It only makes the audit fast; serving does not depend on it.
             event(log, logging.WARNING, "audit.not_kept", error=error)
 
     def _hold(self, channel: Channel, seconds: float) -> None:
-        """Keep in hand what cannot be stored now, as long as its channel lives."""
+        """Hold deliveries that cannot be stored now, as long as their channel lives."""
         channel.broker.sleep(seconds)
         channel.check()
 

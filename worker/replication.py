@@ -1,4 +1,4 @@
-"""Whether a fail-over of the database could lose what was acked: what its settings say of it."""
+"""Checks by the database's settings whether a fail-over could lose acked requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from turnwise.database import Connection
 
 LONG_ENOUGH = 3_600_000
-"""Milliseconds. A primary that waits so long for its replica is stopped by it, not hurried on."""
+"""Milliseconds. Waiting this long for a replica stops a primary; it does not carry on alone."""
 
 _NAMES = ("rpl_semi_sync_source_", "rpl_semi_sync_master_")
-"""What MySQL calls them now; and MariaDB, and MySQL up to 8.0."""
+"""The prefixes in MySQL now, and in MariaDB and MySQL up to 8.0."""
 
 _VARIABLES = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'"
 _STATUS = (
@@ -20,10 +20,10 @@ _STATUS = (
 
 
 def read(connection: Connection) -> dict[str, str]:
-    """Return what the server says of its replicas, by names in lower case.
+    """Return the server's settings and status of replication, by names in lower case.
 
-    Whoever may not see the connections of others (PROCESS) is not told by MySQL how many replicas
-    there are. MariaDB tells everybody.
+    MySQL reveals the number of replicas only to an account that may see the connections of others
+    (PROCESS). MariaDB reveals it to every account.
     """
     found: dict[str, str] = {}
     with connection.cursor() as cursor:
@@ -37,9 +37,9 @@ def read(connection: Connection) -> dict[str, str]:
 
 
 def doubts(said: Mapping[str, str]) -> Iterator[str]:
-    """Yield why a fail-over to a replica could lose what was acked; nothing without replicas.
+    """Yield why a fail-over to a replica could lose acked requests; nothing without replicas.
 
-    ``said``: what read() returns. Each reason ends with the setting that removes it.
+    ``said`` is what read() returns. Each reason ends with the setting that removes it.
     """
     prefix = next((name for name in _NAMES if f"{name}enabled" in said), None)
     enabled = prefix is not None and said[f"{prefix}enabled"].upper() in {"ON", "1"}

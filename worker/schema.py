@@ -1,4 +1,4 @@
-"""The table, and how it comes to be: numbered steps, safe when many workers start at once."""
+"""The schema and its migrations: numbered steps, safe when many workers start at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = 5
 """Seconds to wait for another worker's migration; less than the connection's read timeout."""
 
-# Galera has no such locks: MariaDB's word for it, and that of Percona's strict mode, which has no
-# number of its own. Each step stands being run twice at once.
+# Galera has no such locks. These are MariaDB's error for it, and that of Percona's strict mode,
+# which has no number of its own. Each step may safely run twice at once.
 _NO_LOCKS = frozenset({ER.NOT_SUPPORTED_YET, ER.UNKNOWN_ERROR})
 
-# Each step runs once, in order. MySQL commits each DDL statement by itself, so a step that was
-# interrupted runs again: it must stand that. A step must also suit the release before it, whose
-# workers go on during an upgrade.
+# Each step runs once, in order. MySQL commits each DDL statement by itself, so an interrupted step
+# runs again and must be repeatable. A step must also suit the previous release, whose workers keep
+# running during an upgrade.
 STEPS = (
     """
     CREATE TABLE IF NOT EXISTS requests (
@@ -199,20 +199,20 @@ STEPS = (
         KEY ends (ends_at)
     ) ENGINE = InnoDB COMMENT 'sessions of the page that were logged out before their time'
     """,
-    # Every INSERT looks at it; see worker/lines.py.
+    # Every INSERT reads it; see worker/lines.py.
     """
     CREATE TABLE IF NOT EXISTS prune_epoch (
         epoch BIGINT NOT NULL PRIMARY KEY
     ) ENGINE = InnoDB COMMENT 'one row: how often lines of the table pruned were moved'
     """,
-    # It was a row among the lines before.
+    # The epoch used to be a row among the lines.
     """
     INSERT INTO prune_epoch SELECT through FROM pruned
     WHERE client = '' AND NOT EXISTS (SELECT 1 FROM prune_epoch AS there)
     ON DUPLICATE KEY UPDATE epoch = prune_epoch.epoch
     """,
     "DELETE FROM pruned WHERE client = ''",
-    # For those who page through the failures of a state by the time at which they failed.
+    # Serves paging through the failures of one state by the time at which they failed.
     """
     ALTER TABLE failures
     ADD COLUMN state TINYINT AS (IF(reason = 'dropped', 2, due_at IS NOT NULL)) VIRTUAL
@@ -243,8 +243,8 @@ _VERSIONS = """
 def migrate(connection: Connection, database: Database) -> int:
     """Bring the schema up to date and return how many steps that took.
 
-    A schema that is up to date, or newer, needs no right to change it. Raises Refused when it is
-    out of date and the account may not change it.
+    If the schema is up to date, or newer, the account needs no right to change it. Raises Refused
+    when it is out of date and the account may not change it.
     """
     with translating(database):
         there = _tables(connection)
@@ -281,13 +281,13 @@ def _take_step(cursor: Any, step: str) -> None:
     try:
         cursor.execute(step)
     except Exception as error:
-        # What was broken off after its ALTER TABLE, which is done wholly or not at all.
+        # The step was interrupted after its ALTER TABLE, which is atomic.
         if not step.lstrip().startswith("ALTER") or code_of(error) not in _THERE:
             raise
 
 
 def _tables(connection: Connection) -> set[str]:
-    """Return the tables that are there, as far as the account may see them."""
+    """Return the existing tables, as far as the account may see them."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
@@ -296,7 +296,7 @@ def _tables(connection: Connection) -> set[str]:
 
 
 def _check_tables(connection: Connection, database: Database, done: int, there: set[str]) -> None:
-    """Raise Permanent if a table that was made is gone: making it again would hide the loss."""
+    """Raise Permanent if a table that was created is gone: recreating it would hide the loss."""
     made = {table for step in STEPS[:done] for table in _CREATES.findall(step)}
     gone = [table for table in sorted(made - there) if not _exists(connection, table)]
     if gone:
@@ -308,7 +308,7 @@ def _check_tables(connection: Connection, database: Database, done: int, there: 
 
 
 def _exists(connection: Connection, table: str) -> bool:
-    """Whether the table is there, also when the account may not even see it."""
+    """Return whether the table exists, even if the account may not see it."""
     try:
         connection.query(f"SELECT 1 FROM {table} LIMIT 0")  # noqa: S608 - a name from STEPS
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What becomes of a delivery, and the one place that tells the broker."""
+"""Decides what becomes of a delivery; the only place that acks or rejects."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from worker.store import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """It is in the database: the broker may forget it."""
+    """The outcome is in the database: the broker may forget the delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """It can never be: the broker keeps it apart. ``reason`` is one of a few words."""
+    """The delivery can never be stored: the broker dead-letters it. ``reason`` is one of two."""
 
     reason: str
     detail: str
@@ -30,7 +30,7 @@ ACK = Ack()
 
 
 def decide(result: Outcome | InvalidRequest) -> Verdict:
-    """Decide on one delivery. Pure, and complete: there is no third way, and no requeue."""
+    """Decide on one delivery. Pure and exhaustive: there is no other verdict, and no requeue."""
     match result:
         case Outcome.SERVED | Outcome.REPEATED | Outcome.FAILED:
             return ACK
@@ -43,8 +43,8 @@ def decide(result: Outcome | InvalidRequest) -> Verdict:
 def settle(channel: Channel, verdicts: Sequence[tuple[int, Verdict]]) -> None:
     """Ack and dead-letter a batch: (delivery tag, verdict) in ascending order of the tags.
 
-    All that was delivered before the batch must be settled already: one ack covers all up to its
-    tag. The rejects go first, so that it does not cover them.
+    All earlier deliveries must be settled already, since one ack covers every tag up to its own.
+    The rejects go first, so that the ack does not cover them.
     """
     last_ack = None
     for tag, verdict in verdicts:

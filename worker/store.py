@@ -1,4 +1,4 @@
-"""Requests -> rows. Each write is atomic; writing the same again changes nothing."""
+"""Requests -> rows. Each write is atomic; repeating it changes nothing."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 T = TypeVar("T")
 
 _COUNT_AFTER = 5_000
-"""Requests that a worker writes before it counts one client: one or two hundredths of its work."""
+"""Requests that a worker writes before it counts one client, which takes 1 or 2 % of its work."""
 
 _WORTH_COUNTING = 100
-"""Requests of a client, written here since it was counted; with fewer it waits for idle times."""
+"""Requests of a client written here since it was last counted. With fewer it waits for idleness."""
 
 _COUNTED_IDLE = 100
-"""Clients, at most, that are counted in one go while nothing arrives."""
+"""The most clients counted in one go while nothing arrives."""
 
 _REMEMBERED = 10_000
-"""Clients, at most, of whom is remembered that they are to be counted. Others are counted when
-more of theirs comes, or by whoever asks."""
+"""The most clients remembered as still to be counted. Others are counted when more of their
+requests arrive, or by an audit."""
 
 
 class Outcome(enum.Enum):
-    """What became of a request that was written."""
+    """The result of writing a request."""
 
     SERVED = "served"
     """It is a new row."""
     REPEATED = "repeated"
-    """It was there already, with the same message."""
+    """It was stored already, with the same message."""
     CONFLICT = "conflict"
-    """Another message is there under its identity, and is left as it is."""
+    """Another message is stored under its identity, and stays as it is."""
     FAILED = "failed"
-    """The handler did not serve it; that is noted, and when it is due again."""
+    """The handler did not serve it; the failure is recorded, with the time it is due again."""
 
 
 class Store:
-    """A connection to the database, opened when it is needed, and writing as ``name``.
+    """A connection to the database, opened when needed, that writes as ``name``.
 
-    Every method raises Transient when the database cannot do it now, and the connection is thrown
-    away with it: after a timeout or a fail-over it is not to be trusted. Whether a write that ended
-    so was committed, nobody knows; it is to be written again.
+    Every method raises Transient while the database is unavailable, and discards the connection:
+    after a timeout or a fail-over it cannot be trusted. Such a write may or may not have been
+    committed; the caller must write it again.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -84,10 +84,10 @@ class Store:
         self._written_at = 0.0
 
     def open(self) -> Connection:
-        """Return the connection, making it if there is none.
+        """Return the connection, opening it if there is none.
 
-        From here on TIMEOUT is for all that is done with it, a connect included: so long nobody
-        serves the broker's heartbeats.
+        TIMEOUT then limits all work on it together, the connect included: meanwhile the broker's
+        heartbeats are not answered.
         """
         connection = self._connection
         if connection is not None:
@@ -102,7 +102,7 @@ class Store:
         return connection
 
     def close(self) -> None:
-        """Throw the connection away."""
+        """Discard the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -110,10 +110,10 @@ class Store:
     def write(
         self, requests: Sequence[Request], meanwhile: Callable[[], object] | None = None
     ) -> list[Outcome]:
-        """Store each request once; return what became of each, in their order.
+        """Store each request once; return their outcomes, in the same order.
 
         They must fit into one statement: up to 400 KiB of messages. ``meanwhile()`` may be called
-        while the database is at work.
+        while the database works.
         """
         if not requests:
             return []
@@ -122,11 +122,11 @@ class Store:
         return outcomes
 
     def has_rows(self) -> bool:
-        """Whether anything was ever served."""
+        """Return whether any request is stored."""
         return self._using(lambda it: bool(it.query("SELECT 1 FROM requests LIMIT 1")))
 
     def note_served(self, requests: Sequence[Request]) -> None:
-        """Remember whose accounts may be worth keeping now."""
+        """Remember the clients of these requests as still to be counted."""
         uncounted = self._uncounted
         for request in requests:
             client = request.client
@@ -136,9 +136,9 @@ class Store:
         self._written_at = time.monotonic()
 
     def keep_account(self) -> None:
-        """Count whom much was served of, after some work; and all others while nothing arrives.
+        """Count the client with the most new rows after some work, and all others when idle.
 
-        See worker/counting.py. Who finds that somebody else counts a client leaves it to them.
+        See worker/counting.py. A client that another worker is counting is left to that worker.
         """
         idle = time.monotonic() > self._written_at + MARGIN
         if not self._uncounted or (self._written < _COUNT_AFTER and not idle):
@@ -190,9 +190,9 @@ class Store:
         requests: Sequence[Request],
         meanwhile: Callable[[], object] | None,
     ) -> bool:
-        """Insert them, unless the epoch is another one than that whose lines they are clear of."""
+        """Insert them; return False if the epoch is no longer the one they were checked against."""
         epoch = self._lines.epoch
-        if not self._is_prepared:  # not before the table is there
+        if not self._is_prepared:  # not in open(), when the table may not exist yet
             self._insert_one = Prepared.on(connection, _INSERT_ONE)
             self._is_prepared = True
         if len(requests) == 1 and self._insert_one:
@@ -211,12 +211,12 @@ class Store:
 
 
 def claim_new(connection: Connection, requests: Sequence[Request], name: str) -> bool:
-    """Insert requests of which nothing is known, as claim() does, in two round trips.
+    """Insert requests that are all expected to be new, as claim() does, in two round trips.
 
-    False if any of them was served, has failed, or was there twice; or might be below a line. Then
-    the transaction must be rolled back, and claim() says what each is. Raises pymysql.Error.
+    Returns False if any of them was served, has failed, occurs twice, or might be below a line. The
+    transaction must then be rolled back; claim() finds out about each. Raises pymysql.Error.
     """
-    # Everybody takes the locks in one order.
+    # All workers take the locks in the same order.
     claimed = sorted(requests, key=lambda request: (request.client, request.counter))
     try:
         connection.query(_insert(connection, claimed, name))
@@ -237,12 +237,12 @@ def claim_new(connection: Connection, requests: Sequence[Request], name: str) ->
 
 
 def claim(connection: Connection, requests: Sequence[Request], name: str) -> list[Outcome]:
-    """Insert what is new, as ``name``, in the transaction that is open; say what each request is.
+    """Insert the new requests as ``name`` in the open transaction; return the outcome of each.
 
-    A row that another transaction is about to insert is waited for. What is returned as SERVED is
-    this transaction's alone until it ends; nothing is committed here. The connection must read what
-    is committed (READ COMMITTED), as Store.open() sets it. They must fit into one statement: up to
-    400 KiB of messages.
+    Waits for a row that another transaction is about to insert. A request returned as SERVED
+    belongs to this transaction alone until it ends; nothing is committed here. The connection must
+    read committed rows (READ COMMITTED), as Store.open() sets it. The requests must fit into one
+    statement: up to 400 KiB of messages.
 
     Raises pymysql.Error; after a deadlock or a lock wait the transaction must be rolled back.
     """
@@ -264,13 +264,13 @@ def claim(connection: Connection, requests: Sequence[Request], name: str) -> lis
 def _claim(
     connection: Connection, wanted: Mapping[Identity, Request], name: str
 ) -> dict[Identity, str | None]:
-    """Insert those that are new; return the messages of the others, None where a row is gone."""
+    """Insert the new ones; return the messages of the others, None where a row was removed."""
     gone: set[Identity] = set()
     while len(gone) < len(wanted):
-        # Everybody takes the locks in one order.
+        # All workers take the locks in the same order.
         claimed = [wanted[identity] for identity in sorted(wanted.keys() - gone)]
         connection.query(_BEFORE)
-        # Counts 1 for each new row, and 2 for each that was there.
+        # MySQL counts 1 for each new row, and 2 for each that existed.
         count = connection.query(_insert(connection, claimed, name) + _OR_COUNT)
         stored = _stored(connection, claimed) if count > len(claimed) else {}
         new = [identity for identity in sorted(wanted.keys() - gone) if identity not in stored]
@@ -278,7 +278,7 @@ def _claim(
         removed = removed_among(connection, new)
         if not removed:
             return {**stored, **dict.fromkeys(gone)}
-        # The worker's account may not delete.
+        # Undone by a savepoint, since the worker's account has no right to delete.
         connection.query(_UNDO)
         gone |= removed
     return dict.fromkeys(gone)
@@ -287,7 +287,7 @@ def _claim(
 def _insert(
     connection: Connection, requests: Sequence[Request], name: str, guard: str = "1"
 ) -> str:
-    # executemany() would send a row at a time, or cut where it likes.
+    # executemany() would send one row at a time, or split the rows where it likes.
     escape = connection.escape
     clients = {client: escape(client) for client in {request.client for request in requests}}
     rest = f"UTC_TIMESTAMP(6),{escape(name)},"
@@ -295,12 +295,12 @@ def _insert(
         f"({clients[r.client]},{r.counter:d},{escape(r.message)},'{sent_at}',{rest}"
         for r, sent_at in zip(requests, write_times(requests), strict=True)
     ]
-    # Of one row, since it is for the statement.
+    # The guard is in one row only, since it holds for the whole statement.
     return f"{_INSERT}VALUES {rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"
 
 
 def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity, str]:
-    """Return the messages of those that were stored before they were claimed."""
+    """Return the messages of the requests that were stored before this claim."""
     counters: dict[str, list[int]] = {}
     for request in claimed:
         counters.setdefault(request.client, []).append(request.counter)
@@ -318,11 +318,11 @@ def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity
 def compare(
     requests: Iterable[Request], stored: Mapping[Identity, str | None]
 ) -> tuple[list[Outcome], Counter[Identity]]:
-    """Tell new requests from repeats and conflicts, among each other too. Pure.
+    """Distinguish new requests from repeats and conflicts, also among each other. Pure.
 
-    ``stored`` holds the messages that were there before; None is one that was removed, and equals
-    any. Returns the outcome of each request, and how often each identity was repeated. ``sent_at``
-    does not matter: whoever tries again without having kept it sends the same request.
+    ``stored`` holds the messages stored before; None stands for a removed one, and equals any.
+    Returns the outcome of each request, and how often each identity was repeated. ``sent_at`` is
+    not compared: a client that retries without having kept it sends the same request.
     """
     seen = dict(stored)
     outcomes: list[Outcome] = []

@@ -1,4 +1,4 @@
-"""What a worker knows about itself: its state, and its counts."""
+"""A worker's state and counters."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ class Batch:
 class Vitals:
     """Written by the worker's one thread, read by others.
 
-    ``on_batch`` is told of each batch, if somebody wants to measure, ``on_served`` of the requests
-    that are new in it, if somebody watches, and ``on_handled`` of the seconds of each call of a
-    handler.
+    If set, ``on_batch`` is called with each batch, ``on_served`` with the new requests in it, and
+    ``on_handled`` with the seconds of each call of a handler.
     """
 
     def __init__(self) -> None:
@@ -43,18 +42,18 @@ class Vitals:
         self.on_served: Callable[[Sequence[Request]], None] | None = None
         self.failed = 0
         self.attempts: Counter[str] = Counter({FAILED: 0, REJECTED: 0, TIMEOUT: 0, DIED: 0})
-        """How often a handler's attempt ended so."""
+        """The number of failed attempts by reason."""
         self.failures_waiting = 0
         self.failures_given_up = 0
         self.on_handled: Callable[[float], None] | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether it consumes and is able to store."""
+        """Whether the worker consumes and can store."""
         return self.consuming and self.storing
 
     def count(self, results: Sequence[Outcome | InvalidRequest]) -> None:
-        """Count what became of a batch."""
+        """Count the results of a batch."""
         served = results.count(Outcome.SERVED)
         self.served += served
         if served == len(results):
