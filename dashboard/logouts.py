@@ -43,11 +43,18 @@ class Logouts:
         self._unwritten: dict[str, Session] = {}
 
     def end(self, session: Session, now: float) -> None:
-        """End a session, here at once; ``now`` is Unix time. Elsewhere as soon as it is written."""
+        """End a session, for all pages if the database is there; ``now`` is Unix time.
+
+        First elsewhere, then here: its own page goes on asking until it has its answer.
+        """
         with self._lock:
-            self._here = {id_: each for id_, each in self._here.items() if each.ends > now}
-            self._here[session.id] = self._unwritten[session.id] = session
-        self._write()
+            self._unwritten[session.id] = session
+        try:
+            self._write()
+        finally:
+            with self._lock:
+                self._here = {id_: each for id_, each in self._here.items() if each.ends > now}
+                self._here[session.id] = session
 
     def has(self, session: Session) -> bool:
         """Whether a session was ended, as far as this page knows."""
