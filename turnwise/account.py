@@ -1,12 +1,12 @@
-"""The account: what the tables hold, per client, as of one moment. Reading only.
+"""The audit: which requests the tables hold, per client, in one snapshot. Read-only.
 
-A served request never changes, so the workers write down what they have counted
-(worker/counting.py): for each client the counter up to which it is counted (``audits``), what was
-missing up to there (``audit_gaps``), and who served how many (``audit_shares``). What is newer is
-counted here, when somebody asks. Rows are walked, never numbers: a counter may be anything.
+A served request never changes, so the workers store what they have counted (worker/counting.py):
+for each client the counter up to which it is counted (``audits``), the gaps up to there
+(``audit_gaps``), and how many requests each replica served (``audit_shares``). Newer rows are
+counted here, on demand. The code iterates over rows, never over numbers: a counter may be huge.
 """
 
-# Statements are put together of this module's own constants.
+# Statements are built from this module's own constants only.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from turnwise.removed import removed_among
 from turnwise.walk import SHOWN_GAPS, Gap, Tail, filled, tails, walk
 
 CHUNK = 10_000
-"""Clients that are looked at together, at most."""
+"""The most clients that are read together."""
 
 STATEMENT_TIMEOUT = 9
-"""Seconds after which the server ends a statement by itself: the client has given it up by then."""
+"""Seconds after which the server ends a statement, just before the client's own timeout."""
 
-# Where a chunk ends: by an index, a client at a time.
+# Where a chunk ends: an index scan that skips from client to client.
 _NTH = (
     "SELECT client FROM {table} WHERE client > %s GROUP BY client ORDER BY client LIMIT 1 OFFSET %s"
 )
@@ -36,8 +36,8 @@ _HIGHEST = (
     "SELECT client, MAX(counter) AS highest FROM requests"
     " WHERE client > %(after)s AND client <= %(last)s GROUP BY client"
 )
-# Two seeks for each client, which is most of what an audit costs: so it is done once, and what is
-# not counted is listed only if there is any.
+# Two seeks for each client, which is most of the cost of an audit. So this runs once, and uncounted
+# rows are listed only if there are any.
 _SEEN = (
     "SELECT MAX(of_rows.client), COUNT(*), MAX(through IS NULL OR through < highest)"
     f" FROM ({_HIGHEST} ORDER BY client LIMIT %(size)s) AS of_rows"
@@ -74,10 +74,10 @@ _GAP_PAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One client's account. ``gaps`` holds the first few: (first, last) counter missing each.
+    """One client's account. ``gaps`` holds the first few gaps, as (first, last) missing counter.
 
-    ``served`` includes those whose rows are ``removed``. ``failed`` are in the table failures, and
-    of these ``given_up`` will not be tried again and were not dropped by an operator either.
+    ``served`` includes requests whose rows were ``removed``. ``failed`` counts those in the table
+    failures; ``given_up`` those of them that are neither retried again nor dropped by an operator.
     """
 
     client: str
@@ -93,7 +93,7 @@ class Account:
 
     @property
     def holds(self) -> bool:
-        """Whether 1 ... highest are all accounted for, each once."""
+        """Whether each of 1 ... highest is accounted for exactly once."""
         return not self.missing and not self.repeated
 
 
@@ -118,7 +118,7 @@ class Totals:
 
 @dataclass(slots=True)
 class _Failed:
-    """A client's failures: their counters, ordered, and how many were given up."""
+    """A client's failures: their counters in order, and how many were given up."""
 
     counters: array[int] = field(default_factory=lambda: array("q"))
     given_up: int = 0
@@ -126,7 +126,7 @@ class _Failed:
 
 @dataclass(slots=True)
 class _Chunk:
-    """What is known of the clients of one chunk."""
+    """What the tables hold on the clients of one chunk."""
 
     counted: dict[str, tuple[int, int]]
     uncounted: dict[str, int]
@@ -136,12 +136,12 @@ class _Chunk:
 
 
 class Audit:
-    """One reading of all accounts, or of one client's, in a snapshot of its own.
+    """Reads all accounts, or one client's, in a snapshot of its own.
 
-    ``every``: yield each account; otherwise only those that need a look, which is faster where
+    ``every``: yield each account; otherwise only those that need attention, which is faster where
     there are many clients. ``chunk`` clients are read together. ``totals`` is complete once
-    accounts() is exhausted.
-    ``progress(done, all)`` is told of clients, with an estimate of all.
+    accounts() is exhausted. Calls ``progress(done, total)`` with numbers of clients, of which
+    ``total`` is an estimate.
     """
 
     def __init__(
@@ -237,12 +237,12 @@ class Audit:
                 self._progress(totals.clients, totals.clients + len(wanted) - number)
 
     def _failures(self, after: str, last: str) -> dict[str, _Failed]:
-        """Return what failed and was not served since, by client."""
+        """Return the failures that have not been served since, by client."""
         found: dict[str, _Failed] = {}
         place: dict[str, object] = {"client": after, "counter": 2**63 - 1, "last": last}
         while page := self._all(_FAILURES, place):
             identities = [(client, int(counter)) for client, counter, _ in page]
-            # A note may outlive the serving, and even the row.
+            # A failure may stay recorded after its request was served, or even removed.
             served = removed_among(self._connection, identities)
             for identity, (*_, given_up) in zip(identities, page, strict=True):
                 if identity not in served:
@@ -253,7 +253,7 @@ class Audit:
         return found
 
     def _newer(self, chunk: _Chunk) -> dict[str, Tail]:
-        """Count what is not counted yet."""
+        """Count the rows that are not counted yet."""
         spans = [
             (client, chunk.counted.get(client, (0, 0))[0], highest)
             for client, highest in sorted(chunk.uncounted.items())
@@ -300,10 +300,10 @@ class Audit:
     def _open_gaps(
         self, client: str, missing: int, failed: array[int]
     ) -> tuple[int, int, list[Gap]]:
-        """Look which of the gaps have closed since they were written down.
+        """Check which of the gaps have closed since they were stored.
 
-        Returns how many counters are missing still, how many rows are repeated in what has closed,
-        and the first gaps, without those that ``failed``.
+        Returns how many counters are still missing, how many rows are repeated in the closed gaps,
+        and the first open gaps, without the counters in ``failed``.
         """
         repeated = 0
         shown: list[Gap] = []
@@ -343,8 +343,8 @@ _END = "~"
 
 
 def bound_statements(connection: Connection, seconds: int = STATEMENT_TIMEOUT) -> None:
-    """Have the server end a statement that takes longer, for as long as the connection lasts."""
-    # The stubs do not know it.
+    """Have the server end any statement of this connection that takes longer than ``seconds``."""
+    # The type stubs lack server_version.
     if "MariaDB" in str(vars(connection)["server_version"]):
         connection.query(f"SET SESSION max_statement_time = {seconds:d}")
     else:
@@ -352,7 +352,7 @@ def bound_statements(connection: Connection, seconds: int = STATEMENT_TIMEOUT) -
 
 
 def _joined(gaps: list[Gap]) -> list[Gap]:
-    """Join gaps that were cut where one step of counting ended. Pure."""
+    """Join gaps that were split where one counting step ended. Pure."""
     joined: list[Gap] = []
     for first, last in gaps:
         if joined and joined[-1][1] == first - 1:
@@ -363,7 +363,7 @@ def _joined(gaps: list[Gap]) -> list[Gap]:
 
 
 def _without(gaps: list[Gap], counters: array[int]) -> list[Gap]:
-    """Cut counters, which are ordered, out of gaps. Pure."""
+    """Remove ordered counters from gaps. Pure."""
     if not counters:
         return gaps
     left: list[Gap] = []

@@ -1,4 +1,4 @@
-"""Whom a process sends to: a queue that is old enough to be trusted, and is not made anew."""
+"""Checks that a queue is old enough to publish to, and is never silently recreated."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from turnwise.founding import Unsure
 from turnwise.topology import QueueMissing, Topology
 
 CREATION_PAUSE = 1.0
-"""Seconds until a queue that may just have been made, by whomever, is published to.
+"""Seconds to wait before publishing to a queue that may just have been created, by any process.
 
-A single node writes the existence of a new quorum queue down after up to 500 ms; killed before that
-it comes back without what it had confirmed."""
+A single node takes up to 500 ms to write a new quorum queue to disk. If it is killed before that,
+it comes back without the messages that it had confirmed."""
 
 
 class Acquaintance:
-    """Remembers that something was confirmed in a queue. Whoever made it again would hide a loss.
+    """Remembers that a queue has confirmed a publish. Recreating it then would hide a loss.
 
-    ``recall()`` returns the cluster in which that was, and ``keep(name)`` keeps it.
+    ``recall()`` returns the name of the cluster that confirmed it, or None; ``keep(name)`` stores
+    the name.
     """
 
     def __init__(
@@ -33,10 +34,10 @@ class Acquaintance:
         self._fresh = False
 
     def meet(self, broker: Broker) -> None:
-        """Make sure that the queue is there, and old enough.
+        """Make sure that the queue exists and is old enough.
 
-        Raises QueueMissing if it is gone, though something was confirmed in it. Otherwise as
-        Topology.declare.
+        Raises QueueMissing if it is gone although it has confirmed a publish. Otherwise raises
+        what Topology.declare raises.
         """
         known = self._kept is not None
         try:
@@ -49,7 +50,7 @@ class Acquaintance:
             self._fresh = False
 
     def confirmed(self, broker: Broker) -> None:
-        """Note that a publish was confirmed."""
+        """Record that a publish was confirmed."""
         if self._kept is None:
             self._kept = broker.cluster
             self._keep(broker.cluster)

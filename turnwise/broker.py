@@ -1,4 +1,4 @@
-"""A connection to RabbitMQ for straight-line code."""
+"""A connection to RabbitMQ, for straight-line code."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from turnwise.reach import Reached, reach, reach_others
 from turnwise.ways import way
 
 CALL_TIMEOUT = 30.0
-"""Seconds for the answer to one AMQP method."""
+"""Seconds to wait for the answer to one AMQP method."""
 
 MOVE_ON = 8.0
-"""The same where there are other nodes: one that is frozen, or cut off from them, is left."""
+"""The same where there are other nodes: a frozen or isolated node is abandoned sooner."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds for an answer once the process was asked to stop, and for a polite goodbye; a blocked or
-hung broker gives neither."""
+"""Seconds to wait for an answer once the process was asked to stop, and for a clean close. A
+blocked or hung broker answers neither."""
 
 
 class Unanswered(Transient):
-    """An answer did not come in time."""
+    """The broker did not answer in time."""
 
 
 class Broker:
-    """One connection, used from one thread in straight-line code. Made by ``connect``."""
+    """One connection, used from one thread in straight-line code. Created by ``connect``."""
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class Broker:
         self.loop = loop
         self.node = reached.node
         self.others = reached.others
-        """Whether there are other nodes to move on to."""
+        """Whether there are other nodes to fail over to."""
         self.home = reached.home
-        """Whether it is the node that comes first for this name."""
+        """Whether this is the preferred node for this connection name."""
         self._nodes = nodes
         self._name = name
         self.blocked: str | None = None
-        """Why RabbitMQ takes no publishes at the moment (an alarm); None if it does."""
+        """Why RabbitMQ accepts no publishes at the moment (an alarm); None if it accepts them."""
         self._connection = reached.connection
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
@@ -66,7 +66,7 @@ class Broker:
         return cls(loop, nodes, connection_name, reach(loop, nodes, connection_name))
 
     def meet_others(self) -> Iterator[tuple[Node, Self | Transient | Permanent]]:
-        """Connect to each other node, one after the other: a broker, or why there is none."""
+        """Connect to each other node in turn; yield a Broker for it, or the error."""
         here = self.node, self._connection.parameters.host
         for node, met in reach_others(self.loop, self._nodes, here, self._name):
             if isinstance(met, Connection):
@@ -77,7 +77,7 @@ class Broker:
 
     @property
     def cluster(self) -> str:
-        """The name of the cluster that the node belongs to, as it said when it was met."""
+        """The name of the node's cluster, as the handshake reported it."""
         return self._connection.cluster
 
     def __enter__(self) -> Self:
@@ -91,17 +91,17 @@ class Broker:
         self.close()
 
     def check(self) -> None:
-        """Raise what ended the connection, if something did."""
+        """Raise the error that ended the connection, if it has ended."""
         if self._connection.failure is not None:
             raise translate(self._connection.failure, self.node, self._connection.parameters.close)
 
     def turn(self, timeout: float) -> None:
-        """One turn of the loop, and a check."""
+        """Run one turn of the loop, then check()."""
         self.loop.turn(timeout)
         self.check()
 
     def wait(self, condition: Callable[[], object], timeout: float) -> bool:
-        """As Loop.wait, but raises if the connection ends."""
+        """Like Loop.wait, but raise if the connection ends."""
 
         def checked() -> object:
             self.check()
@@ -110,18 +110,18 @@ class Broker:
         return self.loop.wait(checked, timeout)
 
     def sleep(self, seconds: float) -> None:
-        """As Loop.sleep, but raises if the connection ends."""
+        """Like Loop.sleep, but raise if the connection ends."""
         self.wait(lambda: self.loop.stopping, seconds)
         if self.loop.stopping:
             raise Stopped
 
     def channel(self, patience: float = math.inf) -> Channel:
-        """Open a channel. ``patience``: seconds for an answer, if fewer than usual."""
+        """Open a channel. ``patience``: seconds to wait for an answer, if fewer than usual."""
         self.check()
         return Channel(self, self._connection, patience)
 
     def close(self) -> None:
-        """Say goodbye, and give up on an answer after CLOSE_TIMEOUT."""
+        """Close the connection; wait at most CLOSE_TIMEOUT for the answer."""
         if self._connection.is_open:
             self._connection.close()
         self.loop.wait(lambda: self._connection.failure, CLOSE_TIMEOUT)
@@ -134,7 +134,7 @@ class Broker:
 
 
 class Channel:
-    """A channel whose methods wait for their answer. ``raw`` is pika's own, for the rest."""
+    """A channel whose methods wait for their answer. ``raw`` is pika's channel, for all others."""
 
     def __init__(self, broker: Broker, connection: Connection, patience: float) -> None:
         self.broker = broker
@@ -152,9 +152,9 @@ class Channel:
             raise
 
     def check(self) -> None:
-        """Raise what ended the channel or its connection, if something did.
+        """Raise the error that ended the channel or its connection, if one has ended.
 
-        To be called in each turn: pika's loop goes on when only the channel is closed.
+        Call it in each turn: the loop keeps running when only the channel is closed.
         """
         self.broker.check()
         if self._failure is not None:
@@ -169,9 +169,9 @@ class Channel:
         return answer[0].method
 
     def consume(self, queue: str, consumer_tag: str, take: Callable[[Delivery], None]) -> None:
-        """Begin to consume. ``take(delivery)`` only notes it: what it raises ends all.
+        """Start consuming. ``take(delivery)`` must only record it: an exception escapes the loop.
 
-        It is called for all that comes, also while the consumer is being cancelled.
+        It is called for every delivery, also while the consumer is being cancelled.
         """
         self.call(
             self.raw.basic_consume,
@@ -181,28 +181,29 @@ class Channel:
         )
 
     def ack(self, tag: int) -> None:
-        """Ack all deliveries up to this one that are not settled yet."""
+        """Ack all unsettled deliveries up to and including this one."""
         self._way.ack(tag)
 
     def reject(self, tag: int) -> None:
-        """Have a delivery dead-lettered."""
+        """Reject a delivery, which dead-letters it."""
         self._way.reject(tag)
 
     def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
-        """Return what publishes a body with its encoded properties there, ``mandatory``.
+        """Return a function that publishes a body with its encoded properties, ``mandatory``.
 
-        It does not notice that the channel has ended: call ``check()`` in each turn.
+        It does not notice when the channel has ended: call ``check()`` in each turn.
         """
         return self._way.publishing(exchange, routing_key)
 
     def flush(self) -> None:
-        """Send what is written at once; without it, the next turn does."""
+        """Send what is buffered now, rather than in the next turn."""
         self._connection.send_written()
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Turn until the condition holds. Raises what ends the channel, or Unanswered in the end.
+        """Turn until the condition holds. Raises the error that ends the channel, or Unanswered.
 
-        That is after CALL_TIMEOUT or MOVE_ON, or CLOSE_TIMEOUT after it was asked to stop.
+        Unanswered is raised after CALL_TIMEOUT or MOVE_ON, or CLOSE_TIMEOUT after the loop was
+        asked to stop.
         """
         loop = self.broker.loop
         begun = time.monotonic()
@@ -221,13 +222,13 @@ class Channel:
             raise Unanswered(f"{self.broker.node} has not answered for {seconds:.0f} s")
 
     def fail(self, error: Exception) -> None:
-        """End the use of this channel with an error of the caller's."""
+        """Have check() raise ``error`` from now on, unless the channel has failed already."""
         self._failure = self._failure or error
 
     def close(self) -> None:
-        """Close it. What was delivered and not settled goes back to the queue's head.
+        """Close the channel. Unsettled deliveries return to the head of the queue.
 
-        One that waits for an answer in vain is closed once that comes.
+        A channel that is still waiting for an answer is closed once the answer arrives.
         """
         if not (self.raw.is_closed or self.raw.is_closing):
             self.raw.close()

@@ -1,4 +1,4 @@
-"""MYSQL_URL -> a PyMySQL connection, and the one place that translates the database's errors."""
+"""Parses MYSQL_URL, connects with PyMySQL, and translates the database's errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TROUBLE_LASTS = 30.0
 LOCK_WAIT_TIMEOUT = 5
 """Seconds the server waits for a row lock; less than TIMEOUT, so that the server answers first."""
 
-# Wrong login or missing rights: somebody has to act.
+# Wrong login or missing privileges: an operator must act.
 _REFUSED = frozenset(
     {
         ER.ACCESS_DENIED_ERROR,
@@ -55,7 +55,7 @@ _REFUSED = frozenset(
         1698,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
     }
 )
-# The server is there and healthy, and will say the same next time.
+# The server is healthy, and will answer the same next time.
 _PERMANENT = frozenset(
     {
         ER.BAD_FIELD_ERROR,
@@ -63,12 +63,12 @@ _PERMANENT = frozenset(
         ER.DATA_TOO_LONG,
         ER.TRUNCATED_WRONG_VALUE_FOR_FIELD,
         ER.NOT_SUPPORTED_AUTH_MODE,
-        ER.CONSTRAINT_FAILED,  # 4025, MariaDB's word for a CHECK
+        ER.CONSTRAINT_FAILED,  # 4025, MariaDB's code for a CHECK
         3819,  # ER_CHECK_CONSTRAINT_VIOLATED, MySQL's
     }
 )
-# The server gave the transaction up, or the connection, or cannot write now. It has nothing to do
-# with what was asked, and all of it must be done again.
+# The server aborted the transaction, closed the connection, or cannot write now. The statements are
+# not at fault, and the whole transaction must be repeated.
 _INTERRUPTS = frozenset(
     {
         ER.LOCK_DEADLOCK,
@@ -92,7 +92,7 @@ _INTERRUPTS = frozenset(
 )
 
 
-# The host cannot serve now, and another one may: left at once, where there are several.
+# This host cannot serve now, but another may: where there are several, leave it at once.
 _LEAVES = _INTERRUPTS - {
     ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, ER.LOCK_TABLE_FULL, ER.CHECKREAD, 3101,
 }  # fmt: skip
@@ -100,7 +100,7 @@ _LEAVES = _INTERRUPTS - {
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One database to connect to. ``str()`` of it names it without the password."""
+    """One database to connect to. ``str()`` describes it without the password."""
 
     host: str
     port: int
@@ -110,7 +110,7 @@ class Database:
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     """TLS and socket options, as PyMySQL's connect() names them."""
     others: tuple[Database, ...] = ()
-    """The same database at other hosts, in the order in which they are preferred."""
+    """The same database at other hosts, in order of preference."""
     _state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -122,9 +122,9 @@ class Database:
     ) -> Connection:
         """Connect, with autocommit, strict SQL, UTC and timeouts everywhere.
 
-        Of several hosts, to the first that takes it; those that failed lately are tried last.
+        With several hosts, connects to the first that accepts; those that failed lately come last.
         ``program`` is what ``performance_schema`` shows as ``program_name``. Connecting takes
-        TIMEOUT at most, and then each statement ``read_timeout`` seconds.
+        at most TIMEOUT, and each statement after that at most ``read_timeout`` seconds.
         """
         until = time.monotonic() + TIMEOUT
         hosts = sorted((self, *self.others), key=lambda host: host._trouble)  # noqa: SLF001
@@ -137,11 +137,11 @@ class Database:
             except (Transient, Permanent) as error:
                 self.note_trouble()
                 failures.append(error)
-        # What one host refuses is the end only when all do.
+        # A permanent error is final only if every host answers with one.
         raise next((each for each in failures if isinstance(each, Transient)), failures[0])
 
     def note_trouble(self) -> None:
-        """Have the host that was connected to last tried last for a while."""
+        """Try the current host last for the next TROUBLE_LASTS seconds."""
         here: Database = self._state.get("here", self)
         here._state["trouble"] = time.monotonic()
 
@@ -159,7 +159,7 @@ class Database:
                 host=self.host,
                 port=self.port,
                 user=self.user,
-                # PyMySQL would write a str as Latin-1.
+                # PyMySQL would encode a str as Latin-1.
                 password=self.password.encode(),
                 database=self.name,
                 charset="utf8mb4",
@@ -169,7 +169,7 @@ class Database:
                 read_timeout=read_timeout,
                 write_timeout=TIMEOUT,
                 program_name=program,
-                # Anything that does not fit is an error, never cut to size.
+                # A value that does not fit is an error, never truncated.
                 init_command=(
                     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
                     f" time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT}"
@@ -186,10 +186,10 @@ class Database:
         try:
             yield
         except RuntimeError as error:
-            # PyMySQL without its [rsa] extra, on a connection without TLS.
+            # PyMySQL lacks its [rsa] extra, on a connection without TLS.
             raise Permanent(f"cannot log in to {self}: {error}") from error
         except OSError as error:
-            # The driver turns those of its socket into its own: this one is of a certificate.
+            # The driver wraps socket errors in its own; this one is about a certificate file.
             files = {v for k, v in self.options.items() if k in {"ssl_ca", "ssl_cert", "ssl_key"}}
             raise Permanent(
                 f"{self} needs a certificate that cannot be used: {error.strerror or error} "
@@ -199,7 +199,7 @@ class Database:
     def _reach(self, within: float) -> socket.socket:
         """Connect to the first address of the host that answers.
 
-        PyMySQL would wait as long for each address as for all.
+        PyMySQL would apply the whole timeout to each address.
         """
         until = time.monotonic() + within
         failure: OSError = OSError(f"no address of {self.host}")
@@ -222,7 +222,7 @@ class Database:
 
 
 def _look_up(host: str, port: int, within: float) -> list[Any]:
-    """Return the addresses of a host, as getaddrinfo() does, which knows no time limit."""
+    """Return the addresses of a host, as getaddrinfo() does, but with a time limit."""
     found: list[Any] = []
     failures: list[OSError] = []
 
@@ -295,7 +295,7 @@ def translating(database: Database) -> Iterator[None]:
 
 
 def translate(error: pymysql.err.Error, database: Database) -> Transient | Permanent:
-    """Turn an error of the driver's into one of ours, by whether it is worth another try."""
+    """Turn a driver error into one of ours, by whether a retry may help."""
     code = code_of(error)
     if code in _LEAVES:
         database.note_trouble()
@@ -326,18 +326,18 @@ def translate(error: pymysql.err.Error, database: Database) -> Transient | Perma
     if code == CR.CR_CONN_HOST_ERROR:
         reason = (cause.strerror or cause) if isinstance(cause, OSError) else text
         return Transient(f"cannot reach {database}: {reason}", code=code)
-    # Everything else is worth another try: 1213 and 1205 (locks), 1040 (too many connections),
+    # Everything else is worth a retry: 1213 and 1205 (locks), 1040 (too many connections),
     # 1290, 1792 and 1836 (read-only), 1053 (shutting down), 1021 and 1114 (disk full), 2006, 2013.
     return Transient(f"{database} answers {code}: {text}", code=code)
 
 
 def interrupts(error: Exception) -> bool:
-    """Whether a transaction ended for a reason that is not its own: a lock, a lost connection."""
+    """Whether a transaction ended through no fault of its own: a lock, a lost connection."""
     return code_of(error) in _INTERRUPTS
 
 
 def code_of(error: Exception) -> int | None:
-    """Return the server's number of an error of the driver's; None if it is none, or has none."""
+    """Return the server's error number from a driver error; None if there is none."""
     if isinstance(error, pymysql.err.Error) and error.args and isinstance(error.args[0], int):
         return error.args[0]
     return None

@@ -1,9 +1,9 @@
-"""The dead letters of a pipeline: list them, send them back, remove them.
+"""The dead letters of a pipeline: list them, replay them, drop them.
 
-They are read by one consumer at a time, whose window decides what is in hand. A quorum queue puts
-what comes back behind all else that came back before it, and hands these out first. So whoever
-stops reading among them changes their order; a reader here goes on to the first letter that nobody
-had in hand yet, and the order stays, whatever is looked at, however often.
+One reader reads them at a time; its prefetch bounds the unsettled letters. A quorum queue places a
+returned message behind all that were returned before it, and delivers the returned ones first. So a
+reader that stopped among the returned letters would change their order. A reader here continues to
+the first letter that was never delivered before, which keeps the order, however often it reads.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from turnwise.node import Node
 from turnwise.topology import NOT_FOUND, Topology
 
 WINDOW = 100
-"""Letters in hand at least. They may be large."""
+"""Letters to prefetch at least. They may be large."""
 
 ALL_WINDOW = 500
-"""Letters in hand when each is settled as it comes."""
+"""Letters to prefetch when each is settled as it arrives."""
 
 _MAX_WINDOW = 2**16 - 1
-"""What AMQP can say."""
+"""The largest prefetch count of AMQP."""
 
 _GROWTH = 4
-"""How much larger each further window is, for those who keep all that they have read."""
+"""The factor by which each further window grows, for a reader that holds all that it has read."""
 
 _QUIET = 1.0
-"""Seconds without a letter after which the queue is asked whether there is one."""
+"""Seconds without a letter after which the reader asks the queue for its length."""
 
 _ACK_EVERY = 100
-"""Letters that one ack covers when all are dropped."""
+"""Letters that one ack covers when all letters are dropped."""
 
 OTHERS_TIMEOUT = 5.0
-"""Seconds to wait for another reader to end."""
+"""Seconds to wait for another reader to finish."""
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 Progress = Callable[[int, int], None]
-"""Called with how many were read, and how many there are to read."""
+"""Called with the number of letters read, and the number to read."""
 
 Choice = Collection[str] | Callable[[Letter], bool] | None
-"""Which letters are meant: those with these IDs, those for which it holds, or all (None)."""
+"""Which letters to settle: those with these IDs, those that match the function, or all (None)."""
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -71,10 +71,10 @@ def _silent(_done: int, _total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a replay or a drop did. ``done`` letters are gone from here: the broker confirmed it.
+    """The result of a replay or a drop. The broker has confirmed that ``done`` letters are gone.
 
-    ``missing``: IDs that no letter has. ``unreadable``: letters that cannot be published again,
-    since their properties cannot be read; they stay.
+    ``missing``: IDs that no letter has. ``unreadable``: letters that stay, since their properties
+    cannot be read and they cannot be published again.
     """
 
     done: int
@@ -84,7 +84,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``letters`` of those ``looked`` at, the oldest of all that were ``there``."""
+    """The ``letters`` that match, of the oldest ``looked`` letters, of all that were ``there``."""
 
     letters: list[Letter]
     looked: int
@@ -93,7 +93,7 @@ class Found:
 
 @contextlib.contextmanager
 def look(nodes: Sequence[Node], queue: str, name: str) -> Iterator[DeadLetters]:
-    """Connect as ``name``, for one look at the dead letters of ``queue``."""
+    """Connect as ``name``, to read the dead letters of ``queue`` once."""
     with (
         contextlib.closing(Loop()) as loop,
         Broker.connect(loop, nodes, name) as broker,
@@ -103,10 +103,10 @@ def look(nodes: Sequence[Node], queue: str, name: str) -> Iterator[DeadLetters]:
 
 
 class DeadLetters:
-    """One look at the dead letters. What is not settled goes back to its place on ``close``.
+    """One pass over the dead letters. Unsettled letters return to their places on ``close``.
 
-    Each look, ``replay`` and ``drop`` uses one object up. They raise Transient when the broker
-    goes away, or when somebody else is reading; its text says what had been done by then.
+    An object serves for one pass: a list, search, find, replay or drop. They raise Transient when
+    the connection is lost or another reader is active; its text reports what was done by then.
     """
 
     def __init__(self, broker: Broker, topology: Topology) -> None:
@@ -127,7 +127,7 @@ class DeadLetters:
 
     @property
     def settled(self) -> int:
-        """How many were replayed or dropped so far."""
+        """How many letters were replayed or dropped so far."""
         return self._settled
 
     def list(self, limit: int, progress: Progress = _silent) -> list[Letter]:
@@ -143,7 +143,7 @@ class DeadLetters:
     ) -> Found:
         """Return the oldest ``limit`` letters that match, oldest first, of the oldest ``most``.
 
-        There is no way to a letter but through those before it.
+        A letter can be read only after all those before it.
         """
         looked = matched = 0
         there = 0
@@ -164,12 +164,12 @@ class DeadLetters:
                 if (looked >= most or matched >= limit) and not was_returned(delivery):
                     return
 
-        # They are in order, unless a reader was killed between two of its windows.
+        # The letters are in order, unless a reader was killed between two of its windows.
         found = heapq.nsmallest(limit, letters(), key=lambda letter: letter.died_at or _BEGINNING)
         return Found(found, min(looked, most), there)
 
     def find(self, id_: str, most: int) -> Whole | None:
-        """Return a letter with all that is known of it, if it is among the oldest ``most``."""
+        """Return a letter in full, or None if it is not among the oldest ``most``."""
         whole: Whole | None = None
         for count, delivery in enumerate(self._read(WINDOW, _silent), 1):
             if whole is None and identify(delivery) == id_:
@@ -179,7 +179,7 @@ class DeadLetters:
         return whole
 
     def drop(self, ids: Choice, progress: Progress = _silent) -> Settled:
-        """Remove letters for good."""
+        """Remove letters permanently."""
         missing = _named(ids)
         try:
             unacked = None
@@ -195,13 +195,14 @@ class DeadLetters:
                 self._channel.ack(unacked)
             self._confirm_acks()
         except Transient as error:
-            # Whoever has a full window in hand gets nothing more: what came after it proves acks.
+            # A consumer with a full window receives nothing further, so each later delivery
+            # proves that an ack arrived.
             sure = max(0, self._received - self._window) if ids is None else 0
             raise self._broken_off(error, "dropped", sure, self._settled - sure) from error
         return Settled(self._settled, frozenset(missing))
 
     def replay(self, ids: Choice, progress: Progress = _silent) -> Settled:
-        """Publish letters to the queue they came from, and remove each once that is confirmed."""
+        """Publish letters to the queue they came from, and remove each once it is confirmed."""
         missing = _named(ids)
         unreadable = 0
         try:
@@ -220,13 +221,13 @@ class DeadLetters:
         return Settled(self._settled, frozenset(missing), unreadable)
 
     def close(self) -> None:
-        """Give back what is in hand, in order."""
+        """Return the unsettled letters to the queue, in order."""
         self._channel.close()
 
     # -- reading
 
     def _chosen(self, ids: Choice, missing: set[str], progress: Progress) -> Iterator[Delivery]:
-        """Yield those that are meant, and take their IDs out of ``missing``."""
+        """Yield the chosen letters, and remove their IDs from ``missing``."""
         for delivery in self._read(ALL_WINDOW if ids is None else WINDOW, progress):
             if ids is None:
                 yield delivery
@@ -241,9 +242,9 @@ class DeadLetters:
                 return
 
     def _read(self, window: int, progress: Progress) -> Iterator[Delivery]:
-        """Yield those that are there now; each stays in hand until it is settled, or ``close``.
+        """Yield the letters that are there now; each is held until it is settled, or ``close``.
 
-        Not more: a letter that is replayed may come back at once.
+        Their number is fixed at the start: a replayed letter may come back at once.
         """
         there = self._alone()
         for number in range(there):
@@ -257,7 +258,7 @@ class DeadLetters:
         progress(there, there)
 
     def _wait_for_one(self, window: int) -> bool:
-        """Wait for a letter; False if somebody has removed the rest."""
+        """Wait for a letter; return False if the rest has been removed meanwhile."""
         quiet = 0.0
         while not self._turn_until(lambda: self._arrived, 0 if self._all_in_hand() else _QUIET):
             if self._all_in_hand():
@@ -269,11 +270,14 @@ class DeadLetters:
         return True
 
     def _all_in_hand(self) -> bool:
-        """Whether the windows are full of letters that will stay in hand."""
+        """Whether the windows are full of letters that will stay unsettled."""
         return self._received - self._settled - len(self._awaited) >= self._window
 
     def _consume(self, window: int) -> None:
-        """Take up to so many more in hand. They return in the order of the consumers' names."""
+        """Prefetch up to ``window`` more letters.
+
+        The queue takes them back in the order of the consumers' names.
+        """
         name = f"letters-{len(self._consumers):06}"
         raw = self._channel.raw
         self._channel.call(raw.basic_qos, prefetch_count=window)
@@ -290,7 +294,7 @@ class DeadLetters:
         self._window += window
 
     def _alone(self) -> int:
-        """Wait until nobody else reads; return how many letters there are."""
+        """Wait until there is no other reader; return the number of letters."""
         deadline = time.monotonic() + OTHERS_TIMEOUT
         while (found := self._count()).consumer_count:
             if time.monotonic() > deadline:
@@ -329,9 +333,9 @@ class DeadLetters:
         self._awaited[self._publishes] = delivery.tag
 
     def _confirm_acks(self) -> None:
-        """Return when the queue has done what it was told.
+        """Return once the queue has processed all acks.
 
-        To cancel a consumer is a command to the queue like an ack, and answered when it is done.
+        Cancelling a consumer is a command to the queue like an ack, and is answered when done.
         """
         for name in self._consumers:
             self._channel.call(self._channel.raw.basic_cancel, consumer_tag=name)
@@ -368,7 +372,7 @@ class DeadLetters:
             self._settled += 1
 
     def _on_return(self, *_: object) -> None:
-        # Comes before the ack, which then confirms nothing.
+        # The return arrives before the ack, which then confirms nothing.
         self._returned = True
 
     def _on_cancel(self, _method: object) -> None:
@@ -380,4 +384,4 @@ def _named(ids: Choice) -> set[str]:
 
 
 def _not_called(*_: object) -> None:
-    """Take no delivery: the connection has taken it before pika saw it."""
+    """Never called: the connection takes each delivery before pika sees it."""

@@ -1,4 +1,4 @@
-"""The few errors everything else is translated into, and the exit codes they end a command with."""
+"""The errors that all others are translated into, and the exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ends. Values follow BSD's sysexits.h where it has one."""
+    """The exit codes of the commands. Values follow BSD's sysexits.h where it defines one."""
 
     OK = 0
     FAILED = 1
-    """The command ran and found something wrong: a gap in the audit, a letter not found."""
+    """The command ran and found a problem: a gap in the audit, a letter that does not exist."""
     USAGE = 2
     """An unknown option or a bad value (click's own code)."""
     UNAVAILABLE = 69
-    """A server that is needed at once cannot be reached."""
+    """A server that the command cannot wait for is unreachable."""
     STUCK = 70
-    """A handler did not return, though its time was over; a supervisor starts the worker anew."""
+    """A handler did not return within its time limit; a supervisor restarts the worker."""
     STORAGE = 74
-    """The outbox cannot be written or read: not accepted."""
+    """The outbox cannot be written or read; nothing was accepted."""
     WAITING = 75
-    """Stopped while accepted requests still wait in the outbox; nothing is lost."""
+    """Stopped while accepted requests are still waiting in the outbox; nothing is lost."""
     REFUSED = 77
     """A server refused the login or the permission."""
     CONFIG = 78
-    """Something must be set up first: a virtual host, a database, a queue as it is meant."""
+    """Something must be set up first: a virtual host, a database, a queue with other arguments."""
 
 
 class TurnwiseError(Exception):
@@ -37,7 +37,7 @@ class TurnwiseError(Exception):
 
 
 class ServerError(TurnwiseError):
-    """A server answered with an error, or not at all. ``code`` is the server's own, if it gave one.
+    """A server answered with an error or not at all. ``code`` is the server's own, if it sent one.
 
     Codes: AMQP 0-9-1 reply codes from RabbitMQ, error numbers from MySQL and MariaDB.
     """
@@ -48,13 +48,13 @@ class ServerError(TurnwiseError):
 
 
 class Transient(ServerError):
-    """It may work in a moment: the one kind of error that is tried again."""
+    """A temporary failure: the only kind of error that is retried."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class Permanent(ServerError):
-    """It will not work until somebody changes something."""
+    """A failure that lasts until an operator changes something."""
 
     exit_code = ExitCode.CONFIG
 
@@ -66,7 +66,7 @@ class Refused(Permanent):
 
 
 class NotAllowed(TurnwiseError):
-    """A handler did what it may not."""
+    """A handler did something that is not allowed."""
 
 
 class Stopped(TurnwiseError):
@@ -80,7 +80,7 @@ class OutboxError(TurnwiseError):
 
 
 class InvalidRequest(TurnwiseError, ValueError):
-    """Not a request: ``field`` says where, ``problem`` says why."""
+    """Not a valid request: ``field`` names the field, ``problem`` says what is wrong with it."""
 
     exit_code = ExitCode.USAGE
 

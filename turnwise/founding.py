@@ -1,7 +1,7 @@
-"""Before a queue is made: whether another node has it.
+"""Checks, before a queue is created, whether another node has it.
 
-A node that lost its disk and has not joined its cluster again knows nothing of the queue. Were the
-queue made there, publishes would be confirmed and wiped when the node joins.
+A node that lost its disk and has not rejoined its cluster does not know the queue. If the queue
+were created there, its confirmed messages would be wiped when the node rejoins.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from turnwise.errors import Transient
 
 
 class Elsewhere(Transient):
-    """Another node has the queue: the one that is connected to does not belong to its cluster."""
+    """Another node has the queue: the connected node does not belong to its cluster."""
 
 
 class Unsure(Transient):
-    """Another node, which may have the queue, does not say."""
+    """Another node may have the queue and cannot be asked."""
 
 
 def ensure_nowhere(broker: Broker, queue: str, has: Callable[[Broker], bool]) -> None:
-    """Ask each other node of AMQP_URL. Raises Elsewhere if one has it, Unsure if one cannot say.
+    """Ask each other node of AMQP_URL. Raises Elsewhere if one has it, Unsure if one is silent.
 
-    A quorum queue that is made before a node has joined lacks a member there, too.
+    Besides, a quorum queue that is created before a node has joined lacks a member on that node.
     """
     for node, met in broker.meet_others():
         if isinstance(met, Broker):
@@ -36,7 +36,7 @@ def ensure_nowhere(broker: Broker, queue: str, has: Callable[[Broker], bool]) ->
                     "takes clients (docs/operations.md)"
                 )
         elif isinstance(met, Transient):
-            # A node that lets us in for no queue at all has none of ours.
+            # A node that refuses the connection for good has none of our queues.
             raise Unsure(
                 f"{broker.node} has no queue {queue!r}, and whether {node} has it cannot be seen: "
                 f"{met}. The queue is made once each node of AMQP_URL says that it has none; take "

@@ -1,4 +1,4 @@
-"""What a handler is: a function of the user's that serves a request within its one commit."""
+"""The interface of handlers: user functions that serve a request inside its one transaction."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from turnwise.message import Request
 
 LONGEST_RETRY = 30 * 24 * 3600.0
-"""Seconds that a handler may put a request off at most: a month."""
+"""The longest time in seconds that a handler may postpone a request: 30 days."""
 
 
 class Reject(Exception):
     """The handler will never serve this request.
 
-    Its effects are rolled back and the request is given up at once, with ``reason``, until
-    somebody asks for it with 'worker failed retry'.
+    Its effects are rolled back and the worker gives the request up at once, with ``reason``, until
+    an operator runs 'worker failed retry'.
     """
 
     def __init__(self, reason: str = "rejected") -> None:
@@ -27,9 +27,9 @@ class Reject(Exception):
 class Retry(Exception):
     """The handler cannot serve this request now.
 
-    Its effects are rolled back and the request is served again ``after`` so many seconds (0 to
-    2,592,000), or after the usual wait if that is None. It counts as an attempt. Raises ValueError
-    for any other number.
+    Its effects are rolled back and the request is retried ``after`` seconds later (0 to 2,592,000),
+    or after the usual wait if that is None. It counts as an attempt. The constructor raises
+    ValueError if ``after`` is out of range.
     """
 
     def __init__(self, reason: str = "not now", *, after: float | None = None) -> None:
@@ -41,24 +41,24 @@ class Retry(Exception):
 
 
 class Rows(Protocol):
-    """What a statement answered. Iterating over it gives the rows, as tuples."""
+    """The result of a statement. Iterating over it yields the rows, as tuples."""
 
     @property
     def rowcount(self) -> int:
-        """The number of rows: changed by a write, found by a query."""
+        """The number of rows that a write changed or a query found."""
 
     @property
     def lastrowid(self) -> int:
-        """The AUTO_INCREMENT value that an INSERT drew; 0 if it drew none."""
+        """The AUTO_INCREMENT value that an INSERT generated; 0 if there is none."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """Iterate over the rows that were not fetched yet."""
+        """Iterate over the rows that are not fetched yet."""
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """Return the next row; None if there is none left."""
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return all rows that were not fetched yet."""
+        """Return all rows that are not fetched yet."""
 
 
 class Transaction(Protocol):
@@ -68,20 +68,20 @@ class Transaction(Protocol):
         """Run one statement: a query, INSERT, UPDATE, DELETE or REPLACE.
 
         ``%s`` stands for the next of ``args``, ``%(name)s`` for one of a mapping. Raises the
-        driver's errors (``pymysql.Error``), and NotAllowed for what would end the transaction or
-        outlive it.
+        driver's errors (``pymysql.Error``), and NotAllowed for a statement that would end the
+        transaction or outlive it.
         """
 
     def send(self, queue: str, message: str) -> None:
-        """Leave a follow-up request for ``queue``. It is sent if, and only if, this one commits."""
+        """Send a follow-up request to ``queue``, if and only if this transaction commits."""
 
 
 class Handler(Protocol):
     """Serves ``request``. Returning commits; any exception rolls back.
 
-    ``request.message_id`` names the request for ever: hand it to outside services as their
+    ``request.message_id`` identifies the request for ever: pass it to external services as their
     idempotency key.
     """
 
     def __call__(self, request: Request, db: Transaction, /) -> object:
-        """Serve a request. What it returns is not looked at."""
+        """Serve a request. The return value is ignored."""

@@ -1,4 +1,4 @@
-"""A message of the dead-letter queue: what it says, and why it is there. Pure."""
+"""Describes a dead letter: its contents, and why it was dead-lettered. Pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PREVIEW = 200
 """Bytes of a body that are shown."""
 
 _MOST = 100
-"""Headers, and notes of deaths, that are described."""
+"""The most headers, and entries of x-death, that are described."""
 
 _LONGEST = 1000
-"""Characters of a header."""
+"""Characters of a header that are shown."""
 
 _WORD = 80
-"""Characters shown of what a message says of itself."""
+"""Characters of a message's own short fields that are shown."""
 
 _BROKERS_HEADERS = (
     "x-death",
@@ -42,10 +42,10 @@ _DELIVERIES, _ACQUIREMENTS = b"x-delivery-count", b"x-acquired-count"
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter, safe to show. ``id`` is made of its content.
+    """One dead letter, safe to display. ``id`` is derived from its content.
 
-    ``died_at`` is the broker's time, to the second; None if the broker did not note it.
-    ``size`` is the body's, in bytes; ``body`` its beginning.
+    ``died_at`` is the broker's time, to the second; None if the broker did not record it.
+    ``size`` is the size of the body in bytes; ``body`` is its beginning.
     """
 
     id: str
@@ -59,10 +59,10 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """All of one dead letter, as text that somebody else wrote: show it as nothing but text.
+    """One dead letter in full. All of it is untrusted text: display it as text only.
 
-    ``text`` is the body, None if it was too large to be gathered. ``properties`` and ``headers``
-    are names and values; ``deaths`` what the broker noted, or a sender made up, the latest first.
+    ``text`` is the body, None if it was too large to be kept. ``properties`` and ``headers`` are
+    names and values; ``deaths`` is what the broker recorded, or a sender forged, latest first.
     """
 
     letter: Letter
@@ -73,15 +73,15 @@ class Whole:
 
 
 def identify(delivery: Delivery) -> str:
-    """Return the ID of a dead letter, made of its body and its ``message_id``.
+    """Return the ID of a dead letter, derived from its body and its ``message_id``.
 
-    Those that are too large to be gathered share one ID for each size.
+    Letters that are too large to be kept share one ID per size.
     """
     return _identify(delivery, _message_id(_properties(delivery)))
 
 
 def read(delivery: Delivery, queue: str) -> Letter:
-    """Describe what was delivered from the dead letters of ``queue``."""
+    """Describe a delivery from the dead letters of ``queue``."""
     properties = _properties(delivery)
     if isinstance(properties, InvalidRequest):
         reason, detail, died_at = INVALID, str(properties), None
@@ -101,7 +101,7 @@ def read(delivery: Delivery, queue: str) -> Letter:
 
 
 def read_whole(delivery: Delivery, queue: str) -> Whole:
-    """Describe all of what was delivered from the dead letters of ``queue``."""
+    """Describe a delivery from the dead letters of ``queue`` in full."""
     properties = _properties(delivery)
     readable = BasicProperties() if isinstance(properties, InvalidRequest) else properties
     headers: dict[str, Any] = readable.headers or {}
@@ -130,10 +130,10 @@ def read_whole(delivery: Delivery, queue: str) -> Whole:
 
 
 def explain(body: bytes, properties: BasicProperties, queue: str) -> tuple[str, str]:
-    """Say why a message of ``queue`` was dead-lettered: a word, and a sentence. Never raises.
+    """Return why a message of ``queue`` was dead-lettered: a keyword and a sentence. Never raises.
 
-    The broker notes that it was rejected, not why; but a worker rejects for two reasons only, and
-    one of them can be seen again by decoding.
+    The broker records that it was rejected, not why. But a worker rejects for only two reasons, and
+    decoding the message again shows whether it was the first.
     """
     reason = _death(properties, queue).get("reason")
     if reason == "delivery_limit":
@@ -150,14 +150,14 @@ def explain(body: bytes, properties: BasicProperties, queue: str) -> tuple[str, 
 
 
 def was_returned(delivery: Delivery) -> bool:
-    """Whether somebody had it in hand before and gave it back.
+    """Whether the letter was delivered before and returned to the queue.
 
-    The broker counts that, and keeps those in front of the others. RabbitMQ 4 counts on from where
-    the message died, usually once. A sender can write such counts too; a look at the letters then
-    takes longer, and nothing else.
+    The broker counts returns, and keeps returned letters in front of the others. RabbitMQ 4
+    continues the count from the queue in which the message died, usually from one. A sender can
+    forge such counts, which only makes reading the letters take longer.
     """
     if delivery.problem:
-        return True  # nobody knows
+        return True  # unknown
     if not any(mark in delivery.properties for mark in (_DELIVERIES, _ACQUIREMENTS)):
         return False
     properties = _properties(delivery)
@@ -170,10 +170,10 @@ def was_returned(delivery: Delivery) -> bool:
 
 
 def to_replay(delivery: Delivery) -> BasicProperties:
-    """Return the properties to publish it with again.
+    """Return the properties to publish a letter with again.
 
-    Without what the broker noted of its death, and without ``user_id``: the broker takes only the
-    name of whoever publishes there. Raises InvalidRequest if it is too large to be gathered, or its
+    They lack the broker's record of its death, and ``user_id``: the broker accepts only the name of
+    the publishing user there. Raises InvalidRequest if the letter was too large to be kept, or its
     properties cannot be read.
     """
     if delivery.problem:
@@ -198,11 +198,11 @@ def _properties(delivery: Delivery) -> BasicProperties | InvalidRequest:
 
 
 def _decode(data: bytes) -> BasicProperties:
-    """Read properties that can be written again: pika makes a long integer of a large double."""
+    """Decode properties, and check that pika can encode them: it reads a large double as a long."""
     properties = decode_properties(data)
     try:
         properties.encode()
-    except Exception as error:  # noqa: BLE001 - whatever a strange header makes of pika's encoder
+    except Exception as error:  # noqa: BLE001 - an odd header can make pika's encoder raise anything
         raise InvalidRequest("properties", f"cannot be written: {error!r}"[:200]) from None
     return properties
 
@@ -218,9 +218,9 @@ def _identify(delivery: Delivery, message_id: str | None) -> str:
 
 
 def _death(properties: BasicProperties, queue: str) -> dict[str, Any]:
-    """Return what the broker noted when the message left ``queue``.
+    """Return what the broker recorded when the message left ``queue``.
 
-    A sender can write such notes too, of any type. The broker's own comes before them.
+    A sender can forge such entries, of any type. The broker's own entry comes before them.
     """
     deaths = (properties.headers or {}).get("x-death")
     notes = [death for death in deaths if isinstance(death, dict)] if type(deaths) is list else []

@@ -1,8 +1,8 @@
-"""The one place where a process waits: for its sockets, its timers, its input and its signals.
+"""The event loop: the one place where a process waits for sockets, timers, input and signals.
 
 pika lets a program bring its own I/O loop (``AbstractSelectorIOLoop``). This one is driven from
-straight-line code, a turn at a time: ``broker.wait_confirms()`` reads like what it does, heartbeats
-are served whenever anything waits, and a signal ends a wait at once instead of at its timeout.
+straight-line code, a turn at a time: callers read top to bottom, heartbeats are served during every
+wait, and a signal ends a wait at once instead of at its timeout.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from turnwise.errors import Stopped
 Handler = Callable[[int, int], None]
 
 LONGEST_TURN = 1.0
-"""Seconds. However long something is waited for, the loop turns so often, and is seen to."""
+"""Seconds. The loop turns at least this often during any wait, which shows that it is alive."""
 
 ALIVE_WITHIN = 60.0
-"""Seconds without a turn after which a loop counts as hung. What blocks it on purpose, a call to a
+"""Seconds without a turn after which a loop counts as hung. The longest intended block, a call to a
 hung database, ends within database.TIMEOUT."""
 
 
 class Timer:
-    """A callback to be made once, at ``deadline`` (seconds on the monotonic clock)."""
+    """A callback that is due once, at ``deadline`` (seconds on the monotonic clock)."""
 
     __slots__ = ("callback", "deadline")
 
@@ -43,15 +43,15 @@ class Timer:
         self.callback: Callable[[], Any] | None = callback
 
     def cancel(self) -> None:
-        """Make the callback no more."""
+        """Cancel the callback."""
         self.callback = None
 
 
 class Loop(AbstractSelectorIOLoop):
     """An I/O loop for one thread. Only ``add_callback`` may be called from another one."""
 
-    # poll() rather than epoll: it costs no system call to change what is watched, which pika does
-    # twice for each write, and it takes standard input when that is a plain file.
+    # poll() rather than epoll: changing the events to watch, which pika does twice for each write,
+    # costs no system call, and standard input may be a plain file.
     READ = select.POLLIN
     WRITE = select.POLLOUT
     ERROR = select.POLLERR
@@ -60,7 +60,7 @@ class Loop(AbstractSelectorIOLoop):
         self.asked = False
         """Whether a signal has asked to stop."""
         self.stopping = False
-        """Whether the grace for that is over too. Sleeping ends then."""
+        """Whether the grace period has ended as well, which ends every sleep."""
         self._stop_at = math.inf
         self._end = math.inf
         self._signals: dict[signal.Signals, Callable[[int, Any], None]] = {}
@@ -76,10 +76,10 @@ class Loop(AbstractSelectorIOLoop):
         self._wake.setblocking(False)
         self.add_handler(self._woken.fileno(), self._drain_wake, self.READ)
 
-    # -- what a process asks of it
+    # -- for the program
 
     def turn(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds, or LONGEST_TURN, and do all that is due."""
+        """Wait at most ``timeout`` seconds or LONGEST_TURN, and run everything that is due."""
         while self._before_wait:
             self._before_wait.popleft()()
         self._turned = time.monotonic()
@@ -91,9 +91,9 @@ class Loop(AbstractSelectorIOLoop):
             timeout = min(timeout, LONGEST_TURN)
         if self.asked and not self.stopping:
             timeout = min(timeout, max(0, self._stop_at - self._turned))
-        # poll() counts in milliseconds: round up, or the last one would be spent spinning.
+        # poll() counts in milliseconds: round up, or the loop would spin through the last one.
         for fd, events in self._poll.poll(-(-timeout * 1000 // 1)):
-            # An earlier handler of this turn may have removed this one.
+            # An earlier handler in this turn may have removed this one.
             if handler := self._handlers.get(fd):
                 handler(fd, events)
         for _ in range(len(self._callbacks)):
@@ -109,13 +109,13 @@ class Loop(AbstractSelectorIOLoop):
         return time.monotonic() - self._turned
 
     def before_wait(self, callback: Callable[[], object]) -> None:
-        """Call back once, at the begin of the next turn."""
+        """Call ``callback`` once, at the start of the next turn."""
         self._before_wait.append(callback)
 
     def wait(self, condition: Callable[[], object], timeout: float) -> bool:
-        """Turn until the condition holds; False if it does not within ``timeout`` seconds.
+        """Turn until the condition holds; return False if it does not within ``timeout`` seconds.
 
-        Nor does it wait beyond the grace of a process that was asked to stop.
+        Never waits beyond the grace period of a process that was asked to stop.
         """
         deadline = time.monotonic() + timeout
         while not condition():
@@ -126,22 +126,22 @@ class Loop(AbstractSelectorIOLoop):
         return True
 
     def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass, serving everything meanwhile. Raises Stopped if asked to stop."""
+        """Sleep while serving the loop. Raises Stopped if asked to stop."""
         self.wait(lambda: self.stopping, seconds)
         if self.stopping:
             raise Stopped
 
     @contextlib.contextmanager
     def signals(self, *numbers: signal.Signals, grace: float = 0.0) -> Iterator[None]:
-        """Within it, the first of these signals asks to stop and the second one ends at once.
+        """Handle signals: the first of them asks the loop to stop, the second kills the process.
 
-        A process that still has something to do then has ``grace`` seconds for all of it. Without a
-        grace it bounds by itself what it waits for after it was asked.
+        ``grace`` is the time in seconds for all that is left to do after the first. With a grace
+        of 0, the process itself bounds what it waits for after that.
         """
 
         def stop(_number: int, _frame: object) -> None:
-            # Nothing but flags here: the code that was interrupted may be in the middle of
-            # anything. The byte that Python writes to the wake-up socket ends the wait.
+            # Only set flags here: the signal may have interrupted any code. The byte that Python
+            # writes to the wake-up socket ends the wait.
             self.ask_to_stop(grace)
             for number in numbers:
                 signal.signal(number, signal.SIG_DFL)
@@ -158,14 +158,14 @@ class Loop(AbstractSelectorIOLoop):
                 signal.signal(number, handler)
 
     def keep_signals(self) -> None:
-        """Take the signals back, in the main thread, if the user's code has taken them."""
+        """Restore the signal handlers if user code has replaced them. For the main thread only."""
         for number, stop in self._signals.items():
             if signal.getsignal(number) is not stop and not self.asked:
                 signal.signal(number, stop)
                 signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
 
     def ask_to_stop(self, grace: float = 0.0) -> None:
-        """Ask to stop, as a signal does; who was asked before is not given more time."""
+        """Ask to stop, as a signal does. A second call does not extend the grace period."""
         if self.asked:
             return
         self._stop_at = time.monotonic() + grace
@@ -176,15 +176,15 @@ class Loop(AbstractSelectorIOLoop):
         self.asked = True
 
     def close(self) -> None:
-        """Give back what the loop itself holds."""
+        """Close the loop's own sockets."""
         self._poll.unregister(self._woken.fileno())
         self._woken.close()
         self._wake.close()
 
-    # -- what pika asks of it
+    # -- for pika
 
     def call_later(self, delay: float, callback: Callable[..., Any]) -> Timer:
-        """Call back once, after ``delay`` seconds."""
+        """Call ``callback`` once, after ``delay`` seconds."""
         timer = Timer(time.monotonic() + delay, callback)
         heapq.heappush(self._timers, (timer.deadline, next(self._order), timer))
         return timer
@@ -194,7 +194,7 @@ class Loop(AbstractSelectorIOLoop):
         timeout_handle.cancel()
 
     def add_callback(self, callback: Callable[..., Any]) -> None:
-        """Call back in the next turn; from any thread."""
+        """Call ``callback`` in the next turn. May be called from any thread."""
         self._callbacks.append(callback)
         with contextlib.suppress(BlockingIOError):  # full of wake-ups already
             self._wake.send(b"\0")
@@ -205,21 +205,21 @@ class Loop(AbstractSelectorIOLoop):
         self._poll.register(fd, events)
 
     def update_handler(self, fd: int, events: int) -> None:
-        """Watch it for other events."""
+        """Change the events to watch for."""
         self._poll.modify(fd, events)
 
     def remove_handler(self, fd: int) -> None:
-        """Watch it no more."""
+        """Stop watching it."""
         del self._handlers[fd]
         self._poll.unregister(fd)
 
     def start(self) -> None:
-        """Not part of this loop: it is driven a turn at a time."""
+        """Not supported: this loop is driven a turn at a time."""
         raise NotImplementedError
 
     stop = start
 
-    # -- its own
+    # -- internals
 
     def _drain_wake(self, _fd: int, _events: int) -> None:
         with contextlib.suppress(BlockingIOError):

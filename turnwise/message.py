@@ -1,4 +1,4 @@
-"""The request: its identity, its limits, and its one form on the wire (docs/message-format.md)."""
+"""The request: its identity, its limits and its wire format (docs/message-format.md)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ APP_ID = "turnwise"
 MAX_CLIENT_LENGTH = 64
 MAX_COUNTER = 2**63 - 1
 MAX_BODY_BYTES = 100 * 1024
-"""JSON may write one byte of a message as six (``\\u0001``): 96 KiB, and some for the rest."""
+"""JSON may encode one byte of a message as six (``\\u0001``): 96 KiB, plus the other fields."""
 MAX_PROPERTIES_BYTES = 16 * 1024
-"""Headers included. What Turnwise sets takes 120 at most; the rest is room for tracing and such."""
+"""Headers included. Turnwise itself needs at most 120; the rest leaves room for tracing headers."""
 
-# AMQP 0-9-1 writes properties as flags, which say what there is, then each in a fixed order.
+# AMQP 0-9-1 encodes properties as flags that mark those present, then each in a fixed order.
 _FLAGS = (
     BasicProperties.FLAG_CONTENT_TYPE
     | BasicProperties.FLAG_DELIVERY_MODE
@@ -45,7 +45,7 @@ def _short_string(text: str) -> bytes:
 _BEFORE_ID = (
     _FLAGS.to_bytes(2) + _short_string(CONTENT_TYPE) + bytes([DeliveryMode.Persistent.value])
 )
-_ID = len(_BEFORE_ID) + 1  # where it begins, behind its length
+_ID = len(_BEFORE_ID) + 1  # offset of the first byte, after the length
 _AFTER_TIMESTAMP = _short_string(TYPE) + _short_string(APP_ID)
 
 _TIMESTAMP_AND_REST = 8 + len(_AFTER_TIMESTAMP)
@@ -60,10 +60,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One numbered request. Raises InvalidRequest when it is made with anything out of range.
+    """One numbered request. The constructor raises InvalidRequest if a value is out of range.
 
     client:  1 to 64 of ``A-Za-z0-9._-``
-    counter: 1 to 2**63 - 1; with ``client``, the identity
+    counter: 1 to 2**63 - 1; together with ``client``, the identity
     message: text without lone surrogates, at most 16 KiB in UTF-8; may be empty
     sent_at: when the outbox accepted it, UTC, to the microsecond
     """
@@ -82,11 +82,11 @@ class Request:
         return f"{self.client}/{self.counter}"
 
     def encode(self) -> bytes:
-        """The body: JSON in UTF-8."""
+        """Return the body: JSON in UTF-8."""
         return _encode(self)
 
     def properties(self) -> BasicProperties:
-        """The AMQP properties: persistent, and each set as AMQP 0-9-1 means it."""
+        """Return the AMQP properties: persistent, each used as AMQP 0-9-1 defines it."""
         return BasicProperties(
             content_type=CONTENT_TYPE,
             delivery_mode=DeliveryMode.Persistent.value,
@@ -97,19 +97,19 @@ class Request:
         )
 
     def encode_properties(self) -> bytes:
-        """Return the same as they are on the wire.
+        """Return the same properties in wire format.
 
-        Written out, since each delivery's are held against them; pika would take as long for it
-        as for all the rest.
+        Written by hand because each delivery's properties are compared with these; pika's encoder
+        would take as long as all the other work together.
         """
         return _write_properties(self.client, self.counter, self.sent_at)
 
     @classmethod
     def receive(cls, body: bytes, properties: bytes) -> Request:
-        """Read a delivery, as its bytes were on the wire. As decode() otherwise.
+        """Decode a delivery from its bytes on the wire. Otherwise like decode().
 
-        What the producer sends is recognised by writing it again: the same bytes are the same
-        fields, each once and within its bounds. Anything else has to be looked at.
+        What the producer sends is recognised by encoding it again: identical bytes mean the same
+        fields, each present once and within its bounds. Anything else takes the slow path.
         """
         request = _read_own(body) or cls.decode(body)
         if not _are_own(properties, request):
@@ -118,9 +118,9 @@ class Request:
 
     @classmethod
     def decode(cls, body: bytes, properties: BasicProperties | None = None) -> Request:
-        """Read a body, and hold properties that are set against it.
+        """Decode a body, and check that the properties that are set agree with it.
 
-        Raises InvalidRequest, and nothing else whatever the bytes are.
+        Raises InvalidRequest and nothing else, whatever the bytes are.
         """
         about = b"".join(properties.encode()) if properties is not None else b""
         check_sizes(len(body), len(about))
@@ -142,10 +142,10 @@ class Request:
 
 
 def write(client: str, counter: int, message: str, sent_at: datetime) -> tuple[bytes, bytes]:
-    """Return the body and the properties of a request, as Request writes them.
+    """Return the body and the properties of a request, as Request encodes them.
 
-    For whoever has thousands to write and does nothing else with them: it takes half as long as
-    making a Request of each. Raises InvalidRequest as that does.
+    For callers that only encode, and encode thousands: this takes half as long as constructing a
+    Request for each. Raises InvalidRequest like the constructor.
     """
     _check(client, counter, message, sent_at)
     body = _encode(_Own(client, counter, message, sent_at))
@@ -159,7 +159,7 @@ def _check(client: object, counter: object, message: object, sent_at: datetime) 
         raise InvalidRequest(
             "client", f"must be 1 to {MAX_CLIENT_LENGTH} characters of A-Z a-z 0-9 . _ -"
         )
-    # A bool is an int to Python, but no counter.
+    # A bool is an int in Python, but not a counter.
     if type(counter) is not int:
         raise InvalidRequest("counter", "must be an integer")
     if not 1 <= counter <= MAX_COUNTER:
@@ -181,8 +181,8 @@ def _write_properties(client: str, counter: int, sent_at: datetime) -> bytes:
 
 
 def write_times(requests: Iterable[Request]) -> list[str]:
-    """Return the ``sent_at`` of each as bodies have it, but for the zone."""
-    # All in one go: a datetime's own methods take ten times as long for each.
+    """Return each request's ``sent_at`` as in its body, without the zone."""
+    # All in one call: formatting each datetime separately takes ten times as long.
     return _encode([request.sent_at for request in requests])[2:-3].decode().split('Z","')
 
 
@@ -197,11 +197,11 @@ def check_sizes(body: int, properties: int) -> None:
 
 
 def decode_properties(data: bytes) -> BasicProperties:
-    """Read AMQP properties from the wire. Raises InvalidRequest, and nothing else."""
+    """Decode AMQP properties from the wire. Raises InvalidRequest and nothing else."""
     properties = BasicProperties()
     try:
         properties.decode(data)
-    except Exception as error:  # noqa: BLE001 - whatever a strange header makes of pika's decoder
+    except Exception as error:  # noqa: BLE001 - an odd header can make pika's decoder raise anything
         raise InvalidRequest("properties", f"cannot be read: {error!r}"[:200]) from None
     return properties
 
@@ -240,12 +240,12 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidRequest("body", f"holds {name}, which is not JSON")
 
 
-# Made once: json.loads() would make one for each request.
+# Created once: json.loads() would create one for each request.
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 class _Own(msgspec.Struct):
-    """The fields in the order in which a Request is written, with the bounds that are quick."""
+    """The fields in the order of their encoding, with the bounds that are cheap to check."""
 
     client: str
     counter: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNTER)]
@@ -256,7 +256,7 @@ class _Own(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 _decode_own = msgspec.json.Decoder(_Own).decode
 _new = object.__new__
-# Request is frozen: this is what object.__setattr__() ends up with.
+# Request is frozen: these are the setters that object.__setattr__() ends up calling.
 _set_client, _set_counter, _set_message, _set_sent_at = (
     getattr(Request, field).__set__ for field in ("client", "counter", "message", "sent_at")
 )
@@ -264,21 +264,21 @@ _is_client = _CLIENT.fullmatch
 
 
 def _read_own(body: bytes) -> Request | None:
-    """Return the request if the body is just what encode() writes; None if it is anything else."""
+    """Return the request if the body is exactly what encode() writes, None otherwise."""
     try:
         own = _decode_own(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     client, message, sent_at = own.client, own.message, own.sent_at
-    # A time without a zone cannot be compared with one that has it.
+    # Comparing a naive time with an aware one would raise.
     if not _is_client(client) or sent_at.tzinfo is not UTC or sent_at < _EPOCH:
         return None
-    # A message cannot be longer than the body that holds it.
+    # A message cannot be longer than the body that contains it.
     if len(body) > MAX_MESSAGE_BYTES and len(message.encode()) > MAX_MESSAGE_BYTES:
         return None
     if _encode(own) != body:
         return None
-    # All is checked: made without checking it again.
+    # Everything is checked: construct it without checking again.
     request = _new(Request)
     _set_client(request, client)
     _set_counter(request, own.counter)
@@ -288,7 +288,7 @@ def _read_own(body: bytes) -> Request | None:
 
 
 def _are_own(properties: bytes, request: Request) -> bool:
-    """Whether they are those that the producer sets for this request, at whatever time."""
+    """Whether these are the properties that the producer sets for this request, at any time."""
     identity = f"{request.client}/{request.counter}".encode()
     size = len(identity)
     end = _ID + size
@@ -314,7 +314,7 @@ def _time(value: object) -> datetime:
 
 
 def _agree(request: Request, properties: BasicProperties) -> None:
-    """Properties may be absent, but must not contradict the body."""
+    """Check that the properties do not contradict the body. They may be absent."""
     expected = (
         ("content_type", CONTENT_TYPE),
         ("content_encoding", "utf-8"),

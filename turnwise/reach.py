@@ -1,4 +1,4 @@
-"""Nodes -> a connection to one of them: all their addresses, one after the other."""
+"""Connects to one of several nodes, trying all of their addresses in turn."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from turnwise.node import Node
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for TCP, TLS and the AMQP handshake with the last address that is left to try."""
+"""Seconds for TCP, TLS and the AMQP handshake, for the last address that is left to try."""
 
 QUICK_TIMEOUT = 3.0
-"""The same while there are others to try."""
+"""The same while other addresses are left to try."""
 
 RESOLVE_TIMEOUT = 5.0
-"""Seconds for the name service."""
+"""Seconds to wait for the name service."""
 
 
 @dataclass(slots=True)
 class _Place:
-    """What counts as one node: an address, or all of a host's that are this very machine."""
+    """What counts as one node: one address, or all loopback addresses of a host."""
 
     node: Node
     addresses: list[str]
@@ -53,33 +53,33 @@ class Stranger(Permanent):
 
 
 class Reached(NamedTuple):
-    """A node that was connected to."""
+    """A node and the connection to it."""
 
     node: Node
     connection: Connection
     others: bool
-    """Whether there are others to move on to."""
+    """Whether there are others to fail over to."""
     home: bool
-    """Whether it is the one that comes first for this name."""
+    """Whether it is the preferred one for this connection name."""
 
 
 def home_of(name: str, places: int) -> int:
-    """Return which of so many places comes first for a name.
+    """Return which of ``places`` places a name prefers, counted from 0.
 
-    Names that end in consecutive numbers are spread evenly, and others as by chance.
+    Names that end in consecutive numbers are spread evenly, others pseudo-randomly.
     """
     return int.from_bytes(name.encode()) % places
 
 
 def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> Reached:
-    """Connect to one of the nodes: first the name's own, then at random; those in trouble last.
+    """Connect to one of the nodes: the preferred one first, then in random order.
 
-    A node counts as one that refuses if it belongs to another cluster than its URL says.
-    What one node refuses is a reason to try the next. Raises Transient if none is to be had now,
-    Refused or Permanent if each one says that it never will, Stopped if asked to stop.
+    Nodes that failed lately are tried last. A node that belongs to another cluster than its URL
+    names counts as refusing. When one node refuses, the next is tried. Raises Transient if no node
+    can be reached now, Refused or Permanent if every node refuses, Stopped if asked to stop.
     """
     places, failure = _places(loop, nodes)
-    # A name service gives addresses in any order.
+    # A name service returns addresses in any order.
     places.sort(key=lambda place: (nodes.index(place.node), place.addresses))
     home = places[home_of(connection_name, len(places))]
     attempts = [(place, address) for place in places for address in place.addresses]
@@ -110,7 +110,7 @@ def reach(loop: Loop, nodes: Sequence[Node], connection_name: str) -> Reached:
 def reach_others(
     loop: Loop, nodes: Sequence[Node], here: tuple[Node, str], connection_name: str
 ) -> Iterator[tuple[Node, Connection | Transient | Permanent]]:
-    """Connect to each of the nodes but the one at ``here``: a connection, or why there is none.
+    """Connect to each node except the one at ``here``; yield its connection, or the error.
 
     Raises Stopped if asked to stop.
     """
@@ -143,13 +143,13 @@ def _check_cluster(node: Node, connection: Connection) -> None:
 
 
 def _places(loop: Loop, nodes: Sequence[Node]) -> tuple[list[_Place], Transient | None]:
-    """Look up all hosts at once."""
+    """Look up all hosts concurrently; return the places and the last failure."""
     lookups = [_look_up(loop, node) for node in nodes]
 
     def known(enough: int) -> bool:
         return loop.stopping or sum(each.over for each in lookups) >= enough
 
-    # One name service that hangs shall not hold up the nodes whose address is known.
+    # A lookup that hangs must not hold up the nodes whose addresses are known.
     if not loop.wait(lambda: known(len(lookups)), 1):
         loop.wait(lambda: known(1), RESOLVE_TIMEOUT - 1)
     if loop.stopping:
@@ -181,13 +181,13 @@ def _look_up(loop: Loop, node: Node) -> _Lookup:
         with contextlib.suppress(OSError):  # the loop was closed meanwhile
             loop.add_callback(_wake)
 
-    # It may take the name service long to answer, and the loop has heartbeats to serve.
+    # The name service may be slow to answer, and meanwhile the loop must serve heartbeats.
     threading.Thread(target=run, name="name service", daemon=True).start()
     return lookup
 
 
 def _wake() -> None:
-    """The loop is woken by being called back."""
+    """Do nothing: the callback itself wakes the loop."""
 
 
 def _open(loop: Loop, node: Node, address: str, name: str, timeout: float) -> Connection:
@@ -197,22 +197,22 @@ def _open(loop: Loop, node: Node, address: str, name: str, timeout: float) -> Co
 
     def finished(result: Any) -> None:
         if given_up and isinstance(result, Connection):
-            result.close()  # nobody uses it any more
+            result.close()  # too late: the caller has given up
         done.append(result)
 
     Connection.create_connection([parameters], finished, loop)
     try:
-        # pika ends it, after the timeout; ours is for its bugs.
+        # pika applies the timeout itself; ours guards against its bugs.
         loop.wait(lambda: done or loop.stopping, 2 * timeout)
     except ValueError as error:
-        # One of them: a peer that hangs up in the very moment of the connect is an error of the
-        # caller's to pika, raised out of its callback.
+        # One such bug: if the peer hangs up during the connect, pika raises ValueError out of its
+        # callback, as if the caller had made a mistake.
         if isinstance(error.__context__, OSError):
             raise Transient(f"cannot reach {node}: {error.__context__.strerror}") from error
         raise
     if loop.stopping:
-        # Neither abort() nor close() stands a handshake under way in pika 1.4: both fail an
-        # assertion of their own. The process is about to end, and the socket with it.
+        # In pika 1.4 both abort() and close() fail an assertion during a handshake. The process is
+        # about to end, and the socket with it.
         raise Stopped
     if not done:
         given_up = True

@@ -1,9 +1,9 @@
-"""The exchange and the two queues, and how they come to be.
+"""The exchanges and the two queues, and how they are declared.
 
     exchange NAME (direct) -> queue NAME (quorum) -> exchange NAME.dead -> queue NAME.dead (quorum)
 
-Every argument is set on purpose. Another value for one of them is another queue: RabbitMQ refuses
-to declare it again (406), so a release that changes one needs the steps in docs/operations.md.
+Every argument is deliberate. RabbitMQ refuses to redeclare a queue with different arguments (406),
+so a release that changes one needs the steps in docs/operations.md.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from turnwise.founding import ensure_nowhere
 DEFAULT_QUEUE = "requests"
 
 DELIVERY_LIMIT = 1000
-"""How often the broker hands out one request before it is dead-lettered.
+"""How often the broker delivers a request before it dead-letters it.
 
-Each lost connection of a worker counts against it. RabbitMQ 4 has 20 by default, which an unlucky
-but valid request can meet; none at all would let a request that kills its worker do so for ever."""
+Each connection that a worker loses counts. RabbitMQ 4 defaults to 20, which an unlucky but valid
+request can reach; without a limit, a request that kills its worker would do so for ever."""
 
 DEAD_DELIVERY_LIMIT = 1_000_000
-"""The same for dead letters, which each look at them counts against; beyond it they are dropped."""
+"""The same for dead letters. Each time they are read counts; beyond the limit they are dropped."""
 
 NOT_FOUND = 404
 _PRECONDITION_FAILED = 406
 
 
 class QueueMissing(Transient):
-    """The queue is gone from where it was."""
+    """A queue that existed is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The names and arguments that belong to one pipeline, called after its queue."""
+    """The names and arguments of one pipeline, which is named after its queue."""
 
     queue: str = DEFAULT_QUEUE
 
     @property
     def exchange(self) -> str:
-        """Where the producer publishes, with ``queue`` as the routing key."""
+        """The exchange that the producer publishes to, with ``queue`` as the routing key."""
         return self.queue
 
     @property
     def dead(self) -> str:
-        """Both the exchange and the queue of the dead letters."""
+        """The name of both the exchange and the queue of the dead letters."""
         return f"{self.queue}.dead"
 
     @property
     def queue_arguments(self) -> dict[str, Any]:
         """The arguments of the queue.
 
-        At-least-once dead-lettering needs all of strategy, exchange and overflow; without one of
-        them it silently becomes at-most-once (https://www.rabbitmq.com/docs/quorum-queues).
+        At-least-once dead-lettering needs all of strategy, exchange and overflow; if one is
+        missing it silently becomes at-most-once (https://www.rabbitmq.com/docs/quorum-queues).
         """
         return {
             "x-queue-type": "quorum",
@@ -74,14 +74,15 @@ class Topology:
         return {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
 
     def declare(self, broker: Broker, *, make: bool = True, patience: float = math.inf) -> bool:
-        """Make sure that all of it is there as it is meant to be; whether the queue was made.
+        """Declare everything; return whether the queue was created.
 
-        ``patience``: seconds for each answer, if they are to be fewer than usual.
+        ``make``: whether a missing queue may be created.
+        ``patience``: seconds to wait for each answer, if fewer than usual.
 
-        An account that may not configure is content with a queue that exists. Raises Transient if
-        there is none yet, Elsewhere or Unsure if another node has it or may have it, QueueMissing
-        if there is none and it must not be made (not ``make``), Permanent if there is another one
-        of that name.
+        For an account without the configure permission, an existing queue is enough. Raises
+        Transient if that account finds no queue yet, Elsewhere if another node has it, Unsure if
+        another node may have it, QueueMissing if there is none and ``make`` is false, Permanent if
+        there is a queue of that name with other arguments.
         """
         existed = self._exists(broker, patience)
         if not existed:
@@ -123,7 +124,7 @@ class Topology:
             with contextlib.closing(broker.channel(patience)) as channel:
                 channel.call(channel.raw.queue_declare, queue=self.queue, passive=True)
         except Refused:
-            return True  # it may not even look: publishing with ``mandatory`` will tell
+            return True  # it may not even look; publishing with ``mandatory`` will show
         except Transient as error:
             if error.code != NOT_FOUND:
                 raise

@@ -1,10 +1,10 @@
-"""Walks a client's rows in bounded steps: how many there are, who served them, what is between.
+"""Walks a client's rows in bounded steps: counts them, by replica, and finds the gaps.
 
-Each step is a range of the primary key with constants. A range that depends on another table's row
-is no range to MariaDB: it reads all of the client's rows for each.
+Each step is a range of the primary key between constants. MariaDB does not use a range that depends
+on another table's row: it would read all of the client's rows for each.
 """
 
-# Statements are put together of this module's own constants, and of values that are escaped.
+# Statements are built from this module's own constants and from escaped values.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 from turnwise.database import Connection
 
 STEP = 50_000
-"""Rows that one statement looks at, at most: some tens of milliseconds."""
+"""The most rows that one statement reads, which takes some tens of milliseconds."""
 
 TOGETHER = 100
-"""Ranges in one statement: the optimizer's work grows faster than their number."""
+"""The most ranges in one statement: the optimizer's work grows faster than their number."""
 
 SHOWN_GAPS = 10
 
 Gap = tuple[int, int]
 Span = tuple[str, int, int]
-"""A client, and the counters that are meant: above this one, up to that one."""
+"""A client, and a range of counters: above the first, up to and including the second."""
 
 _STEP_END = (
     "SELECT counter FROM requests WHERE client = %s AND counter BETWEEN %s AND %s"
@@ -47,7 +47,7 @@ _BETWEEN = """
 
 @dataclass(slots=True)
 class Tail:
-    """Rows of one client: how many, of how many different counters, and the gaps among them."""
+    """Rows of one client: their number, the number of distinct counters, and the gaps."""
 
     rows: int = 0
     distinct: int = 0
@@ -55,7 +55,7 @@ class Tail:
     gaps: list[Gap] = field(default_factory=list)
 
     def add(self, other: Tail, *, every_gap: bool = False) -> None:
-        """Take in what follows; of the gaps only the first few, unless each is wanted."""
+        """Add the rows that follow. Keeps only the first few gaps, unless ``every_gap``."""
         self.rows += other.rows
         self.distinct += other.distinct
         self.shares.update(other.shares)
@@ -64,7 +64,7 @@ class Tail:
 
 
 def walk(connection: Connection, client: str, first: int, last: int) -> Iterator[Tail]:
-    """Yield what there is from ``first`` to ``last``, step by step, each with all of its gaps."""
+    """Yield the rows from ``first`` to ``last``, step by step, each with all of its gaps."""
     while first <= last:
         ends = _all(connection, _STEP_END, client, first, last, STEP - 1)
         upto = int(ends[0][0]) if ends else last
@@ -79,9 +79,9 @@ def tails(
     *,
     every_gap: bool = False,
 ) -> dict[str, Tail]:
-    """Return what there is in each span; many small ones share their statements.
+    """Return the rows of each span; small spans share statements.
 
-    Of the gaps at least the first few, unless ``every_gap`` is wanted.
+    Includes at least the first few gaps, and all of them if ``every_gap``.
     """
     found: dict[str, Tail] = {}
     together: list[Span] = []
@@ -109,7 +109,7 @@ def tails(
 
 
 def filled(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]:
-    """Return the gaps that hold a row by now."""
+    """Return the gaps that contain a row by now."""
     closed: set[Gap] = set()
     single = [first for first, last in gaps if first == last]
     for begin in range(0, len(single), 10 * TOGETHER):
@@ -124,7 +124,7 @@ def filled(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]
 
 
 def _filled_wide(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]:
-    """Halve until it is known which: mostly none is."""
+    """Bisect the gaps; usually none is filled, which takes one statement."""
     ranges = where(connection, [(client, first - 1, last) for first, last in gaps])
     if not _all(connection, f"SELECT 1 FROM requests WHERE {ranges} LIMIT 1"):
         return set()
@@ -137,7 +137,7 @@ def _filled_wide(connection: Connection, client: str, gaps: Sequence[Gap]) -> se
 
 
 def _count(connection: Connection, spans: Sequence[Span]) -> dict[str, Tail]:
-    """Count each span, in a few statements for all, with all of its gaps."""
+    """Count each span, with all of its gaps, in a few statements together."""
     ranges = where(connection, spans)
     found = {client: Tail() for client, _, _ in spans}
     for client, name, rows in _all(connection, _BY_REPLICA.format(where=ranges)):
@@ -147,7 +147,7 @@ def _count(connection: Connection, spans: Sequence[Span]) -> dict[str, Tail]:
     for client, distinct, first, last in _all(connection, _DISTINCT.format(where=ranges)):
         found[client].distinct = int(distinct)
         ends[client] = (int(first), int(last))
-    # Within, before and after: what is missing between two rows takes looking at them in order.
+    # Gaps before and after the rows follow from their ends; those in between need an ordered scan.
     torn = [
         (client, ends[client][0] - 1, ends[client][1])
         for client, _, _ in spans
@@ -167,7 +167,7 @@ def _count(connection: Connection, spans: Sequence[Span]) -> dict[str, Tail]:
 
 
 def where(connection: Connection, spans: Sequence[Span]) -> str:
-    """Return the condition that a row is in one of the spans."""
+    """Return the SQL condition that a row is in one of the spans."""
     return " OR ".join(
         f"(client = {connection.escape(client)} AND counter BETWEEN {after + 1:d} AND {last:d})"
         for client, after, last in spans
