@@ -1,1 +1,1 @@
-"""The page: who serves now, what waits, what was served. It reads, and never writes."""
+"""The page: which replicas serve, the backlog, and what was served."""

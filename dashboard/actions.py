@@ -1,7 +1,7 @@
-"""What operators did: each action is written down before it begins, and as it goes on.
+"""The log of operators' actions: each is recorded before it begins, and as it progresses.
 
-An action on thousands runs in a thread of this process. How far it is stands in the table, so that
-any page can show it, and what it leaves when the process ends is there to be seen.
+An action on thousands of items runs in a thread of this process. Its progress is stored in the
+table, so that any page can show it, even after the process has ended halfway.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from turnwise.log import event
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
-"""Actions at the same time."""
+"""The most actions at the same time."""
 
 PAGE = 50
 """Actions on one page."""
 
 SILENT_AFTER = 60
-"""Seconds without progress after which an action counts as broken off."""
+"""Seconds without progress after which an action counts as interrupted."""
 
 _COLUMNS = (
     "id, begun_at, updated_at, ended_at, actor, address, action, selection, expected, done,"
@@ -55,7 +55,7 @@ _MOST_PROBLEM = 1000
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A row of the log. ``expected`` is how many it was meant for, None if that was not known."""
+    """A row of the log. ``expected`` is the number of items it was meant for; None if unknown."""
 
     id: int
     begun_at: datetime
@@ -76,7 +76,7 @@ class TooMany(TurnwiseError):
 
 
 class Actions:
-    """Runs what operators ask for, on an account that may do it."""
+    """Runs operators' actions, on an account that has the rights for them."""
 
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
@@ -90,9 +90,9 @@ class Actions:
         expected: int | None,
         work: Callable[[Progress], None],
     ) -> int:
-        """Write the action down, begin it, and return its number.
+        """Record the action, start it, and return its number.
 
-        ``who`` is a name and an address. Raises ServerError, and TooMany; nothing has begun then.
+        ``who`` is a name and an address. Raises ServerError or TooMany, without starting anything.
         """
         if not self._running.acquire(blocking=False):
             raise TooMany
@@ -117,7 +117,7 @@ class Actions:
             work(Progress(self._lookups, number))
         except ServerError as error:
             problem = str(error)
-        except Exception as error:  # an action that broke must say so, whatever broke it
+        except Exception as error:  # the log must show any failure
             log.exception("action %d", number)
             problem = f"the page failed: {error!r}"
         finally:
@@ -131,21 +131,21 @@ class Actions:
 
 
 class Progress:
-    """How far an action is, written down as it goes."""
+    """Records an action's progress."""
 
     def __init__(self, lookups: Lookups, number: int) -> None:
         self._lookups = lookups
         self._number = number
 
     def set(self, done: int) -> None:
-        """Note that so many are done. Raises ServerError."""
+        """Record the number of items done. Raises ServerError."""
         with self._lookups.cursor() as cursor:
             cursor.execute(_SET, (done, self._number))
 
     def change_failures(
         self, what: str, wanted: failures.Filter, chosen: Sequence[Identity] | None
     ) -> None:
-        """Retry or drop failures: those chosen, or all that match. Raises ServerError.
+        """Retry or drop failures: the chosen ones, or all that match. Raises ServerError.
 
         Each step commits together with its progress.
         """
@@ -153,7 +153,7 @@ class Progress:
             with self._lookups.connection() as connection:
                 self._step(connection, what, wanted, chosen)
             return
-        # From the latest back: what fails anew meanwhile comes before what was reached.
+        # From the latest back: new failures come before the ones already reached.
         before: str | None = ""
         while before is not None:
             with self._lookups.connection() as connection:
@@ -176,13 +176,13 @@ class Progress:
 
 
 def latest(cursor: Any, before: int) -> list[Action]:
-    """Return the actions with a lower number, the latest first."""
+    """Return a page of the actions with numbers below ``before``, latest first."""
     cursor.execute(_LIST, (before, PAGE))
     return [_action(row) for row in cursor.fetchall()]
 
 
 def one(cursor: Any, number: int) -> Action | None:
-    """Return an action."""
+    """Return one action; None if there is no such action."""
     cursor.execute(_ONE, (number,))
     found = [_action(row) for row in cursor.fetchall()]
     return found[0] if found else None

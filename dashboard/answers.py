@@ -1,4 +1,4 @@
-"""What a page is told, as JSON. Pure. docs/page.md describes each field."""
+"""The JSON answers to a page. Pure. docs/page.md describes each field."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dashboard.figures import Found, Identity, Queue, Served
 from dashboard.sight import Outage
 
 SKEW = 2.0
-"""Seconds by which two processes may see the same change apart, beyond what their looks tell."""
+"""Seconds by which two processes may differ in when they see a change, besides their polling."""
 
 
 def state(view: View, after: str = "") -> bytes:
-    """Tell what changed after the answer with the cursor ``after``; all there is without one."""
+    """Return what changed since the answer with the cursor ``after``; everything without one."""
     is_new = _since(view, after)
     changed = [noted.value for noted in view.requests if is_new(noted)]
     told: dict[str, Any] = {
         "sequence": f"{view.complete:.6f}-{view.process}-{view.sequence}",
         "now": view.now,
-        # All that is on the board is new: there may have been more in between.
+        # All requests on the board are new, so there may have been more in between.
         "skipped": bool(after and changed and len(changed) == len(view.requests)),
         "requests": [request(each) for each in changed],
         "replicas": _replicas(view),
@@ -47,7 +47,7 @@ def state(view: View, after: str = "") -> bytes:
 
 
 def one(identity: Identity, found: Found) -> bytes:
-    """Tell of a request that somebody follows."""
+    """Return the state of a request that a page follows."""
     if found.request is not None:
         return encode({"served": True, **request(found.request)})
     if found.removed:
@@ -66,7 +66,7 @@ def one(identity: Identity, found: Found) -> bytes:
 
 
 def request(served: Served) -> dict[str, Any]:
-    """Tell of one request."""
+    """Return one served request as JSON fields."""
     return {
         "client": served.client,
         "counter": served.counter,
@@ -85,7 +85,7 @@ def encode(told: object) -> bytes:
 
 
 def _since(view: View, after: str) -> Callable[[Noted[Any]], bool]:
-    """Return what tells whether a value is news to a page with this cursor."""
+    """Return a predicate for the values that are new to a page with this cursor."""
     complete, _, rest = after.partition("-")
     process, _, sequence = rest.partition("-")
     try:

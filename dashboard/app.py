@@ -1,4 +1,4 @@
-"""The application: the live view, its JSON, the probes, and what all views have in common."""
+"""The application: the live view, its JSON, the probes, and what all views share."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from turnwise.errors import ServerError
 from turnwise.node import Node
 
 FOLLOW_TIMEOUT = 1.0
-"""Seconds to wait for the next look at the database."""
+"""Seconds to wait for the next poll of the database."""
 
 FOLLOWERS = 4
-"""Threads that may wait for it at the same time: the others go on whatever hangs."""
+"""Threads that may wait for it at the same time. The others keep answering, whatever hangs."""
 
 SAME_FOR = 0.1
-"""Seconds for which the same answer is given to all who ask the same."""
+"""Seconds for which an answer is reused for the same question."""
 
 WORTH_PACKING = 8 * 1024
-"""Bytes from which on an answer is compressed."""
+"""Answers larger than this, in bytes, are compressed."""
 
 VIEWS = (
     ("Live", "page"),
@@ -58,7 +58,7 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Not 'no-referrer': with it a browser hides from a form's own site where the form stands.
+    # Not 'no-referrer', with which a browser hides a form's origin even from its own site.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
@@ -66,7 +66,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where people go on from the page; None where there is nothing."""
+    """Links to other tools; None where there is no such tool."""
 
     management: str | None = None
     grafana: str | None = None
@@ -87,12 +87,12 @@ def create_app(
     pace: Pace,
     alive: Callable[[], bool],
 ) -> Flask:
-    """Make the WSGI application.
+    """Create the WSGI application.
 
-    ``tokens`` maps each role that can log in to its token; ``hosts`` are the names that it answers
-    to where looking needs none. ``pace`` is told when somebody looks; ``alive()`` tells whether the
-    watchers run. Without ``acting`` nobody can act; ``nodes`` are of an
-    account that may read the dead letters of ``queue``.
+    ``tokens`` maps each role that can log in to its token. ``hosts`` are the host names that the
+    page answers to if viewing needs no token. ``pace`` is notified of each view. ``alive()``
+    returns whether the watchers run. Without ``acting``, nobody can act. ``nodes`` use an account
+    that may read the dead letters of ``queue``.
     """
     app = Flask(__name__)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -109,8 +109,8 @@ def create_app(
     app.add_url_rule("/healthz", "healthz", lambda: _probe("alive", alive()))
     app.add_url_rule("/readyz", "readyz", lambda: _probe("ready", board.complete()))
     app.after_request(_protect)
-    app.register_error_handler(HTTPException, _tell)
-    app.register_error_handler(ServerError, _tell_of_server)
+    app.register_error_handler(HTTPException, _show_problem)
+    app.register_error_handler(ServerError, _show_server_error)
     app.context_processor(
         lambda: {
             "version": __version__,
@@ -127,7 +127,7 @@ def create_app(
 
 
 class _Live:
-    """What is told of the board."""
+    """Answers from the board."""
 
     def __init__(self, board: Board, pace: Pace) -> None:
         self._board = board
@@ -136,7 +136,7 @@ class _Live:
         self._state_at = functools.lru_cache(maxsize=256)(self._encode)
 
     def state(self) -> Response:
-        """All that is on the board, or what changed since."""
+        """Return all that is on the board, or what changed since a cursor."""
         self._pace.looked()
         plain, packed = self._state_at(
             request.args.get("after", "")[:100], int(time.monotonic() / SAME_FOR)
@@ -148,16 +148,16 @@ class _Live:
         return response
 
     def one(self, client: str, counter: int) -> Response:
-        """Whether a request is served; if so, it with all of its message."""
+        """Return whether a request is served; if so, with its whole message."""
         self._pace.looked()
         if counter > _MAX_COUNTER or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", client, re.ASCII):
             raise NotFound("no request can have this client and counter")
         if not self._following.acquire(blocking=False):
-            raise ServiceUnavailable("too many ask at once; try again")
+            raise ServiceUnavailable("too many requests at once; try again")
         try:
             found = self._board.follow((client, counter), FOLLOW_TIMEOUT, self._pace.hurry)
         except TimeoutError:
-            raise ServiceUnavailable("the database does not tell now; try again") from None
+            raise ServiceUnavailable("the database does not answer now; try again") from None
         finally:
             self._following.release()
         return _json(answers.one((client, counter), found))
@@ -174,7 +174,7 @@ def _protect(response: Response) -> Response:
     return response
 
 
-def _tell(error: HTTPException) -> Response:
+def _show_problem(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     problem = error.description or error.name
     response = (
@@ -187,8 +187,8 @@ def _tell(error: HTTPException) -> Response:
     return response
 
 
-def _tell_of_server(error: ServerError) -> Response:
-    return _tell(ServiceUnavailable(str(error)))
+def _show_server_error(error: ServerError) -> Response:
+    return _show_problem(ServiceUnavailable(str(error)))
 
 
 def _asks_for_json() -> bool:

@@ -1,4 +1,4 @@
-"""What people write into a form, or an address holds, made into values. Pure."""
+"""Parses the fields of forms and addresses. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ MAX_COUNTER = 2**63 - 1
 
 
 class Unclear(ValueError):
-    """What was asked for means nothing, or would read a whole table; the text says why."""
+    """The input is invalid, or would read a whole table; the text says why."""
 
 
 def time_in(text: str) -> datetime | None:
-    """Read a time in UTC, as a form or an address holds it. Raises Unclear."""
+    """Parse a time, in UTC unless it says otherwise. Raises Unclear."""
     if not text:
         return None
     try:
@@ -24,14 +24,14 @@ def time_in(text: str) -> datetime | None:
 
 
 def name_in(text: str, longest: int, what: str) -> str:
-    """Read the name of a client or a replica. Raises Unclear."""
+    """Parse the name of a client or a replica. Raises Unclear."""
     if text and not re.fullmatch(rf"[A-Za-z0-9._-]{{1,{longest}}}", text, re.ASCII):
         raise Unclear(f"{text[:80]!r} cannot be the name of {what}: A-Z a-z 0-9 . _ - only.")
     return text
 
 
 def counter_in(text: str) -> int | None:
-    """Read a counter. Raises Unclear."""
+    """Parse a counter. Raises Unclear."""
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or int(text) > MAX_COUNTER:

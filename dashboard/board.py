@@ -1,8 +1,8 @@
-"""What all pages look at: the newest figures in memory, each with the sequence of its last change.
+"""The board that all pages read: the newest figures, each with the sequence of its last change.
 
-The watchers write, the requests of the pages read. A page says what it knows by the cursor of its
-last answer and gets what changed since, also where that answer came from another process: each
-value has the time of its change too, by the clock of the database that all of them share.
+The watchers write it; the pages' requests read it. A page sends the cursor of its last answer and
+receives what changed since. That works even if another process gave that answer: each value also
+has the time of its change, by the clock of the database that all processes share.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ KEPT = 300
 """Seconds that the charts show."""
 
 FOLLOWED_FOR = 3.0
-"""Seconds for which a request is looked up after somebody asked for it."""
+"""Seconds for which a request is looked up after a page asked for it."""
 
 FOLLOWED_MOST = 100
-"""Requests looked up at the same time."""
+"""The most requests looked up at the same time."""
 
 FRESH = 1.0
-"""Seconds for which what was looked up is told without another look."""
+"""Seconds for which a result is returned without another lookup."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Noted(Generic[T]):
-    """A value, the sequence of its last change, and the time at which that was seen."""
+    """A value, the sequence of its last change, and the time at which the change was seen."""
 
     sequence: int
     at: float
@@ -44,7 +44,7 @@ class Noted(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The audit, and since when the resume point of a client that is shown stands before a gap."""
+    """The audit, and since when each shown client's resume point has stood before a gap."""
 
     audit: Accounts
     gaps_since: dict[str, float]
@@ -54,7 +54,7 @@ class Account:
 class View:
     """All that is known at one moment. ``now`` is Unix time by the database's clock.
 
-    ``process`` tells this board from others; what was committed before ``complete`` is known.
+    ``process`` identifies this board among others. All commits before ``complete`` are known.
     """
 
     process: str
@@ -79,7 +79,7 @@ class _Followed:
 
 
 class Board:
-    """Written and read by several threads. ``servers`` names what can be out of sight."""
+    """Written and read by several threads. ``servers`` names the servers that are watched."""
 
     def __init__(self, servers: Iterable[str], clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -100,25 +100,25 @@ class Board:
         }
         self._followed: dict[Identity, _Followed] = {}
 
-    # -- what the watchers tell
+    # -- called by the watchers
 
     def seen(self, server: str) -> None:
-        """A server has answered."""
+        """Note that a server has answered."""
         with self._lock:
             self._sights[server].seen(self._now())
 
     def failed(self, server: str, problem: str) -> None:
-        """A server has not answered, or not well."""
+        """Note that a server has failed to answer, or answered with an error."""
         with self._lock:
             self._sights[server].failed(problem)
 
     def set_clock(self, now: float) -> None:
-        """Tell the time of the database, whose clock all times here are of."""
+        """Set the database's current time, whose clock all times here follow."""
         with self._lock:
             self._offset = now - self._clock()
 
     def put_requests(self, latest: list[Served], looked_at: float) -> None:
-        """The latest requests, newest first, as of the look that began at ``looked_at``."""
+        """Store the latest requests, newest first, from the poll that began at ``looked_at``."""
         with self._lock:
             self._complete = looked_at
             self._note_replicas({request.served_by for request in latest})
@@ -134,26 +134,26 @@ class Board:
                 self._sequence = sequence
 
     def put_served(self, first: int, last: int, served: Mapping[int, dict[str, int]]) -> None:
-        """How many each replica served in the seconds ``first`` to ``last``."""
+        """Store how many requests each replica served in the seconds ``first`` to ``last``."""
         with self._lock:
             for second in range(first, last + 1):
                 self._change(second, served=served.get(second, {}))
             self._note_replicas({name for counts in served.values() for name in counts})
 
     def put_queue(self, queue: Queue) -> None:
-        """The queue at this moment."""
+        """Store the queue's current figures."""
         with self._lock:
             self._queue = queue
             self._change(int(self._now()), queue=queue)
             self._note_replicas(queue.replicas)
 
     def put_failures(self, failures: Failures) -> None:
-        """How many requests failed and are not served."""
+        """Store how many requests failed and are not served."""
         with self._lock:
             self._failures = failures
 
     def put_audit(self, audit: Accounts) -> None:
-        """The audit at this moment."""
+        """Store the current audit."""
         with self._lock:
             before = self._audit.value if self._audit else None
             account = Account(audit, _gaps_since(before, audit, self._now()))
@@ -162,32 +162,32 @@ class Board:
                 self._audit = Noted(self._sequence, self._now(), account)
 
     def counted_from(self) -> int:
-        """From which second on the served requests are to be counted (again)."""
+        """Return the first second whose served requests must be counted (again)."""
         with self._lock:
             counted = [s for s, noted in self._seconds.items() if noted.value.served is not None]
             return max([*counted, int(self._now()) - KEPT])
 
     def last_served(self) -> int:
-        """The sequence of the last change in the latest requests; 0 if there was none."""
+        """Return the sequence of the last change in the latest requests; 0 if there was none."""
         with self._lock:
             return max((noted.sequence for noted in self._requests), default=0)
 
     def followed(self) -> list[Identity]:
-        """The requests that somebody wants looked up."""
+        """Return the requests that pages want looked up."""
         with self._lock:
             oldest = time.monotonic() - FOLLOWED_FOR
             self._followed = {i: f for i, f in self._followed.items() if f.asked > oldest}
             return list(self._followed)
 
     def put_followed(self, found: Mapping[Identity, Found]) -> None:
-        """What was found of those that were to be looked up."""
+        """Store the results of looking up the followed requests."""
         with self._lock:
             for identity, each in found.items():
                 if followed := self._followed.get(identity):
                     followed.read, followed.found = time.monotonic(), each
             self._lock.notify_all()
 
-    # -- what the pages ask
+    # -- called by the pages
 
     def view(self) -> View:
         """Return all that is known now."""
@@ -211,10 +211,10 @@ class Board:
     def follow(self, identity: Identity, timeout: float, hurry: Callable[[], None]) -> Found:
         """Return what is known of a request now.
 
-        ``hurry()`` is called if that takes a look at the database.
+        Calls ``hurry()`` if that needs a poll of the database.
 
-        Raises TimeoutError if the database has not told within ``timeout`` seconds, or if too many
-        are looked up already.
+        Raises TimeoutError if the database does not answer within ``timeout`` seconds, or if too
+        many requests are being looked up already.
         """
         begun = time.monotonic()
         with self._lock:
@@ -233,11 +233,11 @@ class Board:
             return followed.found
 
     def complete(self) -> bool:
-        """Whether of each server something is known, be it that it is away."""
+        """Return whether each server's state is known, even if it is unavailable."""
         with self._lock:
             return all(sight.known for sight in self._sights.values())
 
-    # -- its own
+    # -- internals
 
     def _now(self) -> float:
         return self._clock() + self._offset
@@ -255,7 +255,7 @@ class Board:
             del self._seconds[old]
 
     def _note_replicas(self, names: Iterable[str]) -> None:
-        """Keep each replica that was in a figure of the time that is shown."""
+        """Keep each replica that appeared in a figure during the last KEPT seconds."""
         now = self._now()
         self._replicas |= dict.fromkeys(names, now)
         for old in [name for name, at in self._replicas.items() if at < now - KEPT]:
@@ -263,7 +263,7 @@ class Board:
 
 
 def _gaps_since(before: Account | None, audit: Accounts, now: float) -> dict[str, float]:
-    """Since when the resume point of each client with a gap stands where it is. Pure."""
+    """Return since when the resume point of each client with a gap has not moved. Pure."""
     stood = {line.client: line.resume_at for line in before.audit.lines} if before else {}
     return {
         line.client: (

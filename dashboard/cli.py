@@ -174,7 +174,7 @@ def main(
     """Serve the page: who serves now, what waits, what was served. Ends with SIGTERM or Ctrl-C.
 
     Without --operator-token it reads only; SELECT on the database and the tag 'monitoring' in
-    RabbitMQ are enough. Servers that are away are told on the page, and waited for.
+    RabbitMQ are enough. The page shows servers that are away, and waits for them.
 
     \b
     Exit codes: 0 done, 2 bad usage, 78 it cannot listen there.

@@ -1,6 +1,6 @@
-"""What the database says, by a few bounded queries that go by an index."""
+"""Reads the database, with a few bounded queries that each use an index."""
 
-# Statements are put together of this module's own constants.
+# Statements are built from this module's own constants.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from turnwise.errors import ServerError
 from turnwise.removed import removed_among
 
 TURNS = 100
-"""Requests that are shown."""
+"""The number of requests shown."""
 
 COUNTED_MOST = 50_000
-"""Requests that are counted at a time for the chart, the newest first."""
+"""The most requests counted at a time for the chart, newest first."""
 
 COUNTED_FAILURES = 10_000
-"""Failures that are counted of each kind; beyond that it is 'at least so many'."""
+"""The most failures counted of each kind; beyond that the page shows 'at least'."""
 
 AUDITED = 100
-"""Clients of whom the audit tells each; of the others it tells the sum."""
+"""The most clients that the audit shows one by one; the others appear only in the sums."""
 
 AUDIT_SHARE = 0.05
-"""How much of the database's time the audit may take."""
+"""The share of time that the audit may take."""
 
 AUDIT_AGAIN = 15.0
-"""Seconds after which it is made again though nothing was served: rows may be gone."""
+"""Seconds after which the audit is repeated though nothing was served: rows may be gone."""
 
-# MariaDB would rather sort the whole table than follow an index backwards: hence FORCE INDEX.
+# MariaDB would sort the whole table rather than follow an index backwards: hence FORCE INDEX.
 _NOW = "SELECT UTC_TIMESTAMP(6)"
 _LATEST = (
     f"SELECT {rows.SERVED_PREVIEW} FROM requests FORCE INDEX (served)"
@@ -56,7 +56,7 @@ _KNOWN = (
     "(SELECT 1 FROM requests WHERE client = %s LIMIT 1)"
     " UNION ALL (SELECT 1 FROM audits WHERE client = %s AND through > 0)"
 )
-# Counted by the index on due_at, and not beyond a bound.
+# Counted by the index on due_at, up to a bound.
 _WAITING = "SELECT COUNT(*) FROM (SELECT 1 FROM failures WHERE due_at IS NOT NULL LIMIT %s) AS some"
 _GIVEN_UP = (
     "SELECT COUNT(*) FROM (SELECT 1 FROM failures"
@@ -73,7 +73,7 @@ _COUNTED = """
 
 
 class _Source:
-    """A connection that is made when it is needed, and thrown away with any error on it."""
+    """A connection that is opened when needed, and discarded after any error on it."""
 
     def __init__(self, database: Database, program: str, board: Board) -> None:
         self._database = database
@@ -82,7 +82,7 @@ class _Source:
         self._connection: Connection | None = None
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -100,7 +100,7 @@ class _Source:
 
 
 class Requests(_Source):
-    """The latest requests, how many were served in each second, and those that are followed."""
+    """Polls the latest requests, how many were served each second, and the followed requests."""
 
     server = "database"
     hurries = True
@@ -111,10 +111,10 @@ class Requests(_Source):
         self._logouts = logouts
 
     def look(self) -> float:
-        """Tell the board; return after how many seconds to look again."""
+        """Update the board; return the seconds until the next poll."""
         with self._using() as connection, connection.cursor() as cursor:
-            self._logouts.read(cursor)  # before anything is shown to those who left
-            self._follow(cursor)  # somebody waits for it
+            self._logouts.read(cursor)  # before anything is shown to a session that has ended
+            self._follow(cursor)  # first, since a page waits for it
             cursor.execute(_NOW)
             [[clock]] = cursor.fetchall()
             now = clock.replace(tzinfo=UTC).timestamp()
@@ -126,7 +126,7 @@ class Requests(_Source):
         return self.pace
 
     def _count(self, cursor: Any, now: int) -> None:
-        """Count the seconds that are over, the last one twice: a commit may take a moment."""
+        """Count the seconds that are over, the last one twice, since a commit may take a moment."""
         first = self._board.counted_from()
         if first >= now - 1:
             return
@@ -135,7 +135,7 @@ class Requests(_Source):
         for second, name, count in cursor.fetchall():
             served[int(second)][name] = int(count)
         if sum(sum(counts.values()) for counts in served.values()) >= COUNTED_MOST:
-            # There are more: what is older than the last of them was not counted in full.
+            # There are more, so the oldest second among these was not counted in full.
             first = min(min(served) + 1, max(served))
         self._board.put_served(first, now - 1, served)
 
@@ -178,7 +178,7 @@ class Requests(_Source):
 
 
 class Audits(_Source):
-    """The audit, on a connection of its own: with many clients it takes a while."""
+    """Repeats the audit on a connection of its own, since it takes a while with many clients."""
 
     server = "audit"
     hurries = False
@@ -192,9 +192,9 @@ class Audits(_Source):
         self._took = math.inf
 
     def look(self) -> float:
-        """Tell the board; return after how many seconds to look again.
+        """Update the board; return the seconds until the next poll.
 
-        Between two audits it only sees whether the server is there.
+        Between two audits it only checks that the server answers.
         """
         begun = time.monotonic()
         change = self._board.last_served()
@@ -202,7 +202,7 @@ class Audits(_Source):
             if begun < self._due or (change == self._change and begun < self._stale):
                 connection.ping(reconnect=False)
                 return self.pace
-            self._due = 0.0  # should it fail, the next one is due at once
+            self._due = 0.0  # if it fails, the next one is due at once
             self._board.put_audit(_accounts(connection))
         took = time.monotonic() - begun
         self._change = change
@@ -213,15 +213,15 @@ class Audits(_Source):
 
 
 def interval(took: float, before: float) -> float:
-    """Return after how many seconds to begin the next audit. Pure.
+    """Return the seconds until the next audit begins. Pure.
 
-    By the shorter of the last two: what took long once may have been a stall of the database.
+    The shorter of the last two audits counts, since a long one may have been a database stall.
     """
     return min(took, before) / AUDIT_SHARE
 
 
 def _accounts(connection: Connection) -> Accounts:
-    """Read the sums, and the lines of some clients: of those with a gap first."""
+    """Read the sums, and the lines of some clients, those with a gap first."""
     audit = Audit(connection, every=False)
     gaps: list[Account] = []
     failing: list[Account] = []

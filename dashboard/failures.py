@@ -1,6 +1,6 @@
-"""The failures that somebody asks for: by client, replica, reason and time. SQL and its meaning."""
+"""Searches and changes failures by client, replica, reason and time."""
 
-# Statements are put together of this module's own constants.
+# Statements are built from this module's own constants.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAGE = 50
 """Failures on one page."""
 
 STEP = 500
-"""Failures that are changed in one transaction."""
+"""The most failures changed in one transaction."""
 
 # Each is a range of the index 'state' (worker/schema.py).
 _WAITING, _GIVEN_UP, _DROPPED = "state = 1", "state = 0", "state = 2"
@@ -31,19 +31,19 @@ STATES = {
 }
 REASONS = ("failed", "rejected", "died", "timeout")
 
-# A note that was made in advance may outlive the serving for a moment.
+# A failure noted in advance may remain for a moment after its request is served.
 _UNSERVED = (
     "NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = failures.client"
     " AND requests.counter = failures.counter)"
 )
 
 CHANGES = {
-    # Somebody has looked: it begins anew.
+    # An operator has looked at it, so its attempts start over.
     "retry": (
         "attempts = 0, deaths = 0, due_at = UTC_TIMESTAMP(6),"
         " reason = IF(reason = 'died', 'failed', reason)"
     ),
-    # Kept as a mark, so that it is accounted for and a repeat does not bring it back.
+    # The row stays, so that the audit accounts for it and a repeat is not served.
     "drop": (
         "reason = 'dropped', due_at = NULL, message = '', traceback = NULL,"
         " failed_at = UTC_TIMESTAMP(6)"
@@ -53,7 +53,7 @@ CHANGES = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which failures are meant; ``since`` and ``until`` are when they failed last."""
+    """Selects failures; ``since`` and ``until`` bound the time of the last attempt."""
 
     state: str = ""
     client: str = ""
@@ -63,7 +63,7 @@ class Filter:
     until: datetime | None = None
 
     def fields(self) -> dict[str, str]:
-        """Return it as an address or a form holds it."""
+        """Return the filter's fields as in an address or a form."""
         told = {
             "state": self.state,
             "client": self.client,
@@ -75,16 +75,16 @@ class Filter:
         return {name: value for name, value in told.items() if value}
 
     def address(self, **more: str) -> str:
-        """Return it as the query part of an address."""
+        """Return the filter as the query part of an address."""
         return urlencode(self.fields() | more)
 
     @property
     def by_client(self) -> bool:
-        """Whether it goes along a client's counters; else along the time of the failure."""
+        """Whether to walk along a client's counters; otherwise along the time of the failure."""
         return bool(self.client) and not (self.since or self.until)
 
     def way(self, before: str) -> walking.Way:
-        """Return how to go through the table. Raises Unclear."""
+        """Return the way through the table. Raises Unclear."""
         if self.by_client:
             return walking.by_client("failures", self.client, None, None, before)
         kinds = STATES[self.state]
@@ -93,7 +93,7 @@ class Filter:
         )
 
     def sift(self) -> tuple[str, list[Any]]:
-        """Return what must hold for a row on the way."""
+        """Return the condition that a row on the way must meet, and its values."""
         conditions, values = [], []
         if self.by_client:
             conditions.append(f"({' OR '.join(STATES[self.state])})")
@@ -108,7 +108,7 @@ class Filter:
         return " AND ".join(conditions), values
 
     def where(self) -> tuple[str, list[Any]]:
-        """Return all of it as one condition."""
+        """Return the whole filter as one condition, and its values."""
         condition, values = self.sift()
         conditions = [f"({' OR '.join(STATES[self.state])})", *([condition] if condition else [])]
         for each, time in (("failed_at >= %s", self.since), ("failed_at <= %s", self.until)):
@@ -120,7 +120,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``more`` leads on (the value of ``before``), ``looked_to`` says how far a sifting went."""
+    """``more`` is the next page's ``before``; ``looked_to`` is where a filtered scan stopped."""
 
     failures: list[Failure]
     more: str | None
@@ -128,7 +128,7 @@ class Page:
 
 
 def parse(form: Mapping[str, str]) -> Filter:
-    """Read a filter as it stands in an address or a form. Raises Unclear."""
+    """Parse a filter from an address or a form. Raises Unclear."""
     state, reason = form.get("state", ""), form.get("reason", "")
     if state not in STATES:
         raise Unclear(f"{state[:40]!r} is no state of a failure.")
@@ -145,7 +145,7 @@ def parse(form: Mapping[str, str]) -> Filter:
 
 
 def parse_identities(chosen: Sequence[str]) -> list[Identity]:
-    """Read what was chosen on a page. Raises Unclear."""
+    """Parse the identities chosen on a page. Raises Unclear."""
     found = []
     for each in chosen[:PAGE]:
         client, _, counter = each.rpartition("/")
@@ -154,7 +154,7 @@ def parse_identities(chosen: Sequence[str]) -> list[Identity]:
 
 
 def page(cursor: Any, wanted: Filter, before: str) -> Page:
-    """Return a page of failures, the latest first. Raises Unclear."""
+    """Return a page of failures, latest first. Raises Unclear."""
     found = walking.walk(
         cursor, wanted.way(before), rows.FAILURE, wanted.sift(), PAGE, only=_UNSERVED
     )
@@ -163,19 +163,19 @@ def page(cursor: Any, wanted: Filter, before: str) -> Page:
 
 
 def count(cursor: Any, wanted: Filter) -> tuple[int, bool]:
-    """Return how many there are, and whether that is all: only so many are looked at."""
+    """Return how many match, and whether that is all: only a bounded number is examined."""
     return walking.count(cursor, wanted.way(""), wanted.sift())
 
 
 def step(cursor: Any, wanted: Filter, before: str) -> tuple[list[Identity], str | None]:
-    """Return the next identities of those that match, and what leads on."""
+    """Return the next matching identities, and the next ``before``."""
     columns = "failures.client, failures.counter"
     found = walking.walk(cursor, wanted.way(before), columns, wanted.sift(), STEP)
     return [(client, int(counter)) for client, counter in found.rows], found.more
 
 
 def change(cursor: Any, what: str, identities: Sequence[Identity], wanted: Filter) -> int:
-    """Retry or drop these, as far as they still match; return how many were changed."""
+    """Retry or drop these, if they still match; return how many were changed."""
     where, values = wanted.where()
     counters: dict[str, list[int]] = {}
     for client, counter in identities:

@@ -1,4 +1,4 @@
-"""What the sources tell: a request as it was served, the queue, the seconds. Plain values."""
+"""The values that the sources provide: served requests, the queue, the seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Identity = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A row. ``message`` may be only its beginning; ``size`` is that of all of it, in bytes."""
+    """A served request. ``message`` may be cut short; ``size`` is its full size in bytes."""
 
     client: str
     counter: int
@@ -24,13 +24,13 @@ class Served:
 
     @property
     def identity(self) -> Identity:
-        """What no other request has."""
+        """The client and counter, which no other request shares."""
         return self.client, self.counter
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What RabbitMQ says of the queue and of its dead letters. ``replicas``: who consumes."""
+    """RabbitMQ's figures of the queue and its dead letters. ``replicas`` are the consumers."""
 
     ready: int
     in_hand: int
@@ -43,7 +43,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What is known of one second; None is not known."""
+    """The figures of one second; None where unknown."""
 
     served: dict[str, int] | None = None
     queue: Queue | None = None
@@ -51,7 +51,7 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """How many requests wait for another attempt, and how many were given up; bounded counts."""
+    """How many requests wait for another attempt and how many were given up, up to a bound."""
 
     waiting: int
     given_up: int
@@ -77,9 +77,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at one request found.
+    """The result of looking one request up.
 
-    ``known``: anything of its client was ever served. ``removed``: it was, and its row is gone.
+    ``known``: its client has been served before. ``removed``: it was served, and its row was
+    removed.
     """
 
     request: Served | None = None
@@ -90,7 +91,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One client's line in the audit. ``gaps``: the first few, first and last counter each."""
+    """One client's line in the audit. ``gaps`` are the first few, by first and last counter."""
 
     client: str
     served: int
@@ -104,7 +105,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The sums over all clients, and the lines of some: those with a gap first."""
+    """The sums over all clients, and the lines of some clients, those with a gap first."""
 
     count: int
     served: int
@@ -116,5 +117,5 @@ class Accounts:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is missing and nothing is there twice."""
+        """Whether no request is missing and none is stored twice."""
         return not self.missing and not self.repeated

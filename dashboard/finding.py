@@ -1,4 +1,4 @@
-"""The views of requests: the search, and one request with all that is known of it."""
+"""The views of requests: the search, and one request in full."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAILED = f"SELECT {rows.FAILURE} FROM failures WHERE client = %s AND counter = 
 
 
 class Finding:
-    """Answers from the database while somebody waits."""
+    """Answers searches from the database."""
 
     def __init__(self, app: Flask, lookups: Lookups) -> None:
         self._lookups = lookups
@@ -25,7 +25,7 @@ class Finding:
         app.add_url_rule("/requests/<client>/<int:counter>", "request", self.one)
 
     def search(self) -> Any:
-        """Find requests; the search stands in the address."""
+        """Find requests; the address holds the search."""
         try:
             query = search.parse(request.args)
             with self._lookups.cursor() as cursor:

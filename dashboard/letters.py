@@ -1,4 +1,4 @@
-"""The view of the dead letters, and what an operator does with them."""
+"""The view of the dead letters, and an operator's actions on them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ PAGE = 50
 """Letters on one page."""
 
 LOOKED = 20_000
-"""Letters that are looked at, the oldest first: each look takes them in hand for a moment."""
+"""The most letters read, oldest first: each look holds them unacked for a moment."""
 
 SAME_FOR = 3.0
-"""Seconds for which what was seen is shown to others too: only one may look at a time."""
+"""Seconds for which a result is shown to others too, since only one may look at a time."""
 
 _NOTE_EVERY = 1.0
-"""Seconds between two notes of how far an action is."""
+"""Seconds between two records of an action's progress."""
 
 ACTS = {"replay": "Replay", "drop": "Drop"}
 
 REASONS = (CONFLICT, "delivery_limit", INVALID)
-"""Why a letter may be here, unless somebody set up a limit of their own."""
+"""The reasons of dead letters, unless an operator has configured further limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters are meant; ``client`` is what the message says of itself."""
+    """Selects letters; ``client`` is the one that the message itself names."""
 
     reason: str = ""
     client: str = ""
@@ -51,7 +51,7 @@ class Filter:
     until: datetime | None = None
 
     def fields(self) -> dict[str, str]:
-        """Return it as an address or a form holds it."""
+        """Return the filter's fields as in an address or a form."""
         told = {
             "reason": self.reason,
             "client": self.client,
@@ -61,7 +61,7 @@ class Filter:
         return {name: value for name, value in told.items() if value}
 
     def matches(self, letter: Letter) -> bool:
-        """Whether a letter is meant."""
+        """Return whether a letter matches."""
         died_at = letter.died_at
         return (
             self.reason in {"", letter.reason}
@@ -72,7 +72,7 @@ class Filter:
 
 
 def parse(form: Mapping[str, str]) -> Filter:
-    """Read a filter as it stands in an address or a form. Raises Unclear."""
+    """Parse a filter from an address or a form. Raises Unclear."""
     return Filter(
         reason=name_in(form.get("reason", ""), 64, "a reason"),
         client=name_in(form.get("client", "").strip(), 64, "a client"),
@@ -82,9 +82,9 @@ def parse(form: Mapping[str, str]) -> Filter:
 
 
 class Letters:
-    """Lists dead letters to all who may look, and settles them for operators.
+    """Lists dead letters to every viewer, and settles them for operators.
 
-    ``nodes`` are of an account that may read them; None: nobody can look.
+    ``nodes`` use an account that may read them; None: the page cannot show them.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Letters:
         app.add_url_rule("/dead", "act_on_dead", self.act, methods=["POST"])
 
     def show(self) -> Any:
-        """List the oldest letters; the filter stands in the address."""
+        """List the oldest letters; the address holds the filter."""
         if self._nodes is None:
             return render_template("dead.html", view="dead", form={}, unset=True)
         try:
@@ -121,14 +121,14 @@ class Letters:
             found=shown,
             first=(page - 1) * PAGE + 1,
             there=found.there,
-            # No further than that without those at the head.
+            # RabbitMQ delivers from the head only, so the rest stays out of reach.
             unseen=found.there - found.looked if found.looked >= LOOKED and not more else 0,
             older=urlencode(fields | {"page": page - 1}) if page > 1 else None,
             newer=urlencode(fields | {"page": page + 1}) if more else None,
         )
 
     def one(self, id_: str) -> Any:
-        """Show one letter with all that is known of it."""
+        """Show one letter in full."""
         if self._nodes is None:
             raise BadRequest("this page was started without --operator-amqp-url")
         with self._looking(), look(self._nodes, self._queue, "dashboard") as letters:
@@ -143,7 +143,7 @@ class Letters:
         return render_template("letter.html", view="dead", whole=whole, identity=identity)
 
     def act(self) -> Any:
-        """Replay or drop the chosen ones or all that match; ask before what cannot be undone."""
+        """Replay or drop the chosen or all matching letters, after confirmation where needed."""
         acting = operators_only(self._acting)
         if self._nodes is None:
             raise BadRequest("this page was started without --operator-amqp-url")
@@ -199,7 +199,7 @@ class Letters:
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[None]:
-        """Keep others out: two at a time would mix up the order."""
+        """Exclude others: two looks at a time would mix up the order."""
         if not self._lock.acquire(timeout=2):
             raise ServiceUnavailable("somebody else is looking at the dead letters; try again")
         try:
@@ -227,7 +227,7 @@ class Letters:
 
 
 def _complain(settled: Settled) -> None:
-    """Raise Transient if not all was done that was asked for."""
+    """Raise Transient if some letters were not settled as asked."""
     problems = []
     if settled.missing:
         problems.append(f"{len(settled.missing):,} of them were not there any more.")

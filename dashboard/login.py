@@ -1,6 +1,6 @@
-"""The login before the page: a token, sent as a header by a program, kept as a cookie by a browser.
+"""The login by a token. A program sends it as a header; a browser gets a cookie in return.
 
-Two tokens are two roles: who looks, and who may act.
+Each of the two tokens stands for a role: viewers may only look, operators may also act.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 COOKIE = "turnwise"
 
 LONGEST_NAME = 60
-"""Characters of the name by which somebody appears in the log of actions."""
+"""The most characters of an operator's name in the log of actions."""
 
 _OPEN = {"healthz", "readyz", "login", "enter", "static"}
-"""What needs no token: nothing of it is anybody's data."""
+"""Endpoints that need no token, since they show no data."""
 
 
 class Login:
-    """Lets in who has a token. Without one for viewers everybody may look; nobody may act.
+    """Admits requests with a token or a session. Without a viewers' token, everyone may look.
 
-    ``tokens`` maps each role to its token. ``hosts`` are the names that the page answers to when
-    looking needs none: another site's script could otherwise reach a server on loopback by a name
-    that it makes resolve to it (DNS rebinding).
+    ``tokens`` maps each role to its token. ``hosts`` are the host names that the page answers to
+    when viewing needs no token: otherwise another site's script could reach a server on loopback
+    through a name that resolves to it (DNS rebinding).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Login:
             app.add_url_rule("/logout", "logout", self.leave, methods=["POST"])
 
     def let_in(self) -> Response | None:
-        """Return None for whoever may go on."""
+        """Return None if the request may proceed, or a redirect to the login."""
         open_to_all = Role.VIEWER not in self._tokens
         if open_to_all and urlsplit(f"//{request.host}").hostname not in self._hosts:
             raise BadRequest("this page answers to the names of loopback only")
@@ -78,11 +78,11 @@ class Login:
         return redirect(url_for("login", then=wanted), HTTPStatus.SEE_OTHER)
 
     def show(self) -> str:
-        """Ask for the token."""
+        """Show the login form."""
         return render_template("login.html", acts=Role.OPERATOR in self._tokens)
 
     def enter(self) -> Response | tuple[str, HTTPStatus] | tuple[str, HTTPStatus, dict[str, str]]:
-        """Take the token."""
+        """Check the token, and begin a session."""
         if _foreign():
             raise Forbidden("this came from another site's page")
         wait = self._throttle.attempt(request.remote_addr)
@@ -99,7 +99,7 @@ class Login:
         name = " ".join(request.form.get("name", "").split())[:LONGEST_NAME]
         session = self._sessions.begin(role, name, time.time())
         response = redirect(_within(request.form.get("then", "")), HTTPStatus.SEE_OTHER)
-        # The browser says itself whether it came by TLS, whatever stands in between.
+        # The browser itself reports whether it used TLS, whatever proxies are in between.
         secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
         response.set_cookie(
             COOKIE,
@@ -144,7 +144,7 @@ class Login:
         return Session("", role, "", math.inf)
 
     def _role(self, given: str) -> Role | None:
-        # Each is compared, so that the time does not tell which is nearer.
+        # Every token is compared, so that the time does not reveal which one is closer.
         right = [role for role, token in self._tokens.items() if same(given.strip(), token)]
         return right[0] if right else None
 
@@ -152,10 +152,10 @@ class Login:
         """Refuse a form that another site's page could have sent with this browser's cookie."""
         session: Session | None = g.session
         if session is None or not session.id:
-            return  # nobody, who may do nothing; or a program, which no page can make act
+            return  # no session, so no rights; or a program, which another site cannot drive
         if _foreign() or not same(request.form.get("csrf", ""), self._sessions.csrf(session)):
             raise Forbidden("this form is not of your session; load the page again")
-        # Who only looks may do so for a moment longer at another page; nobody acts.
+        # After a logout, another page may show data for a moment longer, but never acts.
         if request.endpoint != "logout" and self._logouts.has_now(session):
             raise Forbidden("this session was logged out")
 
@@ -170,11 +170,11 @@ class Login:
 
 
 def _foreign() -> bool:
-    """Whether the browser says that the form stands on another site's page."""
+    """Return whether the browser reports that the form is on another site's page."""
     return request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
 
 
 def _within(path: str) -> str:
-    """Return a path of ours: nobody is led to another site after the login."""
+    """Return a path on this site, so that the login never redirects to another site."""
     good = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if good else "/"

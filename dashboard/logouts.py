@@ -1,8 +1,8 @@
-"""Sessions that were ended before their time, known to all pages on one database.
+"""Sessions that were logged out before they expired, known to all pages on one database.
 
-A cookie is good by its signature alone, so that pages need no list of sessions. Those that were
-logged out are the exception: they stand in a table until they would have ended anyway, and each
-page keeps a copy in memory, as fresh as its last look at the database.
+A cookie is valid by its signature alone, so that pages need no list of sessions. Logged-out
+sessions are the exception: a table keeps them until they would have expired anyway, and each page
+keeps a copy in memory, as fresh as its last poll of the database.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FORGET = "DELETE FROM page_logouts WHERE ends_at < UTC_TIMESTAMP(6) LIMIT 1000"
 
 
 class Logouts:
-    """Used by several threads. ``lookups`` are of an account that may write the table.
+    """Used by several threads. ``lookups`` use an account that may write the table.
 
-    Where the account may not, a logout is known to this process only, and a warning says so.
+    If the account may not, only this process knows of a logout, and logs a warning.
     """
 
     def __init__(self, lookups: Lookups) -> None:
@@ -43,9 +43,10 @@ class Logouts:
         self._unwritten: dict[str, Session] = {}
 
     def end(self, session: Session, now: float) -> None:
-        """End a session, for all pages if the database is there; ``now`` is Unix time.
+        """End a session, for all pages if the database is available; ``now`` is Unix time.
 
-        First elsewhere, then here: its own page goes on asking until it has its answer.
+        It is written first and ended here afterwards: the session's own page keeps asking until
+        it has the answer to the logout.
         """
         with self._lock:
             self._unwritten[session.id] = session
@@ -57,12 +58,12 @@ class Logouts:
                 self._here[session.id] = session
 
     def has(self, session: Session) -> bool:
-        """Whether a session was ended, as far as this page knows."""
+        """Return whether a session was logged out, as far as this page knows."""
         with self._lock:
             return session.id in self._here or session.id in self._told
 
     def has_now(self, session: Session) -> bool:
-        """Whether it was ended, as the database knows. Raises ServerError."""
+        """Return whether a session was logged out, also by the database. Raises ServerError."""
         if self.has(session):
             return True
         with self._lookups.cursor() as cursor:
@@ -70,7 +71,7 @@ class Logouts:
             return bool(cursor.fetchall())
 
     def read(self, cursor: Any) -> None:
-        """Learn what other pages ended, and write what could not be written before."""
+        """Read the logouts of other pages, and write those that could not be written before."""
         cursor.execute(_READ)
         told = frozenset(id_ for (id_,) in cursor.fetchall())
         with self._lock:
@@ -92,7 +93,7 @@ class Logouts:
             except Permanent as error:
                 event(log, logging.WARNING, "logout.here_only", problem=str(error))
             except ServerError:
-                return  # the next look at the database tries again
+                return  # the next poll of the database tries again
             with self._lock:
                 for session in waiting:
                     self._unwritten.pop(session.id, None)

@@ -1,4 +1,4 @@
-"""Queries that somebody waits for: few at a time, each bounded, on connections that are kept."""
+"""Queries that a page waits for: few at a time, each bounded, on pooled connections."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError, Transient
 
 AT_ONCE = 4
-"""Queries at the same time: the threads that remain answer the live view and the probes."""
+"""The most queries at a time: the remaining threads answer the live view and the probes."""
 
 LONGEST = 5.0
-"""Seconds that the server may take for one statement."""
+"""The most seconds that the server may take for one statement."""
 
 _TOO_LONG = frozenset({1969, 3024})
-"""MariaDB's and MySQL's word that a statement was ended for taking too long."""
+"""The errors of MariaDB and MySQL for a statement that took too long."""
 
 
 class Busy(Transient):
-    """Too many ask the database at once."""
+    """Too many queries at once."""
 
 
 class Lookups:
-    """Lends connections as ``program``. ``readonly`` transactions only, unless it may write."""
+    """Lends connections, which the server's process list shows as ``program``."""
 
     def __init__(self, database: Database, program: str) -> None:
         self._database = database
@@ -37,16 +37,16 @@ class Lookups:
     def cursor(self) -> Iterator[Any]:
         """Lend a cursor on a connection with autocommit.
 
-        Raises ServerError; a connection on which anything went wrong is thrown away.
+        Raises ServerError. A connection is discarded after any error.
         """
         with self.connection() as connection, connection.cursor() as cursor:
             yield cursor
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection with autocommit. Raises ServerError, as ``cursor``."""
+        """Lend a connection with autocommit. Raises ServerError, like ``cursor``."""
         if not self._lent.acquire(timeout=1):
-            raise Busy("too many ask the database at once; try again")
+            raise Busy("too many queries at once; try again")
         try:
             connection = self._take()
             try:
@@ -69,12 +69,12 @@ class Lookups:
             self._lent.release()
 
     def close(self) -> None:
-        """Give all back."""
+        """Close all connections that are not lent."""
         while self._free:
             self._free.pop().close()
 
     def _take(self) -> Connection:
-        """Return a connection that was kept and still lives, or a new one."""
+        """Return a pooled connection that still works, or a new one."""
         while self._free:
             connection = self._free.pop()
             with contextlib.suppress(ServerError), translating(self._database):

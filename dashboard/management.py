@@ -1,4 +1,4 @@
-"""MANAGEMENT_URL -> what RabbitMQ's management API says of the queue."""
+"""MANAGEMENT_URL -> the queue's figures from RabbitMQ's management API."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _COLUMNS = (
 )
 
 _CLUSTER_PACE = 5.0
-"""Seconds between two looks at the cluster's nodes."""
+"""Seconds between two polls of the cluster's nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Management:
-    """The management API of one RabbitMQ. ``str()`` of it names it without the password."""
+    """The management API of one RabbitMQ. Its ``str()`` omits the password."""
 
     tls: bool
     host: str
@@ -49,16 +49,16 @@ class Management:
 
     @property
     def link(self) -> str:
-        """Where its user interface is."""
+        """The address of its user interface."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls else ''}://{host}:{self.port}/"
 
 
 def parse_url(text: str) -> Management:
-    """Read MANAGEMENT_URL: ``http[s]://user:password@host:15672/vhost``.
+    """Parse MANAGEMENT_URL: ``http[s]://user:password@host:15672/vhost``.
 
-    Without a path, it is the virtual host ``/``. Raises ValueError, which never repeats the URL: it
-    holds a password.
+    Without a path, the virtual host is ``/``. Raises ValueError, whose text never repeats the URL,
+    which holds a password.
     """
     parts = split(text)
     if parts.scheme not in {"http", "https"}:
@@ -79,7 +79,7 @@ def parse_url(text: str) -> Management:
 
 
 class Backlog:
-    """What waits in the queue, who consumes from it, and its dead letters."""
+    """Polls the queue's backlog and consumers, and its dead letters."""
 
     server = "broker"
     hurries = False
@@ -95,7 +95,7 @@ class Backlog:
         self._connection = kind(management.host, management.port, timeout=TIMEOUT)
 
     def look(self) -> float:
-        """Tell the board; return after how many seconds to look again."""
+        """Update the board; return the seconds until the next poll."""
         queue = self._get(self._topology.queue)
         dead = self._get(self._topology.dead)
         try:
@@ -108,17 +108,17 @@ class Backlog:
                 warnings=tuple(cluster.warnings(self._look_at_nodes(), [queue, dead])),
             )
         except (KeyError, TypeError):
-            # As after a start, for some seconds.
+            # For some seconds after a start.
             raise Transient(f"{self._management} has no figures of the queue yet") from None
         self._board.put_queue(figures)
         return self.pace
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._connection.close()
 
     def _look_at_nodes(self) -> list[dict[str, Any]]:
-        """Return the cluster's nodes, as of a moment ago; none for an account that may not look."""
+        """Return the cluster's nodes, recently polled; none if the account may not see them."""
         if time.monotonic() > self._nodes_at + _CLUSTER_PACE:
             self._nodes_at = time.monotonic()
             with contextlib.suppress(Refused):
@@ -129,7 +129,7 @@ class Backlog:
         vhost, name = (quote(part, safe="") for part in (self._management.virtual_host, queue))
         found = self._ask(f"queues/{vhost}/{name}?columns={_COLUMNS}", queue)
         if not isinstance(found, dict):
-            raise Transient(f"{self._management} answers something else than a queue")
+            raise Transient(f"{self._management} did not answer with a queue")
         return found
 
     def _ask(self, path: str, queue: str) -> Any:
@@ -159,7 +159,7 @@ class Backlog:
         try:
             return json.loads(body)
         except ValueError:
-            raise Transient(f"{self._management} answers something else than JSON") from None
+            raise Transient(f"{self._management} did not answer with JSON") from None
 
     def _check(self, status: int, queue: str) -> None:
         if status == HTTPStatus.OK:

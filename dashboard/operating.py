@@ -1,4 +1,4 @@
-"""The views on which an operator acts: failures, what was done, and the question before it."""
+"""The operator's views: failures, the confirmation of an action, and the log of actions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTS = {"retry": "Retry", "drop": "Drop"}
 
 
 class Operating:
-    """Shows failures and the log to all who may look; changes them for operators only."""
+    """Shows failures and the log to every viewer; changes failures for operators only."""
 
     def __init__(self, app: Flask, lookups: Lookups, acting: Actions | None) -> None:
         self._lookups = lookups
@@ -34,7 +34,7 @@ class Operating:
         app.add_url_rule("/actions/<int:number>", "action", self.action)
 
     def failures(self) -> Any:
-        """List failures; the filter stands in the address."""
+        """List failures; the address holds the filter."""
         try:
             wanted = failures.parse(request.args)
             with self._lookups.cursor() as cursor:
@@ -55,7 +55,7 @@ class Operating:
         )
 
     def act(self) -> Any:
-        """Retry or drop the chosen ones or all that match; ask before what cannot be undone."""
+        """Retry or drop the chosen or all matching failures, after confirmation where needed."""
         what = request.form.get("do", "")
         everything = request.values.get("which") == "all"
         acting = operators_only(self._acting)
@@ -79,7 +79,7 @@ class Operating:
                 final=what == "drop",
                 note="They are not served then, and never tried again; their messages are removed."
                 if what == "drop"
-                else "They are due at once, with all their attempts anew.",
+                else "They are due at once, with their attempts reset.",
                 chosen=[f"{client} {counter}" for client, counter in chosen or ()],
                 filter=wanted.fields() if everything else {},
                 back=url_for("failures"),
@@ -100,7 +100,7 @@ class Operating:
             return failures.count(cursor, wanted)
 
     def actions(self) -> str:
-        """List what was done, the latest first."""
+        """List the actions, latest first."""
         before = request.args.get("before", _LATEST, type=int)
         with self._lookups.cursor() as cursor:
             found = actions.latest(cursor, before)
@@ -108,7 +108,7 @@ class Operating:
         return render_template("actions.html", view="actions", found=found, more=more)
 
     def action(self, number: int) -> str:
-        """Show one action, and how far it is."""
+        """Show one action and its progress."""
         with self._lookups.cursor() as cursor:
             found = actions.one(cursor, number)
         if found is None:
@@ -122,7 +122,7 @@ def _described(count: int, is_all: bool) -> str:
 
 
 def operators_only(acting: Actions | None) -> Actions:
-    """Return what acts, if this session may. Raises Forbidden."""
+    """Return ``acting`` if this session may use it. Raises Forbidden."""
     session: Session | None = g.session
     if acting is None:
         raise Forbidden("this page cannot act: it was started without --operator-token")
@@ -138,7 +138,7 @@ def start(
     expected: int | None,
     work: Callable[[Progress], None],
 ) -> Response:
-    """Begin an action, and lead to where it is seen."""
+    """Begin an action, and redirect to its view."""
     session: Session = g.session
     who = (session.name or "operator", request.remote_addr or "")
     try:

@@ -1,4 +1,4 @@
-"""Rows of `requests` and `failures`: the columns to ask for, and what they make. Pure."""
+"""Rows of ``requests`` and ``failures``: the columns to select, and their values. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from dashboard.figures import Failure, Served
 
 PREVIEW = 300
-"""Characters of a message that are shown before somebody asks for all of it."""
+"""Characters of a message that lists show."""
 
 _SERVED_REST = "OCTET_LENGTH(requests.message), " + ", ".join(
     f"requests.{name}" for name in ("sent_at", "served_at", "served_by", "deliveries")
@@ -37,7 +37,7 @@ FAILURE = ", ".join(
 
 
 def served(row: tuple[Any, ...]) -> Served:
-    """Return what a row of SERVED or SERVED_PREVIEW tells."""
+    """Return a row of SERVED or SERVED_PREVIEW as a value."""
     client, counter, message, size, sent_at, served_at, served_by, deliveries = row
     return Served(
         client, counter, message, size, utc(sent_at), utc(served_at), served_by, deliveries
@@ -45,7 +45,7 @@ def served(row: tuple[Any, ...]) -> Served:
 
 
 def failure(row: tuple[Any, ...]) -> Failure:
-    """Return what a row of FAILURE tells."""
+    """Return a row of FAILURE as a value."""
     (
         client,
         counter,
@@ -77,5 +77,5 @@ def failure(row: tuple[Any, ...]) -> Failure:
 
 
 def utc(time: datetime) -> datetime:
-    """Return a time of the database as what it is: UTC."""
+    """Return a time from the database, marked as UTC."""
     return time.replace(tzinfo=UTC)

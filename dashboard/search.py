@@ -1,8 +1,8 @@
-"""Which requests somebody looks for, and how they are found without reading the whole table.
+"""Searches requests without reading the whole table.
 
-There are two ways into the table: by client and counter, and by the time of serving. A search goes
-along one of them, from its newest end, and looks at a bounded number of rows for each page. What
-neither way narrows down, as a text in any message ever, is refused.
+There are two ways into the table: by client and counter, and by the time of serving. A search walks
+along one of them, from its newest end, and examines a bounded number of rows for each page. A
+search that neither way narrows down, such as a text in any message ever, is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FIELDS = ("client", "first", "last", "text", "replica", "since", "until")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for. ``first`` and ``last`` are counters, ``since`` and ``until`` served at."""
+    """A search. ``first`` and ``last`` bound the counter, ``since`` and ``until`` the serving."""
 
     client: str = ""
     first: int | None = None
@@ -39,11 +39,11 @@ class Query:
 
     @property
     def by_client(self) -> bool:
-        """Whether it goes along the client's counters; else along the time of serving."""
+        """Whether to walk along the client's counters; otherwise along the time of serving."""
         return bool(self.client) and not (self.since or self.until)
 
     def address(self, **more: str) -> str:
-        """Return it as the query part of an address."""
+        """Return the search as the query part of an address."""
         told = {
             "client": self.client,
             "first": "" if self.first is None else str(self.first),
@@ -59,7 +59,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``more`` leads on (the value of ``before``), ``looked_to`` says how far a sifting went."""
+    """``more`` is the next page's ``before``; ``looked_to`` is where a filtered scan stopped."""
 
     requests: list[Served]
     more: str | None
@@ -67,7 +67,7 @@ class Page:
 
 
 def parse(form: Mapping[str, str]) -> Query:
-    """Read a search as it stands in an address. Raises Unclear."""
+    """Parse a search from an address. Raises Unclear."""
     told = {name: form.get(name, "").strip() for name in _FIELDS}
     query = Query(
         client=name_in(told["client"], 64, "a client"),
@@ -90,20 +90,20 @@ def parse(form: Mapping[str, str]) -> Query:
 
 
 def find(cursor: Any, query: Query, before: str) -> Page:
-    """Return a page of what was found, newest first, after the one that led to ``before``."""
+    """Return a page of matching requests, newest first, that continues at ``before``."""
     found = walking.walk(cursor, way(query, before), rows.SERVED_PREVIEW, sift(query), PAGE)
     return Page([rows.served(row) for row in found.rows], found.more, found.looked_to)
 
 
 def way(query: Query, before: str) -> walking.Way:
-    """Return how to go through the table. Raises Unclear."""
+    """Return the way through the table. Raises Unclear."""
     if query.by_client:
         return walking.by_client("requests", query.client, query.first, query.last, before)
     return walking.by_time("requests", "served", "served_at", query.since, query.until, before)
 
 
 def sift(query: Query) -> tuple[str, list[Any]]:
-    """Return what must hold for a row on the way to be one that is looked for."""
+    """Return the condition that a row on the way must meet, and its values."""
     conditions: list[str] = []
     values: list[Any] = []
     if query.text:

@@ -1,4 +1,4 @@
-"""The page at work: its watchers, and the server that answers."""
+"""Runs the page: its watchers, and the HTTP server."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from turnwise.log import event
 from turnwise.node import Node
 
 THREADS = 12
-"""That answer. A page asks several times a second, and gets its answer from memory."""
+"""Threads that answer. A page asks several times a second, and is answered from memory."""
 
 CONNECTIONS = 500
-"""Open at the same time; a browser keeps one to six for each page."""
+"""The most open connections; a browser keeps one to six for each page."""
 
 MAX_FORM = 64 * 1024
-"""Bytes of a form: fifty chosen identities, with room to spare."""
+"""The most bytes of a form: fifty chosen identities fit with room to spare."""
 
 STOP_TIMEOUT = 1.0
-"""Seconds for a watcher to end; one that hangs in a read ends with the process."""
+"""Seconds for a watcher to end. One that hangs in a read ends with the process."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class ServeError(TurnwiseError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command was given, checked; None is what was not."""
+    """The command's checked options; None where an option was not given."""
 
     address: tuple[str, int]
     tokens: dict[Role, str]
@@ -110,10 +110,10 @@ def serve(settings: Settings) -> None:
         ) from error
     for watcher in watchers:
         watcher.start()
-    # Either may come before the server is ready to end by it.
+    # Either may be raised before server.run() handles it.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         event(log, logging.INFO, "dashboard.serving", url=_url(host, port))
-        server.run()  # until one of them
+        server.run()  # until either is raised
     pace.stop()
     for watcher in watchers:
         watcher.join(STOP_TIMEOUT)

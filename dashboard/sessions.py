@@ -1,7 +1,7 @@
-"""Who is logged in: a cookie that any page with the same key can read, and none can forge. Pure.
+"""Sessions, in signed cookies that any page with the same key can read. Pure.
 
-No page keeps a list of sessions, so that two behind a load balancer need not know of each other,
-and a token can be changed without ending anybody's session.
+No page keeps a list of sessions. So pages behind one load balancer need not know of each other, and
+a token can be changed without ending any session.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ LASTS = 12 * 3600.0
 """Seconds after which a session ends."""
 
 SHORTEST_TOKEN = 16
-"""Characters of a token or a key, at least."""
+"""The fewest characters of a token or a key."""
 
 
 class Role(enum.StrEnum):
-    """What somebody may do."""
+    """The rights of a session."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -31,7 +31,7 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Somebody who has logged in. ``name`` is what they call themselves, until ``ends``."""
+    """A login. ``name`` is the one given at the login; ``ends`` is Unix time."""
 
     id: str
     role: Role
@@ -43,7 +43,7 @@ class Sessions:
     """Signs sessions with ``key`` and reads them again."""
 
     def __init__(self, key: str) -> None:
-        # Slow to derive: a cookie must not be a quick way to guess a token that it is made from.
+        # Slow to derive, so that a cookie is no fast way to guess the token behind the key.
         self._key = hashlib.scrypt(key.encode(), salt=b"turnwise page", n=2**14, r=8, p=1)
 
     def begin(self, role: Role, name: str, now: float) -> Session:
@@ -51,13 +51,13 @@ class Sessions:
         return Session(secrets.token_urlsafe(16), role, name, now + LASTS)
 
     def seal(self, session: Session) -> str:
-        """Return what the cookie holds."""
+        """Return the cookie's value."""
         told = [session.id, session.role, session.name, int(session.ends)]
         body = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
         return f"{body}.{self._sign('session', body)}"
 
     def open(self, cookie: str, now: float) -> Session | None:
-        """Return the session of a cookie; None if it is not ours, or has ended."""
+        """Return the session of a cookie; None if it is not ours, or has expired."""
         body, _, signature = cookie.partition(".")
         if not same(signature, self._sign("session", body)):
             return None
@@ -66,11 +66,11 @@ class Sessions:
             id_, role, name, ends = json.loads(text)
             session = Session(id_, Role(role), name, float(ends))
         except (binascii.Error, ValueError, TypeError):
-            return None  # of an earlier release
+            return None  # from an earlier release
         return session if now < session.ends else None
 
     def csrf(self, session: Session) -> str:
-        """Return what a form must send along with the cookie: no other site's page knows it."""
+        """Return the CSRF token that forms send with the cookie; other sites do not know it."""
         return self._sign("csrf", session.id)
 
     def _sign(self, purpose: str, text: str) -> str:
@@ -78,5 +78,5 @@ class Sessions:
 
 
 def same(given: str, expected: str) -> bool:
-    """Compare in a time that tells nothing of how much is right."""
+    """Compare in a time that does not depend on how much is right."""
     return hmac.compare_digest(given.encode(), expected.encode())

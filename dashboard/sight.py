@@ -1,4 +1,4 @@
-"""Whether something is seen, since when it is not, and when it was not before. Pure."""
+"""Whether a server is seen, and its current and past outages. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PATIENCE = 4.0
 """Seconds without an answer and without an error after which a server counts as not seen."""
 
 AUDIT_PATIENCE = 60.0
-"""The same for the audit, which takes its time where there are a million clients."""
+"""The same for the audit, which is slow with a million clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time in which nothing was seen. Unix seconds; ``until`` is None as long as it lasts."""
+    """A time without answers, in Unix seconds; ``until`` is None while it lasts."""
 
     since: float
     until: float | None
@@ -22,7 +22,7 @@ class Outage:
 
 
 class Sight:
-    """What is known of one server's presence. ``now`` is in Unix seconds, ``kept`` in seconds."""
+    """One server's outages. ``now`` is Unix time; past outages are kept for ``kept`` seconds."""
 
     def __init__(self, now: float, kept: float, patience: float = PATIENCE) -> None:
         self._patience = patience
@@ -46,18 +46,18 @@ class Sight:
         self._problem = problem
 
     def outage(self, now: float) -> Outage | None:
-        """Return the outage that lasts, if one does."""
+        """Return the current outage, if there is one."""
         since = self._begun if self._seen_at is None else self._seen_at
         if self._problem is None and self._seen_at is not None and now - since <= self._patience:
             return None
         return Outage(since, None, self._problem or "no answer yet")
 
     def outages(self, now: float) -> list[Outage]:
-        """Return the outages of the time that is kept, oldest first."""
+        """Return the kept outages and the current one, oldest first."""
         lasting = self.outage(now)
         return [*self._past, *([lasting] if lasting and self._seen_at is not None else [])]
 
     @property
     def known(self) -> bool:
-        """Whether anything is known, be it that it is away."""
+        """Whether the server's state is known, even if it is unavailable."""
         return self._seen_at is not None or self._problem is not None

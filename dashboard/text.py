@@ -1,4 +1,4 @@
-"""Text from outside, made safe to read: as static/format.js does it for the live view. Pure."""
+"""Makes untrusted text safe to read, as static/format.js does for the live view. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CONTROLS = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
 
 
 def shown(text: str, *, lines: bool = False) -> str:
-    """Return text with what cannot be seen, or turns the direction of text, shown by name.
+    """Return text with invisible and direction-changing characters replaced by their names.
 
-    A text of nothing but blanks is shown by name as a whole. With ``lines``, line breaks and tabs
-    stay what they are.
+    In a text of blanks only, every character is named. With ``lines``, line breaks and tabs are
+    kept.
     """
     if text and all(_is_blank(c) for c in text):
         return "".join(map(_name, text))
@@ -29,12 +29,12 @@ def shown(text: str, *, lines: bool = False) -> str:
 
 
 def moment(time: datetime) -> str:
-    """Return a time as people read it, in UTC."""
+    """Return a time in UTC, to the millisecond."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d}"
 
 
 def number(value: int) -> str:
-    """Return a number with its thousands apart."""
+    """Return a number with thousands separators."""
     return f"{value:,}"
 
 

@@ -1,4 +1,4 @@
-"""How fast a token may be guessed: a few attempts for each address, then ever slower. Pure."""
+"""Limits the guessing of tokens: a few attempts for each address, then ever slower. Pure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 FREE = 5
-"""Failures that cost no wait: everybody mistypes."""
+"""Failures that cost no wait: everyone mistypes."""
 
 LONGEST = 300.0
-"""Seconds that an address waits at most."""
+"""The most seconds that an address waits."""
 
 FORGOTTEN = 900.0
-"""Seconds after its last failure after which an address begins anew."""
+"""Seconds after an address's last failure until its failures are forgotten."""
 
 REMEMBERED = 10_000
-"""Addresses, at most."""
+"""The most addresses remembered."""
 
 
 class Throttle:
-    """Counts failures by address. Used by several threads; ``clock`` tells seconds."""
+    """Counts failures by address. Used by several threads; ``clock`` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -29,10 +29,10 @@ class Throttle:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def attempt(self, address: str | None) -> float:
-        """Begin an attempt, which counts as a failure until ``forgive`` takes that back.
+        """Begin an attempt, which counts as a failure until ``forgive`` is called.
 
-        Returns how many seconds to wait before there may be one; 0: go on. Counting first keeps
-        attempts that come at the same time from all being free.
+        Returns the seconds to wait before trying again, 0 if the attempt is allowed. It counts
+        first, so that simultaneous attempts are not all free.
         """
         network = _network(address)
         with self._lock:
@@ -50,7 +50,7 @@ class Throttle:
         return 0.0
 
     def forgive(self, address: str | None) -> None:
-        """The attempt was none: the token was right."""
+        """Uncount an attempt whose token was right."""
         network = _network(address)
         with self._lock:
             count, last = self._failures.get(network, (1, 0.0))
@@ -65,7 +65,7 @@ def _pause(failures: int) -> float:
 
 
 def _network(address: str | None) -> str:
-    """Return what one person has: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return the unit that one person has: an IPv4 address, or a /64 network of IPv6."""
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

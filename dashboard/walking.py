@@ -1,11 +1,11 @@
-"""Pages of a table along one of its indexes, from the newest end, in bounded steps.
+"""Pages through a table along one of its indexes, from the newest end, in bounded steps.
 
-A way is one or more ranges of an index, whose order ends with the identity. What the ranges do not
-narrow down is sifted: each row on the way is looked at, a bounded number for each page. So no page
-reads the whole table, however little matches.
+A way is one or more ranges of an index whose order ends with the identity. Conditions that the
+ranges do not cover are checked row by row along the way, for a bounded number of rows per page. So
+no page reads the whole table, however few rows match.
 """
 
-# Statements are put together of constants of the modules that walk.
+# Statements are built from constants of the modules that walk.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dashboard.asking import MAX_COUNTER, Unclear, counter_in, time_in
 from dashboard.figures import Identity
 
 LOOKED = 20_000
-"""Rows that are looked at for one page, or one count, when some must be sifted out."""
+"""The most rows examined for one page or one count if rows must be filtered."""
 
 _FIRST = datetime(1000, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
@@ -29,7 +29,7 @@ Values = Sequence[object]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """``ranges`` of an ``index``, each in SQL with its values; ``order`` are its columns."""
+    """``ranges`` of an ``index``, each in SQL with its values; ``order`` is the index's columns."""
 
     table: str
     index: str
@@ -37,7 +37,7 @@ class Way:
     order: tuple[str, ...]
 
     def inner(self, hit: tuple[str, Values], limit: int, offset: int = 0) -> tuple[str, list[Any]]:
-        """Return SQL for the keys along the way, each with whether it is a ``hit``."""
+        """Return SQL for the keys along the way, each with whether it meets ``hit``."""
         columns = ", ".join(self.order)
         descending = _descending(self.order)
         values: list[Any] = []
@@ -58,9 +58,9 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """Rows of one page. ``more`` leads on: the value of ``before``; None: that was all.
+    """The rows of one page. ``more`` is the next page's ``before``; None if there is none.
 
-    ``looked_to`` is the identity at which a page stopped that is not full.
+    ``looked_to`` is the identity at which the scan stopped before the page was full.
     """
 
     rows: list[tuple[Any, ...]]
@@ -89,7 +89,7 @@ def by_time(
 ) -> Way:
     """Return the way along a time, from the latest back. Raises Unclear.
 
-    ``kinds`` are conditions that the index begins with: a range for each.
+    ``kinds`` are conditions on the index's leading column, each of which makes a range.
     """
     where = f"{column} BETWEEN %s AND %s"
     values: list[object] = [sql_time(since or _FIRST), sql_time(until or _LAST)]
@@ -114,12 +114,12 @@ def walk(
 ) -> Walked:
     """Return a page of ``size`` rows.
 
-    ``columns`` name the table with each; ``hit`` is what a row on the way must meet, if anything.
-    ``only`` is a condition that nearly all rows meet, looked at for those that are shown.
+    ``columns`` are qualified by the table; ``hit`` is the condition on rows along the way, if any.
+    ``only`` is a condition that nearly all rows meet, checked only for rows that would be shown.
     """
     keys = ", ".join(f"looked.{name} AS key_{name}" for name in way.order)
     named = ", ".join(way.order)
-    # Where most rows match, a page is full soon.
+    # If most rows match, a short scan fills the page.
     for limit in (4 * size, LOOKED) if hit[0] else (2 * size,):
         inner, values = way.inner((hit[0] or "1 = 1", hit[1]), limit)
         cursor.execute(
@@ -136,7 +136,7 @@ def walk(
     shown = [row[wide:] for row in found[:size]]
     if len(found) > size:
         return Walked(shown, _more(found[size - 1][:wide]), None)
-    # Fewer than a page: because that was all, or because it stopped looking.
+    # Less than a page: either the way has ended, or the scan has reached its limit.
     inner, values = way.inner(("1 = 1", ()), 1, limit - 1)
     cursor.execute(f"SELECT {named} FROM ({inner}) AS last_key", values)
     for key in cursor.fetchall():
@@ -145,7 +145,7 @@ def walk(
 
 
 def count(cursor: Any, way: Way, hit: tuple[str, Values]) -> tuple[int, bool]:
-    """Return how many there are along the first LOOKED rows, and whether that is all."""
+    """Return how many of the first LOOKED rows match, and whether there are no further rows."""
     inner, values = way.inner((hit[0] or "1 = 1", hit[1]), LOOKED)
     cursor.execute(f"SELECT COUNT(*), COALESCE(SUM(hit), 0) FROM ({inner}) AS looked", values)
     [[looked, hits]] = cursor.fetchall()
@@ -153,12 +153,12 @@ def count(cursor: Any, way: Way, hit: tuple[str, Values]) -> tuple[int, bool]:
 
 
 def iso(time: datetime) -> str:
-    """Return a time as an address holds it, in UTC."""
+    """Return a time in UTC, as written in an address."""
     return time.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def sql_time(time: datetime) -> datetime:
-    """Return a time as the database holds it."""
+    """Return a time as the database stores it: UTC without a time zone."""
     return time.astimezone(UTC).replace(tzinfo=None)
 
 

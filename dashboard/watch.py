@@ -1,4 +1,4 @@
-"""The watchers: a thread for each source, shared by all pages; quick only while somebody looks."""
+"""The watchers: a thread for each source, shared by all pages; fast only while a page is open."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from turnwise.log import Outage
 log = logging.getLogger(__name__)
 
 IDLE_AFTER = 10.0
-"""Seconds after a page's last question from which on nobody looks."""
+"""Seconds after the last question of a page until the watchers count as idle."""
 
 IDLE_PACE = 2.0
-"""Seconds between two looks while nobody looks: the charts go on."""
+"""Seconds between two polls while idle, which keeps the charts complete."""
 
 RETRY = 0.5
-"""Seconds between two tries. There is one watcher of each kind, so it hurts nobody."""
+"""Seconds between two tries. With a single watcher of each kind, that is no burden."""
 
 RETRY_PERMANENT = 3.0
-"""The same where somebody has to act first."""
+"""The same for an error that an operator must fix first."""
 
 
 class Source(Protocol):
-    """Somewhere to look."""
+    """A server to poll."""
 
     server: str
     hurries: bool
-    """Whether to look at once when somebody asks for something that only a look can tell."""
+    """Whether to poll at once when a page asks for something that only a poll can answer."""
 
     def look(self) -> float:
-        """Tell the board; return after how many seconds to look again. Raises ServerError."""
+        """Update the board; return the seconds until the next poll. Raises ServerError."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the source's connections."""
 
 
 class Pace:
-    """Lets watchers wait: long while nobody looks, until somebody does."""
+    """Paces the watchers: slowly while no page is open, until one is."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -50,7 +50,7 @@ class Pace:
         self._stopping = False
 
     def looked(self) -> None:
-        """Somebody looks."""
+        """Note that a page is open."""
         with self._condition:
             was_idle = self._idle()
             self._looked = time.monotonic()
@@ -58,7 +58,7 @@ class Pace:
                 self._condition.notify_all()
 
     def hurry(self) -> None:
-        """Somebody waits for the next look."""
+        """Ask for the next poll at once, since a page waits for it."""
         with self._condition:
             self._hurry = True
             self._condition.notify_all()
@@ -70,7 +70,7 @@ class Pace:
             self._condition.notify_all()
 
     def wait(self, seconds: float, hurries: bool) -> bool:
-        """Wait until it is time for another look; False if there shall be none."""
+        """Wait until the next poll is due; return False if the watchers must stop."""
         with self._condition:
             idle = self._idle()
             self._condition.wait_for(
@@ -86,7 +86,7 @@ class Pace:
 
 
 class Watcher(threading.Thread):
-    """Looks again and again, and tells the board what it sees or why it does not."""
+    """Polls a source repeatedly, and puts the results or errors on the board."""
 
     def __init__(self, source: Source, board: Board, pace: Pace) -> None:
         super().__init__(name=f"watch {source.server}", daemon=True)
@@ -96,7 +96,7 @@ class Watcher(threading.Thread):
         self._outage = Outage(log, source.server)
 
     def run(self) -> None:
-        """Look until the pace is stopped."""
+        """Poll until the pace is stopped."""
         wait = 0.0
         while self._pace.wait(wait, self._source.hurries):
             wait = self._look()
