@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes on loopback, clustered, that can be cut off from each other."""
+"""A cluster of three RabbitMQ nodes on loopback that can be partitioned from each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("one", "two", "three")
 
 
 class Cluster:
-    """Nodes of one cluster, with one epmd, one cookie, one password."""
+    """The nodes of one cluster, sharing an epmd, a cookie and a password."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         of_rabbitmq, _ = packages.find(programs)
@@ -34,7 +34,7 @@ class Cluster:
             (base / ".erlang.cookie").chmod(0o400)
             node = PrivateRabbitMQ(folder / name)
             node.equip(of_rabbitmq)
-            # One environment, of the node, of its ctl and of epmd.
+            # The node, its rabbitmqctl and epmd share one environment.
             environment = node.epmd.environment
             assert isinstance(environment, dict)
             environment["RABBITMQ_NODENAME"] = f"{name}@localhost"
@@ -42,7 +42,7 @@ class Cluster:
             self._epmd = self._epmd or node.epmd
 
     def start(self) -> None:
-        """Start all, and have them join the first."""
+        """Start all nodes, and join them to the first."""
         assert self._epmd is not None
         self._epmd.start()
         for node in self.nodes.values():
@@ -62,7 +62,7 @@ class Cluster:
         first.ctl("await_online_nodes", str(len(NAMES)))
 
     def url(self, *names: str, vhost: str = VIRTUAL_HOST) -> str:
-        """Return the AMQP_URL of these nodes, or of all."""
+        """Return an AMQP_URL of the given nodes, or of all of them."""
         return ",".join(self.nodes[name].url(vhost) for name in names or NAMES)
 
     def leader(self, queue: str = "requests") -> str:
@@ -77,7 +77,7 @@ class Cluster:
         raise AssertionError(f"no queue {queue}")
 
     def cut_off(self, name: str) -> None:
-        """Cut a node off from the others: each asks the other for a cookie that it has not."""
+        """Cut a node off from the others: each side requires a cookie that the other lacks."""
         others = set(NAMES) - {name}
         self._everywhere(
             {
@@ -91,7 +91,7 @@ class Cluster:
         )
 
     def join(self) -> None:
-        """Let all see each other again."""
+        """Reconnect all nodes."""
         self._everywhere(
             {
                 here: " ".join(
@@ -103,7 +103,7 @@ class Cluster:
         )
 
     def remove(self) -> None:
-        """End all."""
+        """Stop all nodes."""
         for node in self.nodes.values():
             node.runner.resume()
             node.runner.kill()

@@ -1,11 +1,11 @@
-"""A relay that meets its fate at a chosen step: ``python -m tests.integration.halting_relay``.
+"""A relay that fails at a chosen step: ``python -m tests.integration.halting_relay``.
 
     python -m tests.integration.halting_relay FATE STEP producer relay ...
 
-The steps are counted from the moment it tries to take charge: each statement, each commit, each
-publish, each look at confirms. Before the step of that number it is frozen (``freeze``), or it
-loses the database in mid-step: the step is not done (``cut``), or done without it knowing
-(``deaf``).
+Steps are counted from the moment it tries to take over: each statement, commit, publish and
+check for confirms is one. At step STEP it either freezes before the step (``freeze``), or loses
+the database during it: the step does not take effect (``cut``), or takes effect without the relay
+learning of it (``deaf``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ armed = False
 
 
 def meet(step: Callable[[], Any], connection: Connection | None = None) -> Any:
-    """Do a step, if its time has not come."""
+    """Count a step, and meet the fate if it is the chosen one."""
     global counted  # noqa: PLW0603
     counted += armed
     if not armed or counted != at:
@@ -47,7 +47,7 @@ def meet(step: Callable[[], Any], connection: Connection | None = None) -> Any:
 
 
 def halt_in_the_database() -> None:
-    """Count what the relay says to the database."""
+    """Count the relay's database steps."""
     execute, fetch, acquire = ledger._execute, ledger._fetch, ledger.Ledger.acquire  # noqa: SLF001
     begin = ledger.Ledger._acquire  # noqa: SLF001
 
@@ -75,7 +75,7 @@ def halt_in_the_database() -> None:
 
 
 def halt_at_the_broker() -> None:
-    """Count what the relay says to RabbitMQ."""
+    """Count the relay's RabbitMQ steps."""
     publish, settle = Publisher.publish, Publisher.settle
 
     def publishing(self: Publisher) -> int:
@@ -91,7 +91,7 @@ def halt_at_the_broker() -> None:
 
 
 if __name__ == "__main__":
-    # Everything that is measured in seconds, in less of them.
+    # Shorten everything that is measured in seconds.
     vars(relay).update(LEASE=0.6, WATCH=0.2)
     vars(ledger)["_TIMEOUTS"] = ledger._TIMEOUTS.replace(str(ledger.SILENCE), "1")  # noqa: SLF001
     halt_in_the_database()

@@ -1,4 +1,4 @@
-"""The account of what was served, however many rows there are, and whoever counts meanwhile."""
+"""The account of served requests, with any number of rows and with concurrent counting."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def statements(connection: Connection) -> int:
     return int(row[1])
 
 
-def test_the_account_is_the_same_wherever_counting_stands(
+def test_the_account_does_not_depend_on_how_far_counting_has_got(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(walk, "STEP", 700)
@@ -97,8 +97,8 @@ def test_the_account_is_the_same_wherever_counting_stands(
     assert advance(connection, ["alice"]) == {"alice": 5000}
 
 
-def test_what_was_served_just_now_is_not_counted_yet(connection: Connection) -> None:
-    """What is missing before it may be in somebody's hand."""
+def test_rows_served_a_moment_ago_are_not_counted_yet(connection: Connection) -> None:
+    """A gap before it may still be held by a worker."""
     insert(connection, 1, 3)
     query(connection, "UPDATE requests SET served_at = UTC_TIMESTAMP(6) WHERE counter = 3")
     assert advance(connection, ["alice"]) == {"alice": 1}
@@ -122,7 +122,7 @@ def test_a_gap_that_closes_later_is_noticed(connection: Connection) -> None:
         advance(connection, ["alice"])
 
 
-def test_a_table_without_its_key_shows_what_is_repeated(connection: Connection) -> None:
+def test_duplicates_are_found_in_a_table_without_its_key(connection: Connection) -> None:
     query(connection, "ALTER TABLE requests DROP PRIMARY KEY")
     insert(connection, *range(1, 3001), 7, 7, 2999)
     for _ in range(2):
@@ -132,9 +132,7 @@ def test_a_table_without_its_key_shows_what_is_repeated(connection: Connection) 
 
 
 @pytest.mark.parametrize("counted", [False, True])
-def test_counters_as_far_as_they_go_cost_no_more_than_their_rows(
-    connection: Connection, counted: bool
-) -> None:
+def test_huge_counters_cost_no_more_than_their_rows(connection: Connection, counted: bool) -> None:
     insert(connection, 5, 10**9, MAX_COUNTER - 1, MAX_COUNTER)
     if counted:
         count_fully(connection, ["alice"])
@@ -146,7 +144,7 @@ def test_counters_as_far_as_they_go_cost_no_more_than_their_rows(
     assert statements(connection) - before < 40
 
 
-def test_every_second_counter_missing_is_counted_in_a_few_statements(
+def test_a_gap_at_every_second_counter_takes_only_a_few_statements(
     connection: Connection,
 ) -> None:
     insert(connection, *range(2, 10_001, 2))
@@ -159,7 +157,7 @@ def test_every_second_counter_missing_is_counted_in_a_few_statements(
     assert statements(connection) - before < 120
 
 
-def test_many_clients_share_statements(connection: Connection) -> None:
+def test_many_clients_are_counted_in_shared_statements(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)"
@@ -180,7 +178,7 @@ def test_many_clients_share_statements(connection: Connection) -> None:
     assert len(read(connection)[0]) == 2001
 
 
-def test_clients_are_accounted_for_each(pipeline: Pipeline, connection: Connection) -> None:
+def test_each_client_has_its_own_account(pipeline: Pipeline, connection: Connection) -> None:
     insert(connection, 1, 2, 3)
     insert(connection, 2, client="bob")
     insert(connection, 1, client="Alice")
@@ -194,13 +192,13 @@ def test_clients_are_accounted_for_each(pipeline: Pipeline, connection: Connecti
     assert "alic " not in shown
 
 
-def test_failures_are_accounted_for_and_shown_apart(
+def test_failures_are_accounted_for_and_shown_separately(
     pipeline: Pipeline, connection: Connection
 ) -> None:
     insert(connection, 1, 2, 5)
     fail(connection, 3, due=True)
     fail(connection, 8, due=True)
-    fail(connection, 2, due=True)  # a note that has outlived the serving
+    fail(connection, 2, due=True)  # a failure row that outlived the request being served
     for _ in range(2):
         [account], _ = read(connection)
         assert (account.served, account.failed, account.given_up) == (3, 2, 0)
@@ -216,7 +214,7 @@ def test_failures_are_accounted_for_and_shown_apart(
     assert "given up: 1" in shown
 
 
-def test_failures_are_read_some_at_a_time_however_many_there_are(connection: Connection) -> None:
+def test_any_number_of_failures_is_read_in_pages(connection: Connection) -> None:
     insert(connection, 1, 2, 5000)
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -235,9 +233,7 @@ def test_failures_are_read_some_at_a_time_however_many_there_are(connection: Con
     assert statements(connection) - before < 80
 
 
-def test_rows_removed_by_hand_are_found_by_counting_again(
-    pipeline: Pipeline, connection: Connection
-) -> None:
+def test_a_recount_finds_rows_removed_by_hand(pipeline: Pipeline, connection: Connection) -> None:
     insert(connection, *range(1, 3001))
     count_fully(connection, ["alice"])
     query(connection, "DELETE FROM requests WHERE counter = 5")
@@ -248,7 +244,7 @@ def test_rows_removed_by_hand_are_found_by_counting_again(
     assert found(connection)[0] == 2999
 
 
-def test_two_do_not_count_the_same_client_at_once(
+def test_two_processes_never_count_the_same_client_at_once(
     connection: Connection, other: Connection
 ) -> None:
     insert(connection, *range(1, 3001))
@@ -260,10 +256,10 @@ def test_two_do_not_count_the_same_client_at_once(
     assert advance(connection, ["alice"]) == {"alice": 3000}
 
 
-def test_an_audit_is_of_the_moment_when_it_began(
+def test_an_audit_reports_the_moment_when_it_began(
     connection: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between any two of its statements, somebody counts, recounts, and serves."""
+    """Between any two of its statements, other connections count, recount and serve."""
     insert(connection, *range(1, 50), *range(60, 3001))
     insert(connection, 1, 2, client="bob")
     expected, totals = read(connection)
@@ -313,7 +309,7 @@ def test_a_recount_never_makes_an_audit_wrong(connection: Connection, other: Con
     assert looks > 2
 
 
-def test_the_account_agrees_with_a_naive_one_after_any_steps(
+def test_the_account_agrees_with_a_naive_one_after_any_sequence_of_steps(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(walk, "STEP", 5)
@@ -362,7 +358,7 @@ def assert_agrees(connection: Connection, rows: dict[Row, str], hint: str) -> No
         assert len(account.gaps) == 10 or len(shown) == len(missing), hint
 
 
-def test_workers_keep_the_account_as_they_go(
+def test_workers_keep_the_account_up_to_date(
     pipeline: Pipeline,
 ) -> None:
     pipeline.worker("worker-1", "--prefetch", "200")

@@ -1,4 +1,4 @@
-"""Whom a producer trusts: not a queue that has just been made, nor a cluster that was not meant."""
+"""Which queues a producer trusts: none that was just declared, none of another cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from turnwise.topology import Topology
 
 
 def make_queue(pipeline: Pipeline) -> None:
-    """Make the queue as a worker does."""
+    """Declare the queue as a worker does."""
     topology = Topology()
     with pipeline.channel() as channel:
         for name, arguments in (
@@ -23,10 +23,10 @@ def make_queue(pipeline: Pipeline) -> None:
             channel.queue_bind(name, name, name)
 
 
-def test_what_is_confirmed_in_a_queue_that_another_has_just_made_is_kept(
+def test_requests_confirmed_in_a_queue_just_declared_by_another_are_kept(
     pipeline: Pipeline,
 ) -> None:
-    """The broker dies right after the first confirm."""
+    """The broker is killed right after the first confirm."""
     proxy, through = pipeline.broker_proxy()
     proxy.hold(proxy.down)
     sender = pipeline.start("sender", "producer", "send", "hello", "--count", "1",
@@ -42,7 +42,9 @@ def test_what_is_confirmed_in_a_queue_that_another_has_just_made_is_kept(
     pipeline.assert_exactly_once(pipeline.client(), 1)
 
 
-def test_ctrl_c_in_the_second_after_the_queue_was_made_loses_nothing(pipeline: Pipeline) -> None:
+def test_ctrl_c_in_the_second_after_the_queue_was_declared_loses_nothing(
+    pipeline: Pipeline,
+) -> None:
     sender = pipeline.start("sender", "producer", "send", "hello", "--count", "1")
     pipeline.wait(
         lambda: "requests" in [q["name"] for q in pipeline.api("GET", f"queues/{pipeline.name}")],
@@ -56,7 +58,9 @@ def test_ctrl_c_in_the_second_after_the_queue_was_made_loses_nothing(pipeline: P
     pipeline.assert_exactly_once(pipeline.client(), 1)
 
 
-def test_a_queue_that_held_confirmed_requests_is_not_quietly_made_anew(pipeline: Pipeline) -> None:
+def test_a_queue_that_held_confirmed_requests_is_never_silently_recreated(
+    pipeline: Pipeline,
+) -> None:
     pipeline.send("one")
     pipeline.api("DELETE", f"queues/{pipeline.name}/requests")
     sender = pipeline.start("sender", "producer", "send", "two", "--count", "1", "--json")
@@ -64,7 +68,7 @@ def test_a_queue_that_held_confirmed_requests_is_not_quietly_made_anew(pipeline:
     [away, *_] = [e for e in pipeline.events(sender) if e["event"] == "broker.away"]
     assert "has no queue 'requests' any more" in away["error"]
     assert [q["name"] for q in pipeline.api("GET", f"queues/{pipeline.name}")] == ["requests.dead"]
-    # Somebody makes it on purpose.
+    # An operator recreates it on purpose.
     worker = pipeline.worker("worker-1")
     assert sender.wait(20) == 0
     pipeline.wait_served(1)
@@ -72,7 +76,7 @@ def test_a_queue_that_held_confirmed_requests_is_not_quietly_made_anew(pipeline:
     assert [e["event"] for e in pipeline.events(worker)].count("queue.made") == 1
 
 
-def test_a_worker_that_makes_a_queue_again_says_what_is_gone(pipeline: Pipeline) -> None:
+def test_a_worker_that_recreates_a_queue_reports_what_is_lost(pipeline: Pipeline) -> None:
     worker = pipeline.worker("worker-1")
     pipeline.send("served")
     pipeline.wait_served(1)
@@ -86,7 +90,9 @@ def test_a_worker_that_makes_a_queue_again_says_what_is_gone(pipeline: Pipeline)
     pipeline.wait_served(2)
 
 
-def test_a_node_of_another_cluster_than_the_url_says_is_sent_nothing(pipeline: Pipeline) -> None:
+def test_nothing_is_published_to_a_node_of_another_cluster_than_the_url_names(
+    pipeline: Pipeline,
+) -> None:
     name = quote(pipeline.servers.rabbitmq.api("GET", "cluster-name")["name"])
     url = f"{pipeline.amqp_url}?cluster="
     stranger = {"AMQP_URL": f"{url}another%40host"}
@@ -95,7 +101,7 @@ def test_a_node_of_another_cluster_than_the_url_says_is_sent_nothing(pipeline: P
     pipeline.run("worker", "run", code=ExitCode.CONFIG, **stranger)
     assert pipeline.status()["waiting"] == 1
     pipeline.run("producer", "flush", AMQP_URL=f"{url}{name}")
-    # Of several nodes, it is only left out.
+    # When the URL names several nodes, such a node is merely skipped.
     both = f"{url}another%40host,{url}{name}"
     for _ in range(3):
         pipeline.run("producer", "send", "x", "--count", "1", AMQP_URL=both)

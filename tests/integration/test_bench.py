@@ -1,4 +1,4 @@
-"""The bench at a hundredth of its size: it runs, checks and tells. Nothing about speed."""
+"""The bench at a hundredth of its size: it runs, checks and reports. Speed is not asserted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
+def test_a_small_bench_runs(servers: Servers, tmp_path: Path) -> None:
     share_packages(servers, tmp_path)
     plot = tmp_path / "plot.png"
     result = bench(
@@ -44,7 +44,7 @@ def test_a_small_bench(servers: Servers, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("bench-*")), "servers or data are left"
 
 
-def test_a_small_bench_of_the_relay(servers: Servers, tmp_path: Path) -> None:
+def test_a_small_bench_of_the_relay_runs(servers: Servers, tmp_path: Path) -> None:
     share_packages(servers, tmp_path)
     result = bench(tmp_path, "--only", "relay", "--rounds", "1", "--scale", "0.01", "--json")
     assert result.returncode == 0, result.stderr
@@ -52,17 +52,17 @@ def test_a_small_bench_of_the_relay(servers: Servers, tmp_path: Path) -> None:
     assert measured.keys() == {"textbook relay", "relay", "relay latency"}
 
 
-def test_a_small_bench_of_the_door(servers: Servers, tmp_path: Path) -> None:
+def test_a_small_bench_of_the_door_runs(servers: Servers, tmp_path: Path) -> None:
     share_packages(servers, tmp_path)
     result = bench(tmp_path, "--only", "door", "--rounds", "1", "--scale", "0.01", "--json")
     assert result.returncode == 0, result.stderr
     [measured] = json.loads(result.stdout)["rounds"]
     assert measured.keys() == {"textbook view", "door"}
-    # Each confirm waits for a sync, and a client for its confirm: a sync covers 64 at most.
+    # Each client waits for its confirm, and each confirm for a sync: a sync covers at most 64.
     assert all(figures["fsyncs_per_1000"] >= 1000 / 64 for figures in measured.values())
 
 
-def test_an_item_that_there_is_not(tmp_path: Path) -> None:
+def test_an_unknown_item_is_refused(tmp_path: Path) -> None:
     result = bench(tmp_path, "--only", "strict,speed")
     assert result.returncode == ExitCode.USAGE
     assert "there is no 'speed'" in result.stderr

@@ -1,4 +1,4 @@
-"""Claiming requests in an open transaction, with others that do the same."""
+"""Claiming requests in an open transaction, concurrently with other claims."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stores(pipeline: Pipeline) -> Iterator[tuple[Store, Store]]:
         yield one, other
 
 
-def test_new_repeated_and_contradicted_ones_in_one_batch(
+def test_a_batch_may_mix_new_repeated_and_conflicting_requests(
     pipeline: Pipeline, stores: tuple[Store, Store]
 ) -> None:
     connection = stores[0].open()
@@ -57,7 +57,7 @@ def test_new_repeated_and_contradicted_ones_in_one_batch(
     assert pipeline.rows()[0].sent_at == NOW.replace(tzinfo=None)
 
 
-def test_only_what_is_new_for_sure_is_claimed_the_short_way(
+def test_only_certainly_new_requests_take_the_fast_path(
     pipeline: Pipeline, stores: tuple[Store, Store]
 ) -> None:
     connection = stores[0].open()
@@ -78,7 +78,7 @@ def test_only_what_is_new_for_sure_is_claimed_the_short_way(
     assert deliveries(pipeline) == {11: ("m", 1), 12: ("m", 1)}
 
 
-def test_nothing_is_committed_by_a_claim(pipeline: Pipeline, stores: tuple[Store, Store]) -> None:
+def test_a_claim_commits_nothing(pipeline: Pipeline, stores: tuple[Store, Store]) -> None:
     connection = stores[0].open()
     connection.begin()
     assert outcomes(connection, request(1)) == "S"
@@ -89,7 +89,7 @@ def test_nothing_is_committed_by_a_claim(pipeline: Pipeline, stores: tuple[Store
 
 
 @pytest.mark.parametrize(("committed", "outcome"), [(True, "RS"), (False, "SS")])
-def test_a_claim_waits_for_the_one_that_was_first(
+def test_a_claim_waits_for_an_earlier_claim_of_the_same_request(
     pipeline: Pipeline, stores: tuple[Store, Store], committed: bool, outcome: str
 ) -> None:
     first, second = (store.open() for store in stores)
@@ -109,7 +109,7 @@ def test_a_claim_waits_for_the_one_that_was_first(
     assert deliveries(pipeline) == {1: ("m", 1 + committed), 2: ("m", 1)}
 
 
-def test_a_claim_sees_what_was_committed_after_its_transaction_first_read(
+def test_a_claim_sees_rows_committed_after_its_snapshot(
     stores: tuple[Store, Store],
 ) -> None:
     first, second = (store.open() for store in stores)
@@ -122,7 +122,7 @@ def test_a_claim_sees_what_was_committed_after_its_transaction_first_read(
     assert outcomes(second, request(1), request(2)) == "RS"
 
 
-def test_a_write_stores_what_is_new_beside_what_is_not(
+def test_a_write_stores_the_new_requests_of_a_mixed_batch(
     pipeline: Pipeline, stores: tuple[Store, Store]
 ) -> None:
     one, other = stores

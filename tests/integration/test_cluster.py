@@ -1,4 +1,4 @@
-"""Three nodes, one of them cut off with the queue's leader and all clients at it."""
+"""Three nodes, one of them partitioned together with the queue's leader and all clients."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         cluster.remove()
 
 
-def test_clients_of_a_node_that_is_cut_off_move_on(pipeline: Pipeline, cluster: Cluster) -> None:
-    # Made at one node, it is led there; all clients begin there.
+def test_clients_of_a_partitioned_node_fail_over(pipeline: Pipeline, cluster: Cluster) -> None:
+    # The node that declares the queue leads it; all clients start there.
     here = "one"
     others = {name: free_port() for name in NAMES if name != here}
     url = ",".join(
@@ -53,12 +53,12 @@ def test_clients_of_a_node_that_is_cut_off_move_on(pipeline: Pipeline, cluster: 
         if now > served:
             gaps.append(time.monotonic() - at)
             served, at = now, time.monotonic()
-        time.sleep(0.05)  # a rate of looking
+        time.sleep(0.05)  # a polling rate
     print(f"the longest time without a row: {max(gaps):.1f} s")
     assert max(gaps) < MOVED_WITHIN
     away = [e["error"] for e in pipeline.events(worker) if e["event"] == "broker.away"]
     assert away, "the worker did not move"
-    # The node that is cut off is gone for good; what was accepted is served nevertheless.
+    # The partitioned node never comes back; every accepted request is served nevertheless.
     cluster.nodes[here].kill()
     sender.kill()
     pipeline.run("producer", "flush", AMQP_URL=url)

@@ -1,4 +1,4 @@
-"""What a user meets: help, errors in a line or two with the documented exit code, JSON."""
+"""What users see: help, errors of a line or two with the documented exit code, JSON."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def refused(pipeline: Pipeline, code: int, *command: str, **environment: str) ->
     return result.stderr
 
 
-def test_a_broker_that_refuses_the_login(pipeline: Pipeline) -> None:
+def test_a_login_refused_by_the_broker_is_reported(pipeline: Pipeline) -> None:
     url = f"amqp://lab:{SECRET}@127.0.0.1:{pipeline.servers.rabbitmq.port}/{pipeline.name}"
     for command in (("producer", "send", "x", "--count", "1"), ("worker", "run")):
         said = refused(pipeline, ExitCode.REFUSED, *command, AMQP_URL=url)
         assert "refuses the user 'lab'" in said
         assert "AMQP_URL" in said
-    # What was accepted before is safe.
+    # Requests accepted before are safe.
     assert pipeline.status()["waiting"] == 1
 
 
-def test_a_virtual_host_that_is_missing(pipeline: Pipeline) -> None:
+def test_a_missing_virtual_host_is_reported(pipeline: Pipeline) -> None:
     url = pipeline.servers.rabbitmq.url("nonesuch")
     for command in (("producer", "send", "x", "--count", "1"), ("worker", "run")):
         said = refused(pipeline, ExitCode.CONFIG, *command, AMQP_URL=url)
@@ -41,32 +41,32 @@ def test_a_virtual_host_that_is_missing(pipeline: Pipeline) -> None:
         assert "add_vhost" in said
 
 
-def test_a_virtual_host_the_user_may_not_use(pipeline: Pipeline) -> None:
+def test_a_forbidden_virtual_host_is_reported(pipeline: Pipeline) -> None:
     pipeline.api("DELETE", f"permissions/{pipeline.name}/lab")
     said = refused(pipeline, ExitCode.CONFIG, "worker", "run")
     assert "set_permissions" in said
 
 
-def test_a_database_that_refuses_the_login(pipeline: Pipeline) -> None:
+def test_a_login_refused_by_the_database_is_reported(pipeline: Pipeline) -> None:
     url = f"mysql://lab:{SECRET}@127.0.0.1:{pipeline.servers.database.port}/{pipeline.name}"
     for command in ("run", "migrate", "audit"):
         said = refused(pipeline, ExitCode.REFUSED, "worker", command, MYSQL_URL=url)
         assert "MYSQL_URL" in said
 
 
-def test_a_database_that_is_missing(pipeline: Pipeline) -> None:
+def test_a_missing_database_is_reported(pipeline: Pipeline) -> None:
     url = pipeline.servers.database.url("nonesuch")
     for command in ("run", "migrate", "audit"):
         said = refused(pipeline, ExitCode.CONFIG, "worker", command, MYSQL_URL=url)
         assert "CREATE DATABASE nonesuch" in said
 
 
-def test_an_audit_before_anything_was_served(pipeline: Pipeline) -> None:
+def test_an_audit_works_before_anything_was_served(pipeline: Pipeline) -> None:
     said = refused(pipeline, ExitCode.CONFIG, "worker", "audit")
     assert "worker migrate" in said
 
 
-def test_servers_out_of_reach(pipeline: Pipeline) -> None:
+def test_unreachable_servers_end_commands_but_not_services(pipeline: Pipeline) -> None:
     nobody = free_port()
     mysql = pipeline.servers.database.url(pipeline.name, nobody)
     amqp = pipeline.servers.rabbitmq.url(pipeline.name, nobody)
@@ -76,15 +76,15 @@ def test_servers_out_of_reach(pipeline: Pipeline) -> None:
         assert "refused" in said
     said = refused(pipeline, ExitCode.UNAVAILABLE, "worker", "dead", "list", AMQP_URL=amqp)
     assert f"127.0.0.1:{nobody}" in said
-    # Those that serve wait for them, and say so.
+    # Long-running commands wait for the servers, and log it.
     worker = pipeline.start("worker", "worker", "run", MYSQL_URL=mysql)
     pipeline.wait_event(worker, "database.away")
     worker = pipeline.start("other", "worker", "run", AMQP_URL=amqp)
     pipeline.wait_event(worker, "broker.away")
 
 
-def test_one_node_of_several_is_enough(pipeline: Pipeline) -> None:
-    """Once the queue is there: to make it takes a word of each (test_founding.py)."""
+def test_one_reachable_node_of_several_is_enough(pipeline: Pipeline) -> None:
+    """Once the queue exists: declaring it takes an answer of every node (test_founding.py)."""
     pipeline.send("x")
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     for _ in range(4):  # in random order
@@ -110,7 +110,7 @@ def test_one_node_of_several_is_enough(pipeline: Pipeline) -> None:
     ],
     ids=lambda command: " ".join(command)[:40],
 )
-def test_wrong_use(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_wrong_usage_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
     environment = {
         "AMQP_URL": f"amqp://u:{SECRET}@127.0.0.1:1/",
         "MYSQL_URL": f"mysql://u:{SECRET}@127.0.0.1:1/db",
@@ -122,14 +122,14 @@ def test_wrong_use(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert SECRET not in result.stderr
 
 
-def test_a_wrong_url_is_told_without_its_password() -> None:
+def test_a_wrong_url_is_reported_without_its_password() -> None:
     result = run("worker", "audit", MYSQL_URL=f"postgres://u:{SECRET}@host/db")
     assert result.returncode == ExitCode.USAGE
     assert "must begin with mysql://" in result.stderr
     assert SECRET not in result.stderr
 
 
-def test_secrets_may_come_from_files(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_secrets_can_be_read_from_files(pipeline: Pipeline, tmp_path: Path) -> None:
     file = tmp_path / "url"
     file.write_text(pipeline.mysql_url + "\n")
     pipeline.run("worker", "migrate", MYSQL_URL="", MYSQL_URL_FILE=str(file))
@@ -139,14 +139,14 @@ def test_secrets_may_come_from_files(pipeline: Pipeline, tmp_path: Path) -> None
     assert "cannot read MYSQL_URL_FILE" in said
 
 
-def test_every_option_is_an_environment_variable_too(pipeline: Pipeline) -> None:
+def test_every_option_can_be_set_by_an_environment_variable(pipeline: Pipeline) -> None:
     pipeline.run("producer", "send", "x", PRODUCER_COUNT="3", PRODUCER_QUANTUM="1ms",
                  TURNWISE_QUEUE="others")  # fmt: skip
     assert pipeline.status()["confirmed"] == 3
     assert pipeline.ready("others") == 3
 
 
-def test_the_audit_speaks_to_people_and_to_machines(pipeline: Pipeline) -> None:
+def test_the_audit_prints_text_for_people_and_json_for_machines(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     client = pipeline.send_counted(5)
     pipeline.wait_served(5)
@@ -173,7 +173,7 @@ def test_the_audit_speaks_to_people_and_to_machines(pipeline: Pipeline) -> None:
     assert (account["missing"], account["resume_at"]) == (3, 1)
 
 
-def test_the_producer_speaks_json(pipeline: Pipeline) -> None:
+def test_the_producer_prints_json(pipeline: Pipeline) -> None:
     output = pipeline.run("producer", "send", "x", "--count", "2", "--quantum", "0", "--json")
     lines = [json.loads(line) for line in output.stdout.splitlines()]
     assert lines[-1] == {
@@ -183,15 +183,15 @@ def test_the_producer_speaks_json(pipeline: Pipeline) -> None:
     assert output.stderr == ""
 
 
-def test_there_is_no_outbox_to_flush(pipeline: Pipeline) -> None:
+def test_flushing_without_an_outbox_is_refused(pipeline: Pipeline) -> None:
     for command in ("status", "flush"):
         said = refused(pipeline, ExitCode.STORAGE, "producer", command)
         assert "producer send" in said
     assert not pipeline.outbox.exists()
 
 
-def test_what_ends_a_command_is_a_line_of_its_log(pipeline: Pipeline) -> None:
-    """JSON off a terminal, like everything before it."""
+def test_the_error_that_ends_a_command_is_logged(pipeline: Pipeline) -> None:
+    """It is JSON when not on a terminal, like every other line."""
     with pipeline.channel() as channel:
         channel.queue_declare("requests", durable=True, arguments={"x-queue-type": "quorum"})
     result = pipeline.run("worker", "run", code=ExitCode.CONFIG, LOG_FORMAT="auto")

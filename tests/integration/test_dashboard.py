@@ -1,4 +1,4 @@
-"""The page over HTTP: who may ask, what real servers are asked, what it costs them."""
+"""The page over HTTP: access, its queries to real servers, and what they cost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def state(board: Board, after: str = "") -> dict[str, Any]:
         (["--management-link", "http://u:secret@h/"], {}, "must hold no login"),
     ],
 )
-def test_bad_usage_is_told(options: list[str], environment: dict[str, str], said: str) -> None:
+def test_wrong_usage_of_the_page_is_refused(
+    options: list[str], environment: dict[str, str], said: str
+) -> None:
     environment = {"MYSQL_URL": "mysql://u:secret@h/db", **environment}
     result = run("dashboard", *options, **environment)
     assert result.returncode == ExitCode.USAGE
@@ -44,7 +46,7 @@ def test_bad_usage_is_told(options: list[str], environment: dict[str, str], said
     assert "Traceback" not in result.stderr
 
 
-def test_a_port_that_is_taken_is_told(pipeline: Pipeline) -> None:
+def test_the_page_reports_a_port_in_use(pipeline: Pipeline) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = pipeline.run("dashboard", "--port", port, code=ExitCode.CONFIG)
@@ -75,7 +77,7 @@ class Client:
         return dict(self.ask("/api/state")[1])
 
 
-def test_an_account_that_may_only_read_is_enough(pipeline: Pipeline) -> None:
+def test_a_read_only_account_is_enough(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     name = pipeline.name.replace("-", "_")
     database, rabbitmq = pipeline.servers.database, pipeline.servers.rabbitmq
@@ -101,7 +103,7 @@ def test_an_account_that_may_only_read_is_enough(pipeline: Pipeline) -> None:
         rabbitmq.api("DELETE", f"users/{name}")
 
 
-def test_logins_that_are_refused_are_told_without_their_passwords(pipeline: Pipeline) -> None:
+def test_refused_logins_are_reported_without_their_passwords(pipeline: Pipeline) -> None:
     client = Client(
         pipeline,
         MYSQL_URL=f"mysql://nobody:hushhush@127.0.0.1:{pipeline.servers.database.port}/x",
@@ -116,7 +118,7 @@ def test_logins_that_are_refused_are_told_without_their_passwords(pipeline: Pipe
     assert "hushhush" not in json.dumps(client.state()) + pipeline.logs()
 
 
-def test_every_answer_is_guarded(pipeline: Pipeline) -> None:
+def test_every_response_carries_the_security_headers(pipeline: Pipeline) -> None:
     client = Client(pipeline)
     for path in ("/", "/api/state", "/static/page.js", "/nonesuch", "/healthz"):
         headers = client.ask(path)[2]
@@ -126,7 +128,7 @@ def test_every_answer_is_guarded(pipeline: Pipeline) -> None:
         )
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
-    # By another name, a page of another site could read it (DNS rebinding).
+    # Under another host name, another site's page could read it (DNS rebinding).
     assert client.ask("/api/state", Host="evil.example")[0] == 400
     assert client.ask("/api/state", Host=f"localhost:{client.port}")[0] == 200
     for path in ("/api/requests/a%20b/1", f"/api/requests/a/{2**63}", "/api/requests/a/x"):
@@ -135,14 +137,14 @@ def test_every_answer_is_guarded(pipeline: Pipeline) -> None:
     assert client.ask("/api/state", "POST", "x")[0] == 405
 
 
-def test_it_ends_with_sigterm(pipeline: Pipeline) -> None:
+def test_sigterm_stops_the_page(pipeline: Pipeline) -> None:
     client = Client(pipeline)
     client.process.stop(30)
     assert client.process.wait(0) == 0
     assert pipeline.events(client.process)[-1]["event"] == "dashboard.stopped"
 
 
-def test_those_who_look_cost_the_database_nothing(pipeline: Pipeline) -> None:
+def test_viewers_cost_the_database_nothing(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     pipeline.send("hello")
     client = Client(pipeline)
@@ -159,13 +161,14 @@ def test_those_who_look_cost_the_database_nothing(pipeline: Pipeline) -> None:
         assert json.loads(connection.getresponse().read())["requests"]
     asked = statements() - before
     connection.close()
-    # The watchers go on at their pace, whoever looks: a few statements, a few times a second.
+    # The watchers poll at their own pace, whatever the viewers: a few statements, a few times a
+    # second.
     assert asked < 100 + 40 * (time.monotonic() - begun)
 
 
 class Counted(Requests):
     def reads(self) -> int:
-        """How many rows its connection has read since this was asked before."""
+        """Return how many rows the connection has read since the previous call."""
         with self._using() as connection, connection.cursor() as cursor:
             cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
             rows = {name: int(value) for name, value in cursor.fetchall()}
@@ -173,8 +176,8 @@ class Counted(Requests):
         return sum(rows.values())
 
 
-def test_a_look_reads_no_more_rows_than_it_shows(pipeline: Pipeline) -> None:
-    """However many there are; the page's second look counts the last second only."""
+def test_a_query_reads_no_more_rows_than_it_shows(pipeline: Pipeline) -> None:
+    """With any number of rows; the page's second query counts the last second only."""
     pipeline.run("worker", "migrate")
     digits = " UNION ALL ".join(f"SELECT {digit} AS n" for digit in range(10))
     pipeline.servers.database.query(

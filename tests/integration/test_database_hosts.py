@@ -1,4 +1,4 @@
-"""Several hosts in MYSQL_URL: the first that takes it, and the next when it goes away."""
+"""Several hosts in MYSQL_URL: the first that accepts the worker, and fail-over to the next."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from turnwise.errors import ExitCode
 URLS = "mysql://u:geheim@one/db, mysql://u:geheim@two:3307/db"
 
 
-def test_several_hosts_are_one_database() -> None:
+def test_several_hosts_count_as_one_database() -> None:
     database = parse_url(URLS)
     assert [(each.host, each.port) for each in (database, *database.others)] == [
         ("one", 3306),
         ("two", 3307),
     ]
     assert "geheim" not in f"{database!r}"
-    # A comma in a password is none between hosts.
+    # A comma in the password does not separate hosts.
     assert parse_url("mysql://u:a,b@one/db").password == "a,b"
     with pytest.raises(ValueError, match="several databases"):
         parse_url("mysql://u@one/db,mysql://u@two/other")
@@ -40,15 +40,13 @@ def test_several_hosts_are_one_database() -> None:
         (ER.LOCK_WAIT_TIMEOUT, False),
     ],
 )
-def test_a_host_that_cannot_serve_now_is_left_and_one_that_is_busy_is_not(
-    code: int, left: bool
-) -> None:
+def test_a_host_that_cannot_serve_is_left_and_a_busy_one_is_kept(code: int, left: bool) -> None:
     database = parse_url(URLS)
     translate(pymysql.err.OperationalError(code, "because"), database)
     assert bool(database._trouble) == left  # noqa: SLF001
 
 
-def test_one_host_of_several_is_enough(pipeline: Pipeline) -> None:
+def test_one_reachable_host_of_several_is_enough(pipeline: Pipeline) -> None:
     away = pipeline.servers.database.url(pipeline.name, free_port())
     wrong = pipeline.mysql_url.replace(pipeline.servers.database.password, "wrong")
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -59,8 +57,8 @@ def test_one_host_of_several_is_enough(pipeline: Pipeline) -> None:
     pipeline.run("worker", "migrate", MYSQL_URL=f"{wrong},{wrong}", code=ExitCode.REFUSED)
 
 
-def test_a_worker_moves_to_the_next_host(pipeline: Pipeline) -> None:
-    """The first one is lost in the middle of everything."""
+def test_a_worker_fails_over_to_the_next_host(pipeline: Pipeline) -> None:
+    """The first host is lost under load."""
     first, first_url = pipeline.database_proxy()
     second, second_url = pipeline.database_proxy()
     worker = pipeline.worker("worker-1", MYSQL_URL=f"{first_url},{second_url}")

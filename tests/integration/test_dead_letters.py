@@ -1,4 +1,4 @@
-"""``worker dead`` on a real broker: order, counts, and what senders write."""
+"""``worker dead`` on a real broker: order, counts, and hostile headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEAD = "requests.dead"
 
 @pytest.fixture
 def letters(pipeline: Pipeline) -> Pipeline:
-    """A pipeline whose queues are there, without a worker."""
+    """A pipeline with its queues, but without a worker."""
     worker = pipeline.worker("worker-1")
     worker.signal(signal.SIGTERM)
     worker.wait(20)
@@ -32,7 +32,7 @@ def letters(pipeline: Pipeline) -> Pipeline:
 
 
 def put(pipeline: Pipeline, count: int, first: int = 1) -> None:
-    """Have numbered messages dead-lettered."""
+    """Dead-letter numbered messages."""
     before = pipeline.ready(DEAD)
     with pipeline.channel() as channel:
         for number in range(first, first + count):
@@ -53,7 +53,7 @@ def numbered(count: int, first: int = 1) -> list[str]:
     return [f"letter {number}" for number in range(first, first + count)]
 
 
-def test_the_oldest_come_first_however_often_they_are_looked_at(letters: Pipeline) -> None:
+def test_the_oldest_come_first_however_often_they_are_listed(letters: Pipeline) -> None:
     put(letters, 700)
     dice = random.Random(1)
     for limit in (10, 1, 33, WINDOW + 1, 10, 700, 5, 450, 10, *dice.sample(range(1, 900), 10)):
@@ -62,7 +62,7 @@ def test_the_oldest_come_first_however_often_they_are_looked_at(letters: Pipelin
     assert listed(letters, 1000) == numbered(705)
 
 
-def test_letters_are_found_by_their_id_among_all_and_the_rest_keeps_its_order(
+def test_letters_are_found_by_id_and_the_rest_keeps_its_order(
     letters: Pipeline,
 ) -> None:
     put(letters, 700)
@@ -84,11 +84,11 @@ def read_since(proxy: Proxy, before: int) -> bool:
     return bool(proxy.down.passed - before > 8_000)
 
 
-def test_a_reader_that_is_killed_leaves_the_order_as_it_was(letters: Pipeline) -> None:
+def test_a_killed_reader_leaves_the_order_unchanged(letters: Pipeline) -> None:
     put(letters, 300)
     proxy, through_proxy = letters.broker_proxy()
     for _ in range(3):
-        proxy.down.rate = 40_000  # slow enough to be killed in the midst
+        proxy.down.rate = 40_000  # slow enough to be killed half-way
         before = proxy.down.passed
         reader = letters.start(
             "reader", "worker", "dead", "list", "--limit", "300", AMQP_URL=through_proxy
@@ -101,7 +101,7 @@ def test_a_reader_that_is_killed_leaves_the_order_as_it_was(letters: Pipeline) -
     assert listed(letters, 300) == numbered(300)
 
 
-def test_two_readers_do_not_mix_up_the_order(letters: Pipeline) -> None:
+def test_two_concurrent_readers_keep_the_order(letters: Pipeline) -> None:
     put(letters, 20)
     with look(parse_urls(letters.amqp_url), "requests", "first") as first:
         assert len(first.list(10)) == 10
@@ -110,7 +110,7 @@ def test_two_readers_do_not_mix_up_the_order(letters: Pipeline) -> None:
     assert listed(letters, 20) == numbered(20)
 
 
-def test_all_are_dropped_or_replayed_in_windows(letters: Pipeline) -> None:
+def test_all_letters_are_dropped_or_replayed_in_windows(letters: Pipeline) -> None:
     count = 3 * ALL_WINDOW + 7
     put(letters, count)
     assert letters.run("worker", "dead", "replay", "--all").stdout == f"replayed {count:,}\n"
@@ -127,10 +127,10 @@ def test_all_are_dropped_or_replayed_in_windows(letters: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("what", ["drop", "replay"])
-def test_no_more_is_reported_than_the_broker_has_confirmed(
+def test_only_confirmed_letters_are_reported(
     letters: Pipeline, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker hears nothing any more once the letters have been delivered."""
+    """The broker receives nothing further once it has delivered the letters."""
     monkeypatch.setattr(broker, "CALL_TIMEOUT", 3.0)
     put(letters, 3)
     [letter, *_] = listed_ids(letters)
@@ -172,7 +172,7 @@ def test_a_frozen_broker_makes_the_command_fail(letters: Pipeline) -> None:
     letters.wait(lambda: letters.ready(DEAD) == 3, "they are all there")
 
 
-# A list of anything but tables ends all dead-lettering of a RabbitMQ 3.10 node.
+# A list of anything but tables stops all dead-lettering on a RabbitMQ 3.10 node.
 HOSTILE: list[dict[str, Any]] = [
     {"x-death": "no list"},
     {"x-death": [{"queue": "elsewhere", "reason": "maxlen", "count": 1}]},
@@ -181,8 +181,8 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
-def test_what_senders_write_into_their_headers_is_survived(pipeline: Pipeline) -> None:
-    """All the way through the broker's own dead-lettering, which adds its note to theirs."""
+def test_any_headers_a_sender_writes_are_survived(pipeline: Pipeline) -> None:
+    """Including the broker's own dead-lettering, which adds its entry to theirs."""
     worker = pipeline.worker("worker-1")
     for number, headers in enumerate(HOSTILE):
         pipeline.publish(f"hostile {number}".encode(), headers=headers, user_id="lab")
@@ -199,8 +199,8 @@ def test_what_senders_write_into_their_headers_is_survived(pipeline: Pipeline) -
     assert (pipeline.ready(), pipeline.ready(DEAD)) == (count, 0)
 
 
-def test_a_letter_of_another_user_is_replayed(letters: Pipeline) -> None:
-    """RabbitMQ closes the channel of whoever publishes in another user's name."""
+def test_a_letter_sent_by_another_user_is_replayed(letters: Pipeline) -> None:
+    """RabbitMQ closes a channel that publishes in another user's name."""
     rabbitmq = letters.servers.rabbitmq
     user = f"other-{letters.name}"
     letters.api("PUT", f"users/{user}", {"password": "other", "tags": ""})
@@ -220,7 +220,7 @@ def test_a_letter_of_another_user_is_replayed(letters: Pipeline) -> None:
     letters.wait_served(1)
 
 
-def test_a_letter_that_the_queue_does_not_take_stays(letters: Pipeline) -> None:
+def test_a_letter_that_the_queue_refuses_stays_dead(letters: Pipeline) -> None:
     put(letters, 2)
     letters.api("DELETE", f"queues/{letters.name}/requests")
     result = letters.run("worker", "dead", "replay", "--all", code=ExitCode.UNAVAILABLE)

@@ -1,4 +1,4 @@
-"""The lab as a user meets it, and the commands on the README's first screen."""
+"""The lab as users see it, and the commands on the README's first screen."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture
 def folder(servers: Servers, tmp_path: Path) -> Path:
-    """A lab's folder that need not fetch the servers' programs again."""
+    """A folder for the lab that reuses the servers' programs already fetched."""
     share_packages(servers, tmp_path)
     return tmp_path
 
 
 def left_running(folder: Path) -> str:
-    """Processes whose command line names the folder."""
+    """Return the processes whose command line names the folder."""
     return subprocess.run(
         ["/usr/bin/pgrep", "-af", str(folder)], capture_output=True, text=True, check=False
     ).stdout
 
 
 def page_port(said: str) -> int:
-    """The port of the page, whose address is told; it may be told again."""
+    """Return the port of the page, whose address is printed at least once."""
     [port] = set(re.findall(r"^page +http://127\.0\.0\.1:(\d+)/$", said, re.MULTILINE))
     return int(port)
 
 
-def test_the_demo_keeps_its_word(folder: Path) -> None:
+def test_the_demo_shows_what_it_announces(folder: Path) -> None:
     said = lab("demo", folder=folder).stdout
     assert "served 30, missing 0, repeated 0" in said
     assert "RabbitMQ is restarted" in said
@@ -56,7 +56,7 @@ def test_the_demo_keeps_its_word(folder: Path) -> None:
     assert not left_running(folder)
 
 
-def test_a_demo_that_is_interrupted_leaves_nothing_running(folder: Path) -> None:
+def test_an_interrupted_demo_leaves_nothing_running(folder: Path) -> None:
     demo = Process("demo", folder, [BIN / "lab", "--", "demo"], {"LAB_FOLDER": str(folder)})
     demo.start()
     wait_until(lambda: "worker-1" in demo.log.read_text(), "it serves", 60, demo)
@@ -86,13 +86,13 @@ def test_what_the_readme_shows_works(folder: Path) -> None:
     assert not left_running(folder)
 
 
-def test_up_down_and_status_without_anything_up(tmp_path: Path) -> None:
+def test_up_down_and_status_work_with_nothing_running(tmp_path: Path) -> None:
     assert "nothing is up" in lab("down", folder=tmp_path).stdout
     assert "nothing is up" in lab("status", folder=tmp_path, code=1).stdout
     assert lab("env", folder=tmp_path, code=78).stdout == ""
 
 
-def test_a_fault_that_there_is_not_is_named_before_anything_starts(tmp_path: Path) -> None:
+def test_an_unknown_fault_is_named_before_anything_starts(tmp_path: Path) -> None:
     result = subprocess.run(
         [BIN / "lab", "trial", "--faults", "worker,meteorite", "--folder", tmp_path],
         capture_output=True,
@@ -106,7 +106,7 @@ def test_a_fault_that_there_is_not_is_named_before_anything_starts(tmp_path: Pat
 
 
 @pytest.mark.skipif(Programs(Path("/")).have_rabbitmq(), reason="this machine has the servers")
-def test_without_servers_and_without_packages_there_is_a_word_on_what_to_do(tmp_path: Path) -> None:
+def test_without_servers_or_packages_the_error_names_the_remedy(tmp_path: Path) -> None:
     empty = tmp_path / "bin"
     empty.mkdir()
     result = subprocess.run(

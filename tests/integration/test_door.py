@@ -1,4 +1,4 @@
-"""``producer serve``: what it answers on each condition that a client brings about."""
+"""``producer serve``: its answer to everything a client may do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def door(pipeline: Pipeline) -> Door:
     return open_door(pipeline)
 
 
-def test_what_is_put_is_recorded(pipeline: Pipeline, door: Door) -> None:
+def test_an_accepted_put_is_recorded(pipeline: Pipeline, door: Door) -> None:
     messages = {1: "hello", 2: "", 3: "ünïcödé 😀\r\n\0", 4: "x" * MAX_MESSAGE_BYTES}
     for counter, message in messages.items():
         answer = door.put("alice", counter, message)
@@ -41,7 +41,7 @@ def test_what_is_put_is_recorded(pipeline: Pipeline, door: Door) -> None:
     assert all(row.sent_at <= row.served_at for row in rows)
 
 
-def test_a_message_may_come_in_chunks(pipeline: Pipeline, door: Door) -> None:
+def test_a_message_may_be_sent_in_chunks(pipeline: Pipeline, door: Door) -> None:
     assert door.ask("PUT", PATH, iter([b"hel", b"lo"])).status == 201
     pipeline.worker("worker-1")
     [row] = pipeline.wait_served(1)
@@ -74,7 +74,7 @@ WRONG: list[tuple[str, str, bytes | None, int, str]] = [
 ]
 
 
-def test_a_wrong_request_gets_a_problem_that_names_its_mistake(
+def test_a_malformed_request_is_answered_with_a_problem_that_names_the_mistake(
     pipeline: Pipeline, door: Door
 ) -> None:
     for method, path, body, status, detail in WRONG:
@@ -87,11 +87,11 @@ def test_a_wrong_request_gets_a_problem_that_names_its_mistake(
     assert pipeline.ready() == 0
 
 
-def test_a_message_too_large_is_refused_before_it_is_read(door: Door) -> None:
+def test_an_oversized_message_is_refused_before_it_is_read(door: Door) -> None:
     with door.socket() as client:
         client.sendall(door.head(PATH, "Content-Length: 1000000000"))
         assert read_answer(client).status == 413
-    # One that asks for leave to send it is not given it.
+    # A client that sends "Expect: 100-continue" is not told to continue.
     with door.socket() as client:
         client.sendall(door.head(PATH, "Content-Length: 20000", "Expect: 100-continue"))
         assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
@@ -102,7 +102,7 @@ def test_a_message_too_large_is_refused_before_it_is_read(door: Door) -> None:
         assert read_answer(client).status == 201
 
 
-def test_a_message_too_large_in_chunks_is_refused_as_soon_as_that_shows(door: Door) -> None:
+def test_an_oversized_chunked_message_is_refused_at_the_limit(door: Door) -> None:
     with door.socket() as client:
         client.sendall(door.head(PATH, "Transfer-Encoding: chunked"))
         chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
@@ -110,11 +110,11 @@ def test_a_message_too_large_in_chunks_is_refused_as_soon_as_that_shows(door: Do
         assert read_answer(client).status == 413
 
 
-def test_a_client_that_sends_on_after_a_refusal_still_gets_the_answer(door: Door) -> None:
+def test_a_client_that_keeps_sending_after_a_refusal_still_gets_the_answer(door: Door) -> None:
     connection = door.connection()
     answer = exchange(connection, "PUT", PATH, b"x" * 500_000)
     assert answer.status == 413
-    # What came after the answer was thrown away: the connection can be used again.
+    # The rest of the body was discarded, so the connection can be reused.
     assert exchange(connection, "PUT", PATH, b"hello").status == 201
     connection.close()
     with door.socket() as client:
@@ -123,7 +123,7 @@ def test_a_client_that_sends_on_after_a_refusal_still_gets_the_answer(door: Door
             client.sendall(bytes(100_000_000))
 
 
-def test_a_head_without_end_is_refused(door: Door) -> None:
+def test_an_endless_head_is_refused(door: Door) -> None:
     with door.socket() as client:
         client.sendall(f"PUT {PATH} HTTP/1.1\r\nHost: localhost\r\n".encode())
         with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012
@@ -145,7 +145,7 @@ NOT_HTTP = [
 ]
 
 
-def test_what_is_not_http_is_answered_400(pipeline: Pipeline, door: Door) -> None:
+def test_malformed_http_is_answered_with_400(pipeline: Pipeline, door: Door) -> None:
     for data in NOT_HTTP:
         with door.socket() as client:
             client.sendall(data)
@@ -157,11 +157,11 @@ def test_what_is_not_http_is_answered_400(pipeline: Pipeline, door: Door) -> Non
     assert "Traceback" not in door.process.log.read_text()
 
 
-# Some HTTP clients offer it with each request; what follows is then no body to the parser.
+# Some HTTP clients offer it with each request; the parser then treats what follows as no body.
 UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
 
 
-def test_strange_requests_are_answered_as_any_other(pipeline: Pipeline, door: Door) -> None:
+def test_unusual_requests_are_answered_like_any_other(pipeline: Pipeline, door: Door) -> None:
     for data, status in (
         (b"PUT http://localhost/requests/a/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 201),
         (b"PUT /requests/a/2?x=1#y HTTP/1.1\r\nHost: localhost\r\n\r\n", 201),
@@ -180,7 +180,7 @@ def test_strange_requests_are_answered_as_any_other(pipeline: Pipeline, door: Do
     assert "Traceback" not in door.process.log.read_text()
 
 
-def test_only_who_has_the_token_may_put(pipeline: Pipeline) -> None:
+def test_a_put_requires_the_token(pipeline: Pipeline) -> None:
     door = open_door(pipeline, token=TOKEN)
     assert door.put("alice", 1).status == 201
     for given in (f"bearer {TOKEN} ", f"BEARER  {TOKEN}"):
@@ -204,7 +204,7 @@ def test_only_who_has_the_token_may_put(pipeline: Pipeline) -> None:
     assert TOKEN not in door.process.log.read_text()
 
 
-def test_the_token_may_be_in_a_file(pipeline: Pipeline) -> None:
+def test_the_token_can_be_read_from_a_file(pipeline: Pipeline) -> None:
     file = pipeline.folder / "token"
     file.write_text(f"{TOKEN}\n")
     door = open_door(pipeline, PRODUCER_TOKEN_FILE=str(file))
@@ -212,7 +212,7 @@ def test_the_token_may_be_in_a_file(pipeline: Pipeline) -> None:
     assert door.ask("PUT", PATH, b"hello", Authorization=f"Bearer {TOKEN}").status == 201
 
 
-def test_without_a_token_it_answers_on_loopback_and_to_its_own_name_only(
+def test_without_a_token_it_answers_only_on_loopback_and_under_its_own_name(
     pipeline: Pipeline, door: Door
 ) -> None:
     answer = door.ask("PUT", PATH, b"hello", Host="rebound.example.com")
@@ -224,13 +224,15 @@ def test_without_a_token_it_answers_on_loopback_and_to_its_own_name_only(
     assert "PRODUCER_TOKEN" in said.stderr
 
 
-def test_a_port_in_use_is_named(pipeline: Pipeline, door: Door) -> None:
+def test_the_door_reports_a_port_in_use(pipeline: Pipeline, door: Door) -> None:
     said = pipeline.run("producer", "serve", "--http", str(door.port), code=ExitCode.CONFIG)
     assert f"127.0.0.1:{door.port}" in said.stderr
     assert "--http" in said.stderr
 
 
-def test_connections_are_kept_and_requests_may_be_pipelined(pipeline: Pipeline, door: Door) -> None:
+def test_connections_are_kept_alive_and_requests_may_be_pipelined(
+    pipeline: Pipeline, door: Door
+) -> None:
     with door.socket() as client:
         client.sendall(
             b"".join(
@@ -251,7 +253,7 @@ def test_connections_are_kept_and_requests_may_be_pipelined(pipeline: Pipeline, 
     assert pipeline.ready() == 19
 
 
-def test_a_repeat_changes_nothing(pipeline: Pipeline, door: Door) -> None:
+def test_repeating_a_put_changes_nothing(pipeline: Pipeline, door: Door) -> None:
     for _ in range(3):
         assert door.put("alice", 1).status == 201
     pipeline.worker("worker-1")
@@ -262,7 +264,7 @@ def test_a_repeat_changes_nothing(pipeline: Pipeline, door: Door) -> None:
     assert pipeline.messages("requests.dead") == 0
 
 
-def test_one_confirm_answers_a_request_and_its_repeat_but_not_another_message(
+def test_one_confirm_answers_a_request_and_its_repeat_but_not_a_conflict(
     pipeline: Pipeline,
 ) -> None:
     proxy, url = pipeline.broker_proxy()
@@ -289,7 +291,7 @@ def test_one_confirm_answers_a_request_and_its_repeat_but_not_another_message(
     assert pipeline.ready() == 1
 
 
-def test_what_it_does_is_counted(door: Door) -> None:
+def test_the_door_counts_its_answers(door: Door) -> None:
     for counter in (1, 2, 3):
         door.put("alice", counter)
     door.put("alice", 0)
@@ -301,7 +303,7 @@ def test_what_it_does_is_counted(door: Door) -> None:
     assert (head.status, head.body) == (200, b"")
 
 
-def test_it_ends_by_sigterm_with_nothing_to_do(door: Door) -> None:
+def test_sigterm_stops_an_idle_door(door: Door) -> None:
     connection = door.connection()
     assert exchange(connection, "PUT", PATH, b"hello").status == 201
     door.process.signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""``producer serve``: what it answers while something is wrong behind it, and how it ends."""
+"""``producer serve``: its answers while the broker is in trouble, and its shutdown."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def put_at_once(door: Door, counter: int) -> Answer:
 
 
 def refused(answer: Answer) -> str:
-    """What a 503 says."""
+    """Return the detail of a 503 answer."""
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
     return answer.detail
 
 
 class Put(threading.Thread):
-    """A PUT in a thread of its own."""
+    """A PUT that runs in its own thread."""
 
     def __init__(self, door: Door, counter: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Put(threading.Thread):
         return self.answer
 
 
-def test_without_a_broker_it_refuses_at_once_and_takes_requests_when_it_is_back(
+def test_it_refuses_at_once_without_a_broker_and_recovers_with_it(
     pipeline: Pipeline,
 ) -> None:
     pipeline.servers.rabbitmq.stop()
@@ -78,7 +78,7 @@ def test_without_a_broker_it_refuses_at_once_and_takes_requests_when_it_is_back(
     assert door.metric('turnwise_connection_failures_total{server="broker"}') >= 2
 
 
-def test_what_is_under_way_when_the_connection_is_lost_is_refused_at_once(
+def test_pending_requests_are_refused_at_once_when_the_connection_is_lost(
     pipeline: Pipeline,
 ) -> None:
     proxy, url = pipeline.broker_proxy()
@@ -100,7 +100,7 @@ def test_what_is_under_way_when_the_connection_is_lost_is_refused_at_once(
 
 @pytest.fixture
 def watermark(pipeline: Pipeline) -> Iterator[Callable[[str], object]]:
-    """What sets the broker's memory watermark, until the end of the test at the latest."""
+    """Yield a function that sets the broker's memory watermark; teardown resets it."""
     set_to = functools.partial(
         pipeline.servers.rabbitmq.ctl, "set_vm_memory_high_watermark", "absolute"
     )
@@ -108,12 +108,12 @@ def watermark(pipeline: Pipeline) -> Iterator[Callable[[str], object]]:
     set_to(MEMORY_WATERMARK)
 
 
-def test_while_the_broker_is_blocked_it_refuses_at_once(
+def test_it_refuses_at_once_while_the_broker_is_blocked(
     pipeline: Pipeline, watermark: Callable[[str], object]
 ) -> None:
     watermark("1MB")
     door = open_door(pipeline)
-    # The broker tells of its alarm when something is published: that is answered at once, too.
+    # The broker reports its alarm only on a publish; that request is answered at once, too.
     assert "accepts no messages at the moment" in refused(put_at_once(door, 1))
     assert "low on memory" in refused(put_at_once(door, 2))
     assert not door.ready()
@@ -121,24 +121,24 @@ def test_while_the_broker_is_blocked_it_refuses_at_once(
     watermark(MEMORY_WATERMARK)
     pipeline.wait(door.ready, "a door that may publish")
     assert put_at_once(door, 3).status == 201
-    # The first lay in the socket. Its client was told that nobody knows.
+    # The first was still in the socket. Its client got "may or may not be recorded".
     assert pipeline.ready() == 2
 
 
-def test_without_a_queue_nothing_is_confirmed(pipeline: Pipeline) -> None:
+def test_without_a_queue_no_request_is_confirmed(pipeline: Pipeline) -> None:
     door = open_door(pipeline)
     queue = f"bindings/{pipeline.name}/e/requests/q/requests"
     pipeline.api("DELETE", f"{queue}/requests")
-    # The exchange is there, so the broker confirms it, having returned it.
+    # The exchange exists, so the broker returns the message and then confirms it.
     assert "may or may not be recorded" in refused(put_at_once(door, 1))
     assert "did not take 1 requests" in door.process.log.read_text()
-    # It may make the topology whole again, and does when it connects anew.
+    # The door may repair the topology, and does so when it reconnects.
     pipeline.wait(door.ready, "a door that may publish")
     assert put_at_once(door, 2).status == 201
     pipeline.api("DELETE", f"queues/{pipeline.name}/requests")
     refused(put_at_once(door, 3))
-    # A queue that it has published to and that is gone, it does not make again: somebody has to
-    # see that.
+    # It never recreates a queue that it has published to: the loss must be noticed by an
+    # operator.
     pipeline.wait(lambda: "any more" in door.process.log.read_text(), "a word on it")
     assert "has no queue" in refused(put_at_once(door, 3))
     pipeline.worker("worker-1")
@@ -149,7 +149,7 @@ def test_without_a_queue_nothing_is_confirmed(pipeline: Pipeline) -> None:
 
 @pytest.fixture
 def humble(pipeline: Pipeline) -> Iterator[str]:
-    """The AMQP_URL of an account that may publish and nothing else."""
+    """Yield the AMQP_URL of an account that may publish and nothing else."""
     name = f"humble-{secrets.token_hex(4)}"
     api, rabbitmq = pipeline.api, pipeline.servers.rabbitmq
     api("PUT", f"users/{name}", {"password": name, "tags": ""})
@@ -159,12 +159,12 @@ def humble(pipeline: Pipeline) -> Iterator[str]:
     api("DELETE", f"users/{name}")
 
 
-def test_an_account_that_may_only_publish_is_enough(pipeline: Pipeline, humble: str) -> None:
+def test_a_publish_only_account_is_enough(pipeline: Pipeline, humble: str) -> None:
     door = open_door(pipeline, ready=False, AMQP_URL=humble)
     pipeline.wait_event(door.process, "broker.away")
     told = refused(put_at_once(door, 1))
     assert "has no queue" in told
-    # Neither the account nor the address is a client's business; the log has both.
+    # Clients learn neither the account nor the address; the log has both.
     assert "humble" not in told
     assert "127.0.0.1" not in told
     assert "has no queue 'requests', and the user 'humble" in door.process.log.read_text()
@@ -174,13 +174,13 @@ def test_an_account_that_may_only_publish_is_enough(pipeline: Pipeline, humble: 
     assert pipeline.ready() == 1
 
 
-def test_a_login_that_is_refused_ends_it(pipeline: Pipeline) -> None:
+def test_a_refused_login_ends_the_door(pipeline: Pipeline) -> None:
     url = pipeline.amqp_url.replace("//", "//x", 1)
     said = pipeline.run("producer", "serve", "--http", "0", code=ExitCode.REFUSED, AMQP_URL=url)
     assert "AMQP_URL" in said.stderr
 
 
-def test_what_the_broker_rejects_is_not_confirmed(pipeline: Pipeline) -> None:
+def test_a_request_that_the_broker_nacks_is_not_confirmed(pipeline: Pipeline) -> None:
     door = open_door(pipeline)
     policy = f"policies/{pipeline.name}/short"
     definition = {"max-length": 3}
@@ -201,7 +201,7 @@ def test_what_the_broker_rejects_is_not_confirmed(pipeline: Pipeline) -> None:
     assert {row.counter for row in pipeline.rows()} == confirmed
 
 
-def test_while_confirms_do_not_come_nobody_waits_longer_than_the_timeout(
+def test_without_confirms_no_client_waits_longer_than_the_timeout(
     pipeline: Pipeline,
 ) -> None:
     proxy, url = pipeline.broker_proxy()
@@ -210,20 +210,20 @@ def test_while_confirms_do_not_come_nobody_waits_longer_than_the_timeout(
     begun = time.monotonic()
     assert "2 s; it may or may not be recorded" in refused(door.put("alice", 1))
     assert 1.5 < time.monotonic() - begun < 2 + AT_ONCE
-    # From now on at once, until a confirm comes: the next ones would have no better luck.
+    # Until a confirm arrives, further requests are refused at once: they would fare no better.
     pipeline.wait(lambda: not door.ready(), "that it has seen it")
     assert "confirmed nothing for 2 s" in refused(put_at_once(door, 2))
     proxy.release(proxy.down)
     pipeline.wait(door.ready, "a door that may publish")
     assert put_at_once(door, 3).status == 201
     pipeline.worker("worker-1")
-    # The broker's own count may be of a moment ago: look for what is to be there.
+    # The broker's own count lags: check the rows instead.
     rows = pipeline.wait_served(2)
     assert {row.counter for row in rows} == {1, 3}
     assert pipeline.ready() == 0
 
 
-def test_no_more_than_the_limit_are_under_way(pipeline: Pipeline) -> None:
+def test_no_more_requests_than_the_limit_are_pending(pipeline: Pipeline) -> None:
     proxy, url = pipeline.broker_proxy()
     door = open_door(pipeline, "--limit", "3", AMQP_URL=url)
     proxy.hold(proxy.down)
@@ -238,7 +238,7 @@ def test_no_more_than_the_limit_are_under_way(pipeline: Pipeline) -> None:
     assert door.put("alice", 4).status == 201
 
 
-def test_sigterm_lets_what_is_under_way_be_answered(pipeline: Pipeline) -> None:
+def test_sigterm_lets_pending_requests_be_answered(pipeline: Pipeline) -> None:
     proxy, url = pipeline.broker_proxy()
     door = open_door(pipeline, AMQP_URL=url)
     proxy.hold(proxy.down)
@@ -263,7 +263,7 @@ def test_sigterm_lets_what_is_under_way_be_answered(pipeline: Pipeline) -> None:
     assert pipeline.events(door.process)[-1]["event"] == "door.stopped"
 
 
-def test_sigterm_ends_it_without_a_broker_too(pipeline: Pipeline) -> None:
+def test_sigterm_stops_the_door_without_a_broker(pipeline: Pipeline) -> None:
     proxy, url = pipeline.broker_proxy()
     door = open_door(pipeline, "--timeout", "2s", AMQP_URL=url)
     proxy.hold(proxy.down)
@@ -280,7 +280,7 @@ def test_sigterm_ends_it_without_a_broker_too(pipeline: Pipeline) -> None:
     assert door.process.wait(5) == ExitCode.OK
 
 
-def test_two_replicas_need_nothing_between_them(pipeline: Pipeline) -> None:
+def test_two_replicas_need_no_coordination(pipeline: Pipeline) -> None:
     doors = [open_door(pipeline, ready=False) for _ in range(2)]
     for door in doors:
         pipeline.wait(door.ready, "a door that may publish")

@@ -1,4 +1,4 @@
-"""``producer serve``: clients that are slow, that go away, or that are too many."""
+"""``producer serve``: clients that are slow, disconnect early, or are too many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def door(pipeline: Pipeline) -> Door:
     return open_door(pipeline)
 
 
-def test_a_client_that_goes_away_leaves_nothing_behind(pipeline: Pipeline, door: Door) -> None:
+def test_a_client_that_disconnects_leaves_nothing_behind(pipeline: Pipeline, door: Door) -> None:
     with door.socket() as client:
         client.sendall(door.head(PATH, "Content-Length: 10") + b"hello")
         pipeline.wait(lambda: door.metric("turnwise_door_connections") == 2, "a client and me")
@@ -35,7 +35,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(pipeline: Pipeline, door:
         client.sendall(door.head(PATH, "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
     pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "only me")
     assert pipeline.ready() == 0, "half a message is none"
-    # One that is complete counts, whoever waits for the answer.
+    # A complete request is published even if its client no longer waits for the answer.
     with door.socket() as client:
         client.sendall(door.head(PATH, "Content-Length: 5") + b"hello")
     pipeline.wait(lambda: pipeline.ready() == 1, "the request")
@@ -43,7 +43,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(pipeline: Pipeline, door:
     assert door.metric("turnwise_door_under_way") == 0
 
 
-def test_a_message_that_does_not_come_is_not_waited_for(pipeline: Pipeline) -> None:
+def test_a_message_that_never_arrives_times_out(pipeline: Pipeline) -> None:
     door = open_door(pipeline, "--timeout", "1s")
     with door.socket() as client:
         begun = time.monotonic()
@@ -57,7 +57,7 @@ def test_a_message_that_does_not_come_is_not_waited_for(pipeline: Pipeline) -> N
 
 
 def _dribble(clients: list[socket.socket], data: bytes) -> int:
-    """Send a little on each; return how many are still there."""
+    """Send a few bytes on each connection; return how many are still open."""
     there = 0
     for client in clients:
         try:
@@ -81,12 +81,12 @@ def slow_clients() -> Iterator[list[socket.socket]]:
         client.close()
 
 
-def test_a_thousand_slow_clients_cost_little_and_keep_nobody_waiting(
+def test_a_thousand_slow_clients_cost_little_and_delay_no_other(
     pipeline: Pipeline, door: Door, slow_clients: list[socket.socket]
 ) -> None:
     assert door.put("alice", 1).status == 201
     before = _resident(door)
-    # While nobody's ten seconds are over yet.
+    # Before any client's ten seconds are over.
     until = time.monotonic() + HEAD_TIMEOUT - 1
     for number in range(1000):
         client = door.socket()
@@ -107,20 +107,20 @@ def test_a_thousand_slow_clients_cost_little_and_keep_nobody_waiting(
         assert time.monotonic() - begun < 5
     assert counter > 5
     assert _resident(door) - first < 8, "MiB: what they dribble is bounded"
-    # Heads have ten seconds, messages --timeout, which are ten as well.
+    # Heads have ten seconds, messages --timeout, which is ten seconds as well.
     pipeline.wait(lambda: door.metric("turnwise_door_connections") == 1, "none but me")
     assert door.metric('turnwise_door_answers_total{status="408"}') == 500
     assert pipeline.ready() == counter
 
 
-def test_a_connection_too_many_is_refused_and_the_others_are_served(
+def test_excess_connections_are_refused_and_the_others_served(
     pipeline: Pipeline, slow_clients: list[socket.socket]
 ) -> None:
     port = free_port()
     prlimit = shutil.which("prlimit")
     assert prlimit is not None
     producer = str(BIN / "producer")
-    # It keeps fifty of its files for other things.
+    # The door reserves fifty file descriptors for other purposes.
     process = pipeline.start(
         "few-files", prlimit, "--nofile=60", producer, "serve", "--http", str(port)
     )
@@ -141,7 +141,7 @@ def test_a_connection_too_many_is_refused_and_the_others_are_served(
     connection.close()
 
 
-def test_sigterm_waits_for_slow_clients_no_longer_than_the_timeout(pipeline: Pipeline) -> None:
+def test_sigterm_waits_for_slow_clients_until_the_timeout_at_most(pipeline: Pipeline) -> None:
     door = open_door(pipeline, "--timeout", "2s")
     with door.socket() as in_head, door.socket() as in_message:
         in_head.sendall(b"PUT /requests/alice/1 HTTP/1.1\r\nHost: ")

@@ -1,4 +1,4 @@
-"""The examples of docs/http.md, as they stand there: the door opens only after they began."""
+"""The examples of docs/http.md, run verbatim: the door opens only after they have started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def example(language: str) -> str:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_an_example_sends_until_it_is_confirmed(pipeline: Pipeline, language: str) -> None:
+def test_each_example_retries_until_it_is_confirmed(pipeline: Pipeline, language: str) -> None:
     client, command = LANGUAGES[language]
     needed = "curl" if language == "sh" else command[0]
     if shutil.which(needed) is None:
@@ -48,7 +48,7 @@ def test_an_example_sends_until_it_is_confirmed(pipeline: Pipeline, language: st
         process.stdin.write(example(language))
         process.stdin.close()
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)  # nobody listens yet
+            process.wait(2)  # nothing listens yet
         open_door(pipeline, token="secret", port=port, ready=False)
         assert process.wait(40) == 0
         assert process.stdout is not None

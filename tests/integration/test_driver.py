@@ -1,4 +1,4 @@
-"""Statements run the short way past PyMySQL, and by PyMySQL where there is no such way."""
+"""Statements on the fast path past PyMySQL, and by PyMySQL itself where there is none."""
 
 # ruff: noqa: SLF001
 
@@ -30,7 +30,7 @@ def connection(pipeline: Pipeline) -> Iterator[Connection]:
 
 @pytest.fixture(params=["short", "plain"])
 def either(request: pytest.FixtureRequest, connection: Connection) -> Connection:
-    """A connection with the short way, and one where PyMySQL has changed inside."""
+    """Return a connection with the fast path, or one whose PyMySQL has changed internally."""
     if request.param == "plain":
         connection._find_short_way = lambda: None  # type: ignore[method-assign]
     return connection
@@ -42,7 +42,7 @@ def rows(connection: Connection) -> object:
         return cursor.fetchall()
 
 
-def test_it_returns_how_many_rows_were_affected(either: Connection) -> None:
+def test_a_statement_returns_its_number_of_affected_rows(either: Connection) -> None:
     assert either.run("INSERT INTO numbers VALUES (1, 'ü😀')") == 1
     many = ",".join(f"({n}, 'x')" for n in range(2, 502))
     assert either.run(f"INSERT INTO numbers VALUES {many}") == 500
@@ -51,7 +51,7 @@ def test_it_returns_how_many_rows_were_affected(either: Connection) -> None:
     assert rows(either) == ((1, "ü😀"),)
 
 
-def test_an_error_is_raised_and_the_next_statement_goes_through(either: Connection) -> None:
+def test_an_error_is_raised_and_the_next_statement_succeeds(either: Connection) -> None:
     assert either.run("INSERT INTO numbers VALUES (1, '')") == 1
     with pytest.raises(pymysql.IntegrityError) as caught:
         either.run("INSERT INTO numbers VALUES (2, ''), (1, '')")
@@ -62,7 +62,7 @@ def test_an_error_is_raised_and_the_next_statement_goes_through(either: Connecti
     assert either.run("INSERT INTO numbers VALUES (3, '')") == 1
 
 
-def test_the_status_of_the_transaction_is_kept(either: Connection) -> None:
+def test_the_transaction_status_is_kept(either: Connection) -> None:
     either.begin()
     assert either.run("INSERT INTO numbers VALUES (1, '')") == 1
     assert either.server_status & pymysql.constants.SERVER_STATUS.SERVER_STATUS_IN_TRANS
@@ -70,7 +70,7 @@ def test_the_status_of_the_transaction_is_kept(either: Connection) -> None:
     assert rows(either) == ()
 
 
-def test_a_statement_larger_than_the_sockets_buffers(either: Connection) -> None:
+def test_a_statement_may_exceed_the_socket_buffers(either: Connection) -> None:
     with either.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         [(packet,)] = cursor.fetchall()
@@ -79,7 +79,7 @@ def test_a_statement_larger_than_the_sockets_buffers(either: Connection) -> None
     assert rows(either) == ((1, "xxxxx"),)
 
 
-def test_a_hung_statement_ends_at_the_limit(either: Connection) -> None:
+def test_a_hung_statement_ends_at_the_time_limit(either: Connection) -> None:
     either.allow(0.5)
     begun = time.monotonic()
     with pytest.raises(pymysql.OperationalError) as caught:
@@ -90,14 +90,14 @@ def test_a_hung_statement_ends_at_the_limit(either: Connection) -> None:
         either.run("DO 1")
 
 
-def test_a_connection_that_the_server_has_ended(pipeline: Pipeline, either: Connection) -> None:
+def test_a_connection_closed_by_the_server_raises(pipeline: Pipeline, either: Connection) -> None:
     number: int = either.thread_id()  # type: ignore[no-untyped-call]
     pipeline.servers.database.query(f"KILL {number}")
     with pytest.raises(pymysql.OperationalError):
         either.run("INSERT INTO numbers VALUES (1, '')")
 
 
-def test_there_is_something_to_do_while_the_server_is_at_work(connection: Connection) -> None:
+def test_a_callback_runs_while_the_server_is_busy(connection: Connection) -> None:
     called: list[float] = []
     begun = time.monotonic()
     connection.run("DO SLEEP(1)", lambda: called.append(time.monotonic()))
@@ -133,7 +133,7 @@ def test_pymysql_is_inside_what_the_short_way_needs(connection: Connection) -> N
 
 
 @pytest.mark.parametrize("private", PRIVATE)
-def test_without_one_of_them_pymysql_does_it(
+def test_without_one_of_them_pymysql_runs_the_statement(
     connection: Connection, private: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = "_no_such_name"

@@ -13,7 +13,7 @@ from turnwise.errors import ExitCode
 
 @pytest.fixture
 def failed(shop: Shop) -> Shop:
-    """Three failures: 1 is rejected, 2 waits, 3 is given up. Nobody is at work."""
+    """Return a shop with three failures and no worker: 1 is rejected, 2 waits, 3 is given up."""
     worker = shop.worker("worker-1", "--max-attempts", "1")
     shop.query("CREATE TABLE good (n INT) ENGINE = InnoDB")
     do = "if not db.execute('SELECT * FROM good').rowcount: raise {}"
@@ -30,7 +30,7 @@ def listed(shop: Shop) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def test_they_are_listed_and_shown(failed: Shop) -> None:
+def test_failures_are_listed_and_shown(failed: Shop) -> None:
     client = failed.pipeline.client()
     assert [(each["id"], each["state"], each["reason"]) for each in listed(failed)] == [
         (f"{client}/1", "given up", "rejected"),
@@ -43,7 +43,7 @@ def test_they_are_listed_and_shown(failed: Shop) -> None:
     assert "3 in all" in text.stderr
     shown = failed.pipeline.run("worker", "failed", "show", f"{client}/2").stdout
     assert "KeyError: 'sku'" in shown
-    # The user's own frames, and none of ours.
+    # Only frames of the user's code, none of Turnwise's.
     assert "orders.py" in shown
     assert "handler.py" not in shown
     [one] = [
@@ -52,7 +52,7 @@ def test_they_are_listed_and_shown(failed: Shop) -> None:
     assert json.loads(one["message"])["do"].endswith("raise Retry(after=3)")
 
 
-def test_what_is_retried_is_served_at_once(failed: Shop) -> None:
+def test_a_retried_failure_is_served_at_once(failed: Shop) -> None:
     client = failed.pipeline.client()
     failed.query("INSERT INTO good VALUES (1)")
     run = failed.pipeline.run
@@ -66,7 +66,7 @@ def test_what_is_retried_is_served_at_once(failed: Shop) -> None:
     assert run("worker", "failed", "retry", "--all").stdout == "retrying 0\n"
 
 
-def test_what_is_dropped_is_accounted_for_and_never_served(failed: Shop) -> None:
+def test_a_dropped_failure_is_accounted_for_and_never_served(failed: Shop) -> None:
     client = failed.pipeline.client()
     run = failed.pipeline.run
     assert run("worker", "failed", "drop", f"{client}/1", f"{client}/2").stdout == "dropped 2\n"
@@ -86,7 +86,7 @@ def test_what_is_dropped_is_accounted_for_and_never_served(failed: Shop) -> None
     assert failed.pipeline.ready("requests.dead") == 0
 
 
-def test_wrong_use_is_told(failed: Shop) -> None:
+def test_wrong_usage_of_worker_failed_is_refused(failed: Shop) -> None:
     run = failed.pipeline.run
     assert "name failures by ID" in run("worker", "failed", "drop", code=ExitCode.USAGE).stderr
     run("worker", "failed", "retry", "--all", "--client", "x", code=ExitCode.USAGE)
@@ -96,7 +96,7 @@ def test_wrong_use_is_told(failed: Shop) -> None:
     run("worker", "failed", "show", "nobody/1", code=ExitCode.FAILED)
 
 
-def test_many_failures_due_at_once_drain_beside_new_requests(shop: Shop) -> None:
+def test_many_due_failures_drain_alongside_new_requests(shop: Shop) -> None:
     """Neither waits for the end of the other."""
     due = (
         f"('old', {counter}, '{{}}', UTC_TIMESTAMP(6), 1, 0, 'x', NULL, 'failed',"
@@ -115,6 +115,6 @@ def test_many_failures_due_at_once_drain_beside_new_requests(shop: Shop) -> None
     shop.pipeline.wait(lambda: not shop.failures(), "no failure left")
     shop.assert_served(*range(1, 1_001), *range(1, 101))
     rows = [row.client for row in shop.pipeline.rows()]
-    # Neither the few new ones nor the many old ones were behind the others.
+    # Neither the few new requests nor the many old failures waited for the others.
     assert rows.index("old") < 200
     assert max(n for n, client in enumerate(rows) if client != "old") < 900

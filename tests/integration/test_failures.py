@@ -1,4 +1,4 @@
-"""The table of failures, and what happens to a row that several look after at once."""
+"""The table of failures, and concurrent changes to one of its rows."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def connection(pipeline: Pipeline) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize("then", ["put off", "note", "end", "begin"])
-def test_what_is_dropped_while_it_is_in_hand_stays_dropped(
+def test_a_failure_dropped_during_an_attempt_stays_dropped(
     connection: Connection, then: str
 ) -> None:
-    """Its message is gone: whoever served it now would act upon nothing."""
+    """Its message is gone: serving it now would run the handler without one."""
     failure = Failure(FAILED, "ValueError", "no", due_in=0.0)
     failures.note(connection, REQUEST, "w1", failure)
     assert failures.begin_due(connection, "w1", 0.0) is not None
@@ -51,7 +51,7 @@ def test_what_is_dropped_while_it_is_in_hand_stays_dropped(
     assert failures.count(connection) == (0, 0)
 
 
-def test_a_failure_is_noted_again_with_what_is_new(connection: Connection) -> None:
+def test_a_repeated_failure_updates_its_row(connection: Connection) -> None:
     failures.note(connection, REQUEST, "w1", Failure(FAILED, "A", "A: first", due_in=0.0))
     failures.note(connection, REQUEST, "w2", Failure("rejected", "B", "B: second", "trace"))
     with connection.cursor() as cursor:

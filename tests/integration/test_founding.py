@@ -1,6 +1,6 @@
-"""A queue is made only where no other node has it, or may have it.
+"""A queue is declared only if no other node has it, or could have it.
 
-A virtual host is a node of its own to its clients: so one server is several here.
+To its clients a virtual host looks like a node, so one server stands for several here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.pipeline import Pipeline
 
 @pytest.fixture
 def blank(pipeline: Pipeline) -> Iterator[str]:
-    """A node without any queue, as one that lost its disk."""
+    """Yield a node without any queue, like one that lost its disk."""
     name = f"{pipeline.name}-blank"
     pipeline.servers.rabbitmq.make_vhost(name)
     yield name
@@ -28,10 +28,12 @@ def queues(pipeline: Pipeline, vhost: str) -> list[str]:
     return [queue["name"] for queue in pipeline.api("GET", f"queues/{quote(vhost)}")]
 
 
-def test_all_who_meet_a_blank_node_go_where_the_queue_is(pipeline: Pipeline, blank: str) -> None:
+def test_all_clients_of_a_blank_node_move_to_the_node_with_the_queue(
+    pipeline: Pipeline, blank: str
+) -> None:
     make_queue(pipeline)
     both = f"{pipeline.servers.rabbitmq.url(blank)},{pipeline.amqp_url}"
-    # They begin at either of them, at random.
+    # Each client starts at a random one of them.
     for number in range(4):
         outbox = str(pipeline.folder / f"outbox-{number}.db")
         pipeline.run("producer", "send", "x", "--count", "1",
@@ -41,7 +43,9 @@ def test_all_who_meet_a_blank_node_go_where_the_queue_is(pipeline: Pipeline, bla
     assert queues(pipeline, blank) == []
 
 
-def test_while_another_node_may_have_it_none_is_made(pipeline: Pipeline, blank: str) -> None:
+def test_no_queue_is_declared_while_another_node_could_have_it(
+    pipeline: Pipeline, blank: str
+) -> None:
     make_queue(pipeline)
     away = free_port()
     rabbitmq = pipeline.servers.rabbitmq
@@ -55,15 +59,15 @@ def test_while_another_node_may_have_it_none_is_made(pipeline: Pipeline, blank: 
 
     pipeline.wait(said, "the worker says what it waits for")
     assert queues(pipeline, blank) == []
-    # It is back.
+    # The other node is back.
     pipeline.proxy(pipeline.servers.rabbitmq.port, away)
     assert sender.wait(30) == 0
     pipeline.wait_served(1)
     assert queues(pipeline, blank) == []
 
 
-def test_what_no_node_has_is_made(pipeline: Pipeline, blank: str) -> None:
-    """One of them has not even the virtual host."""
+def test_a_queue_that_no_node_has_is_declared(pipeline: Pipeline, blank: str) -> None:
+    """One of the nodes lacks even the virtual host."""
     nowhere = pipeline.servers.rabbitmq.url("nowhere")
     pipeline.worker("worker-1", AMQP_URL=f"{pipeline.servers.rabbitmq.url(blank)},{nowhere}")
     assert queues(pipeline, blank) == ["requests", "requests.dead"]

@@ -1,4 +1,4 @@
-"""A handler's work and the request's row: both are committed, or neither is."""
+"""A handler's work and the request's row are committed together or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.shop import Shop
 
 
-def test_a_new_request_costs_two_statements_besides_the_handlers_own(shop: Shop) -> None:
+def test_a_new_request_adds_two_statements_to_the_handlers_own(shop: Shop) -> None:
     shop.worker()
     shop.query("SET GLOBAL log_output = 'TABLE'")
     shop.query("SET GLOBAL general_log = ON")
@@ -28,7 +28,7 @@ def test_a_new_request_costs_two_statements_besides_the_handlers_own(shop: Shop)
 
 
 @pytest.mark.parametrize("prefetch", ["1", "50"])
-def test_effects_follow_ups_and_rows_are_one_commit(shop: Shop, prefetch: str) -> None:
+def test_effects_follow_up_requests_and_rows_share_one_commit(shop: Shop, prefetch: str) -> None:
     shop.worker("worker-1", "--prefetch", prefetch)
     shop.worker("worker-2", "--prefetch", prefetch)
     shop.send(*({} for _ in range(200)))
@@ -51,7 +51,7 @@ def test_a_repeat_never_reaches_the_handler(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("prefetch", ["1", "50"])
-def test_an_exception_rolls_back_its_own_request_only(shop: Shop, prefetch: str) -> None:
+def test_an_exception_rolls_back_only_its_own_request(shop: Shop, prefetch: str) -> None:
     worker = shop.worker("worker-1", "--prefetch", prefetch)
     orders: list[dict[str, object]] = [{} for _ in range(40)]
     orders[9] = {"do": "raise Reject('nothing was ordered')"}
@@ -75,8 +75,8 @@ def test_an_exception_rolls_back_its_own_request_only(shop: Shop, prefetch: str)
     assert worker.alive()
 
 
-def test_a_failure_is_served_again_when_it_is_due(shop: Shop) -> None:
-    """By another worker too: the one that noted it is dead."""
+def test_a_failure_is_retried_when_it_is_due(shop: Shop) -> None:
+    """Another worker may retry it: the one that recorded it is dead."""
     first = shop.worker()
     shop.query("CREATE TABLE seen (n INT) ENGINE = InnoDB")
     do = "if not db.execute('SELECT * FROM seen').fetchall(): raise Retry(after=1)"
@@ -91,7 +91,7 @@ def test_a_failure_is_served_again_when_it_is_due(shop: Shop) -> None:
     shop.pipeline.wait(lambda: not shop.failures(), "no failure")
 
 
-def test_attempts_are_counted_and_end(shop: Shop) -> None:
+def test_attempts_are_counted_and_limited(shop: Shop) -> None:
     shop.worker("worker-1", "--max-attempts", "3")
     shop.send({"do": "raise Retry(after=0.1)"})
     shop.pipeline.wait(lambda: shop.failures() and not shop.failures()[0]["due_at"], "given up")

@@ -1,4 +1,4 @@
-"""``db`` lets nothing through that ends the transaction, and notices what ends it all the same."""
+"""``db`` blocks statements that end the transaction, and notices when it ends all the same."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ REFUSED = [
 ]
 
 
-def test_what_would_end_the_transaction_fails_the_attempt(shop: Shop) -> None:
-    """Swallowed or not, and nothing of the request stays."""
+def test_a_statement_that_would_end_the_transaction_fails_the_attempt(shop: Shop) -> None:
+    """Even if the handler swallows the error; no effect of the request remains."""
     shop.query("CREATE PROCEDURE commits() COMMIT")
     worker = shop.worker("worker-1", "--max-attempts", "1")
     swallow = "try:\n    db.execute({!r})\nexcept Exception:\n    pass\n"
-    # The server itself refuses two statements in one; that error may be handled.
+    # The server itself refuses multiple statements; the handler may catch that error.
     own = [each for each in REFUSED if not each.startswith("SELECT")]
     shop.send(
         *({"do": f"db.execute({statement!r})"} for statement in REFUSED),
@@ -70,7 +70,7 @@ def test_what_would_end_the_transaction_fails_the_attempt(shop: Shop) -> None:
     assert worker.alive()
 
 
-def test_an_error_that_ends_only_its_statement_may_be_handled(shop: Shop) -> None:
+def test_an_error_that_ends_only_its_statement_may_be_caught(shop: Shop) -> None:
     shop.worker()
     handle = """
 import pymysql
@@ -103,8 +103,8 @@ assert db.execute("SELECT '100%'").fetchone() == ("100%",)
     shop.assert_served(1)
 
 
-def test_a_deadlock_that_is_swallowed_does_not_let_the_handler_go_on(shop: Shop) -> None:
-    """It is served again, at once and as a whole, and that is no attempt."""
+def test_swallowing_a_deadlock_does_not_let_the_handler_continue(shop: Shop) -> None:
+    """The request is served again at once from the start, which does not count as an attempt."""
     worker = shop.worker()
     shop.query("INSERT INTO stock VALUES (2, 0), (3, 0)")
     ballast = f"INSERT INTO stock VALUES {','.join(f'({sku}, 0)' for sku in range(100, 400))}"
@@ -117,7 +117,7 @@ for sku in (2, 3):
         pass
     time.sleep(1)
 """
-    # The other transaction weighs more, so that the handler's is the one to be ended.
+    # The other transaction weighs more, so that the handler's becomes the victim.
     with shop.pipeline.servers.database.connect(shop.pipeline.name) as other:
         other.execute("BEGIN")
         other.execute(ballast)
@@ -136,7 +136,7 @@ for sku in (2, 3):
     assert "1213" in away["error"]
 
 
-def test_a_lost_connection_that_is_swallowed_does_not_let_the_handler_go_on(shop: Shop) -> None:
+def test_swallowing_a_lost_connection_does_not_let_the_handler_continue(shop: Shop) -> None:
     worker = shop.worker()
     once = """
 me = db.execute("SELECT CONNECTION_ID()").fetchone()[0]
@@ -180,7 +180,7 @@ thread.join()
         ("db.execute('SELECT %s', ())", "ProgrammingError: not enough arguments"),
     ],
 )  # fmt: skip
-def test_misuse_is_an_error_that_says_so(shop: Shop, do: str, error: str) -> None:
+def test_misuse_of_db_raises_a_clear_error(shop: Shop, do: str, error: str) -> None:
     shop.worker("worker-1", "--max-attempts", "1")
     shop.send({"do": do})
     shop.pipeline.wait(shop.failures, "a failure")
@@ -188,7 +188,7 @@ def test_misuse_is_an_error_that_says_so(shop: Shop, do: str, error: str) -> Non
     shop.assert_served()
 
 
-def test_db_is_closed_when_the_handler_has_returned(shop: Shop) -> None:
+def test_db_is_closed_once_the_handler_has_returned(shop: Shop) -> None:
     shop.worker("worker-1", "--max-attempts", "1")
     shop.send({"do": "sys.kept = db"}, {"do": "sys.kept.execute('SELECT 1')"})
     shop.pipeline.wait(shop.failures, "a failure")

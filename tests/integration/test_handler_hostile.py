@@ -28,7 +28,7 @@ assert os.wait()[1] == {code} << 8, "the child's end"
 """
 
 
-def test_what_was_never_run_is_not_served(pipeline: Pipeline) -> None:
+def test_a_handler_that_never_runs_serves_nothing(pipeline: Pipeline) -> None:
     shop = Shop(pipeline, NOT_RUN)
     worker = shop.worker("worker-1", "--max-attempts", "1")
     shop.send({"do": "async"}, {})
@@ -41,7 +41,7 @@ def test_what_was_never_run_is_not_served(pipeline: Pipeline) -> None:
     assert "never awaited" not in worker.log.read_text()
 
 
-def test_a_forked_child_never_speaks_on_the_workers_connections(shop: Shop) -> None:
+def test_a_forked_child_never_uses_the_workers_connections(shop: Shop) -> None:
     worker = shop.worker("worker-1", "--max-attempts", "1", "--prefetch", "10")
     children = [
         ("sys.exit(3)", 3),
@@ -61,7 +61,7 @@ def test_a_forked_child_never_speaks_on_the_workers_connections(shop: Shop) -> N
     assert not {"broker.away", "database.away", "worker.stopped"} & set(names)
 
 
-def test_a_commit_behind_the_doors_back_fails_the_attempt(shop: Shop) -> None:
+def test_ending_the_transaction_behind_db_fails_the_attempt(shop: Shop) -> None:
     shop.worker("worker-1", "--max-attempts", "1")
     shop.send({"do": "db.send = None"}, {"do": "db._connection.rollback()\nraise SystemExit"})
     shop.pipeline.wait(lambda: len(shop.failures()) == 2, "two failures")
@@ -79,7 +79,9 @@ def test_a_commit_behind_the_doors_back_fails_the_attempt(shop: Shop) -> None:
         "os.close(0); os.close(1); os.close(2)",
     ],
 )
-def test_whatever_it_did_to_the_process_the_worker_goes_on_and_stops(shop: Shop, deed: str) -> None:
+def test_whatever_a_handler_does_to_the_process_the_worker_continues_and_stops(
+    shop: Shop, deed: str
+) -> None:
     worker = shop.worker("worker-1", "--max-attempts", "1")
     shop.send({"do": deed}, {"do": "1 / 0"}, {})
     shop.pipeline.wait(lambda: shop.failures() and shop.pipeline.served() == 2, "all")

@@ -1,4 +1,4 @@
-"""Handlers that kill their process, take too long, or are at work when the worker has to end."""
+"""Handlers that kill their process, take too long, or are running when the worker must stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnwise.errors import ExitCode
 
 
 def test_a_request_that_kills_its_worker_is_given_up_after_three_deaths(shop: Shop) -> None:
-    """The others of its batch are served once all the same."""
+    """The others of its batch are served exactly once all the same."""
     orders: list[dict[str, object]] = [{} for _ in range(20)]
     orders[9] = {"do": "os._exit(9)"}
     shop.send(*orders)
@@ -31,7 +31,7 @@ def test_a_request_that_kills_its_worker_is_given_up_after_three_deaths(shop: Sh
 
 
 def test_a_failure_that_kills_its_worker_is_given_up_after_three_deaths(shop: Shop) -> None:
-    """It was in the queue once; now there is nobody to say that it is delivered again."""
+    """Its message has left the queue, so no redelivery flag shows that it was tried before."""
     shop.query("CREATE TABLE deadly (n INT) ENGINE = InnoDB")
     shop.send({"do": "os._exit(9) if db.execute('SELECT * FROM deadly').fetchall() else 1 / 0"})
     first = shop.worker("worker-0")
@@ -51,7 +51,7 @@ def test_a_failure_that_kills_its_worker_is_given_up_after_three_deaths(shop: Sh
 
 
 def test_a_worker_that_only_loses_its_deliveries_has_not_died(shop: Shop) -> None:
-    """Each time the database ends the attempt first, and nobody can say how it went."""
+    """Each time the database goes away first, so no outcome can be recorded."""
     broker, amqp_url = shop.pipeline.broker_proxy()
     port = free_port()
     mysql_url = shop.pipeline.servers.database.url(shop.pipeline.name, port)
@@ -71,7 +71,7 @@ def test_a_worker_that_only_loses_its_deliveries_has_not_died(shop: Shop) -> Non
     shop.pipeline.wait(lambda: not shop.failures(), "no failure")
 
 
-def test_without_a_redelivery_nothing_is_noted_in_advance(shop: Shop) -> None:
+def test_without_a_redelivery_nothing_is_recorded_in_advance(shop: Shop) -> None:
     shop.worker()
     shop.query("CREATE TRIGGER noted BEFORE INSERT ON failures FOR EACH ROW SET NEW.client = NULL")
     shop.send({}, {}, {})
@@ -79,7 +79,7 @@ def test_without_a_redelivery_nothing_is_noted_in_advance(shop: Shop) -> None:
     shop.assert_served(1, 2, 3)
 
 
-def test_a_handler_that_takes_long_costs_no_heartbeat(shop: Shop) -> None:
+def test_a_slow_handler_misses_no_heartbeat(shop: Shop) -> None:
     worker = shop.worker(AMQP_URL=f"{shop.pipeline.amqp_url}?heartbeat=2")
     shop.send({"do": "time.sleep(4)"}, {"do": "db.execute('SELECT SLEEP(4)')"})
     shop.pipeline.wait_served(2)
@@ -89,7 +89,7 @@ def test_a_handler_that_takes_long_costs_no_heartbeat(shop: Shop) -> None:
     shop.assert_served(1, 2)
 
 
-def test_a_statement_that_takes_too_long_is_ended_on_the_server(shop: Shop) -> None:
+def test_a_statement_that_takes_too_long_is_killed_on_the_server(shop: Shop) -> None:
     worker = shop.worker("worker-1", "--time-limit", "1s")
     begun = time.monotonic()
     shop.send({"do": "db.execute('SELECT SLEEP(100)')"})
@@ -99,14 +99,14 @@ def test_a_statement_that_takes_too_long_is_ended_on_the_server(shop: Shop) -> N
     assert (failure["reason"], failure["attempts"]) == ("timeout", 1)
     running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%%'"
     shop.pipeline.wait(lambda: shop.query(running) == [(0,)], "the statement's end", 10)
-    # The process goes on.
+    # The process survives.
     shop.send({})
     shop.pipeline.wait_served(1)
     shop.assert_served(2)
     assert worker.alive()
 
 
-def test_a_handler_that_swallows_its_end_fails_all_the_same(shop: Shop) -> None:
+def test_a_handler_that_swallows_its_time_limit_fails_all_the_same(shop: Shop) -> None:
     shop.worker("worker-1", "--time-limit", "1s", "--max-attempts", "1")
     swallow = (
         "for _ in range(30):\n"
@@ -128,7 +128,7 @@ def test_a_handler_that_does_not_return_ends_the_process(shop: Shop) -> None:
     assert worker.wait(30) == ExitCode.STUCK
     [failure] = shop.failures()
     assert (failure["reason"], failure["attempts"], failure["deaths"]) == ("timeout", 1, 0)
-    # Its delivery comes back, and is known.
+    # It is redelivered, and recognized.
     shop.query("UPDATE failures SET due_at = DATE_ADD(due_at, INTERVAL 1 HOUR)")
     shop.worker("worker-2", "--time-limit", "1s")
     shop.pipeline.wait_all_settled()
@@ -145,8 +145,8 @@ def test_a_stop_waits_for_the_handler(shop: Shop) -> None:
     shop.assert_served(1)
 
 
-def test_a_stop_puts_off_what_takes_longer_than_there_is_time(shop: Shop) -> None:
-    """The attempt does not count, no death is noted, and another worker serves it at once."""
+def test_a_stop_postpones_a_handler_that_takes_too_long(shop: Shop) -> None:
+    """The attempt does not count, no death is recorded, and another worker serves it at once."""
     shop.query("CREATE TABLE quick (n INT) ENGINE = InnoDB")
     worker = shop.worker("worker-1", "--grace", "24s")
     shop.send(
@@ -165,8 +165,8 @@ def test_a_stop_puts_off_what_takes_longer_than_there_is_time(shop: Shop) -> Non
     shop.assert_served(1)
 
 
-def test_a_stop_puts_off_a_handler_that_is_not_at_the_database(shop: Shop) -> None:
-    """Its connection is shut down meanwhile, and what is to be noted needs another one."""
+def test_a_stop_postpones_a_handler_that_is_not_using_the_database(shop: Shop) -> None:
+    """Its connection is shut down meanwhile, so recording the outcome needs another one."""
     worker = shop.worker("worker-1", "--grace", "24s")
     go_on = shop.pipeline.folder / "go-on"
     shop.send({"do": f"while not os.path.exists({str(go_on)!r}): time.sleep(0.05)"})
@@ -183,7 +183,7 @@ def test_a_stop_puts_off_a_handler_that_is_not_at_the_database(shop: Shop) -> No
 
 
 def test_the_longest_stop_fits_the_grace_period(shop: Shop) -> None:
-    """A handler that never returns, a database and a broker that hang."""
+    """The handler never returns, and both database and broker hang."""
     worker = shop.worker("worker-1", "--grace", "24s")
     shop.send({"do": "time.sleep(300)"})
     shop.wait_handling()

@@ -1,4 +1,4 @@
-"""Probes and metrics: what they say while servers come and go."""
+"""Probes and metrics while servers come and go."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def metric(port: int, name: str) -> float:
     return float(value)
 
 
-def test_a_worker_is_alive_whatever_is_away_and_ready_when_it_serves(pipeline: Pipeline) -> None:
+def test_a_worker_stays_alive_during_outages_and_is_ready_when_it_serves(
+    pipeline: Pipeline,
+) -> None:
     port = free_port()
     worker = pipeline.worker("worker-1", "--http", str(port))
     assert get(port, "/readyz")[0] == 200
@@ -46,7 +48,7 @@ def test_a_worker_is_alive_whatever_is_away_and_ready_when_it_serves(pipeline: P
     assert metric(port, 'turnwise_connection_failures_total{server="database"}') >= 1
 
 
-def test_a_worker_counts(pipeline: Pipeline) -> None:
+def test_a_worker_exposes_its_counts(pipeline: Pipeline) -> None:
     port = free_port()
     pipeline.worker("worker-1", "--http", f"127.0.0.1:{port}", "--prefetch", "10")
     pipeline.send_counted(20)
@@ -61,7 +63,7 @@ def test_a_worker_counts(pipeline: Pipeline) -> None:
     assert get(port, "/nonesuch") == (404, "/healthz\n/readyz\n/metrics\n")
 
 
-def test_a_producer_counts(pipeline: Pipeline) -> None:
+def test_a_producer_exposes_its_counts(pipeline: Pipeline) -> None:
     port = free_port()
     pipeline.start("producer", "producer", "send", "x", "--quantum", "10ms", "--http", str(port))
     label = f'{{client="{pipeline.wait_client()}"}}'
@@ -72,7 +74,7 @@ def test_a_producer_counts(pipeline: Pipeline) -> None:
     assert get(port, "/healthz")[0] == 200
 
 
-def test_a_port_that_is_taken_is_told(pipeline: Pipeline) -> None:
+def test_a_port_in_use_is_reported(pipeline: Pipeline) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = pipeline.run("worker", "run", "--http", str(port), code=ExitCode.CONFIG)

@@ -1,4 +1,4 @@
-"""Workers are spread over the nodes, and go back to theirs."""
+"""Workers spread over the nodes, and return to their home node."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_workers_are_spread_over_the_nodes(pipeline: Pipeline) -> None:
     assert [proxy.connections for proxy, _ in links] == [1, 1, 1]
 
 
-def test_a_worker_goes_back_to_its_node_between_two_requests(pipeline: Pipeline) -> None:
-    """The node was away when it connected. A stream of requests never lets it be idle."""
+def test_a_worker_returns_to_its_home_node_between_two_requests(pipeline: Pipeline) -> None:
+    """Its home node is away when it connects, and a stream of requests never lets it be idle."""
     ports = [free_port() for _ in range(3)]
     url = ",".join(pipeline.servers.rabbitmq.url(pipeline.name, port) for port in ports)
-    first = pipeline.worker("maker")  # the queue is there already
+    first = pipeline.worker("maker")  # declares the queue
     pipeline.send("x")
     first.kill()
     links = [Proxy(pipeline.servers.rabbitmq.port, port) for port in ports]
@@ -58,7 +58,7 @@ def test_a_worker_goes_back_to_its_node_between_two_requests(pipeline: Pipeline)
         accepted = int(pipeline.status()["accepted"])
         pipeline.wait_served(accepted)
         pipeline.assert_exactly_once(pipeline.client(), accepted)
-        # Only the node's end gave requests back: to move on purpose gives none.
+        # Only the node's shutdown returned requests to the queue: a planned move returns none.
         assert sum(row.deliveries - 1 for row in pipeline.rows()) <= 20
     finally:
         for link in links:

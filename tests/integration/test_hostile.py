@@ -1,4 +1,4 @@
-"""Ten thousand messages that are no requests, among ten thousand that are."""
+"""Ten thousand malformed messages among ten thousand requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from turnwise.message import Request
 COUNT = 10_000
 
 
-def test_every_valid_one_is_stored_and_every_other_one_kept_apart(pipeline: Pipeline) -> None:
+def test_every_request_is_stored_and_every_malformed_message_is_dead_lettered(
+    pipeline: Pipeline,
+) -> None:
     workers = [pipeline.worker(f"worker-{i}", "--prefetch", "200") for i in (1, 2)]
     pids = [worker.pid for worker in workers]
     sizes: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""Nothing comes: whether that is because there is nothing, or because nobody could say."""
+"""No deliveries arrive: telling an empty queue from a broker that has gone silent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.pipeline import Pipeline
 from turnwise.inquiry import ANSWER_WITHIN, ASK_AFTER
 
 
-def test_an_idle_worker_asks_and_stays(pipeline: Pipeline) -> None:
+def test_an_idle_worker_asks_the_broker_and_stays_connected(pipeline: Pipeline) -> None:
     worker = pipeline.worker("worker-1")
     time.sleep(3 * ASK_AFTER)  # it asks two or three times
     client = pipeline.send_counted(3)
@@ -21,8 +21,8 @@ def test_an_idle_worker_asks_and_stays(pipeline: Pipeline) -> None:
     assert names.count("worker.consuming") == 1
 
 
-def test_a_node_that_only_keeps_silent_is_left(pipeline: Pipeline) -> None:
-    """The connection stands, heartbeats are far apart, and nothing is answered."""
+def test_a_silent_node_is_left(pipeline: Pipeline) -> None:
+    """The connection stays open, heartbeats are far apart, and no method is answered."""
     held, through = pipeline.broker_proxy()
     worker = pipeline.worker("worker-1", AMQP_URL=f"{through},{through}")
     held.hold(held.down)
@@ -51,8 +51,8 @@ worker.cli.main(prog_name="worker")
 """
 
 
-def test_an_ack_that_the_broker_lost(pipeline: Pipeline) -> None:
-    """The consumer's only place is taken, for the broker; the worker has empty hands."""
+def test_an_ack_that_the_broker_lost_is_noticed(pipeline: Pipeline) -> None:
+    """To the broker the prefetch is used up; the worker holds nothing."""
     worker = Process(
         "worker-1",
         pipeline.folder,

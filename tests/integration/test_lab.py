@@ -1,4 +1,4 @@
-"""``lab up`` and ``lab down`` when they are broken off, or have nowhere to be."""
+"""``lab up`` and ``lab down`` when interrupted, or in a folder that cannot be used."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SECONDS = (0.0, 0.05, 0.3, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0)
 
 @pytest.fixture
 def folder(servers: Servers, tmp_path: Path) -> Iterator[Path]:
-    """A lab's folder that need not fetch the servers' programs again."""
+    """Yield a folder for the lab that reuses the servers' programs already fetched."""
     share_packages(servers, tmp_path)
     yield tmp_path
     lab("down", "--purge", folder=tmp_path)
 
 
 def running(folder: Path) -> list[str]:
-    """What runs for the folder: processes that were started with it, or name it."""
+    """Return the processes that were started for the folder, or that name it."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -55,14 +55,12 @@ def up(folder: Path, number: int) -> Process:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_start_that_is_broken_off_leaves_nothing_running(
-    folder: Path, number: signal.Signals
-) -> None:
-    """At any moment, again and again in the same folder; then it starts as if nothing had been."""
+def test_an_interrupted_start_leaves_nothing_running(folder: Path, number: signal.Signals) -> None:
+    """Interrupted at any moment, repeatedly in the same folder; afterwards it starts normally."""
     broken_off = 0
     for round_, seconds in enumerate(SECONDS):
         process = up(folder, round_)
-        time.sleep(seconds)  # the instant is what is tried
+        time.sleep(seconds)  # the instant is what the test varies
         process.signal(number)
         code = process.wait(60)
         assert "Traceback" not in process.log.read_text()
@@ -85,7 +83,7 @@ def test_a_start_that_is_broken_off_leaves_nothing_running(
 
 
 @pytest.mark.timeout(400)
-def test_a_start_that_is_killed_is_cleaned_by_a_purge(folder: Path) -> None:
+def test_a_purge_cleans_up_after_a_killed_start(folder: Path) -> None:
     for round_, seconds in enumerate((0.0, 1.5, 4.0)):
         process = up(folder, round_)
         time.sleep(seconds)
@@ -111,8 +109,8 @@ Process("it", Path(folder), ["sleep", "1000"], {"LAB_FOLDER": folder}, attached=
 """
 
 
-def test_what_a_killed_start_has_just_started_is_found_again(folder: Path) -> None:
-    """The narrowest instant: the process is there, and who started it is gone."""
+def test_a_process_just_started_by_a_killed_start_is_found(folder: Path) -> None:
+    """The narrowest window: the process exists, and its parent is gone."""
     script = [sys.executable, "-c", KILLED_WHILE_IT_STARTS, str(folder)]
     assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
     sleeper = Process("it", folder, [])
@@ -122,7 +120,7 @@ def test_what_a_killed_start_has_just_started_is_found_again(folder: Path) -> No
     assert not running(folder)
 
 
-def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> None:
+def test_status_names_a_server_that_is_down(folder: Path) -> None:
     lab("up", "--workers", "1", folder=folder)
     Process("rabbitmq", folder / "up" / "rabbitmq", []).kill()
     status = lab("status", folder=folder, code=ExitCode.FAILED).stdout
@@ -133,7 +131,7 @@ def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> N
     lab("up", "--workers", "1", folder=folder)
     said = lab("status", folder=folder).stdout
     assert "is down" not in said
-    # The page that runs meanwhile can act, for whoever has the link.
+    # Anyone who has the link can act on the running page.
     [link] = [line.split()[-1] for line in said.splitlines() if "to act there" in line]
     assert link.startswith("http://127.0.0.1:")
     address, token = link.split("login#token=")
@@ -144,7 +142,7 @@ def test_a_server_that_is_down_is_named_beside_those_that_run(folder: Path) -> N
         assert "/actions/1" in answer.url
 
 
-def test_a_folder_with_a_space_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_folder_with_a_space_is_refused_before_anything_is_created(tmp_path: Path) -> None:
     folder = tmp_path / "a space"
     for command in ("up", "demo"):
         result = lab(command, folder=folder, code=ExitCode.CONFIG)
@@ -153,7 +151,7 @@ def test_a_folder_with_a_space_is_refused_before_anything_is_made(tmp_path: Path
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "lab", Path("/proc/lab")):
         result = lab("up", folder=folder, code=ExitCode.CONFIG)
@@ -162,7 +160,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(servers: Servers, tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for a start that breaks off."""
+    """Yield a file system with room only for the beginning of a start."""
     if os.geteuid():
         pytest.skip("only root may mount a small disk")
     disk = tmp_path / "disk"
@@ -175,13 +173,13 @@ def small_disk(servers: Servers, tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["/bin/umount", "--lazy", disk], check=True)
 
 
-def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_start(
+def test_a_full_disk_is_refused_and_one_that_fills_up_ends_the_start(
     small_disk: Path,
 ) -> None:
     result = lab("up", folder=small_disk, code=ExitCode.CONFIG)
     assert "has room for" in result.stderr
     assert not running(small_disk)
-    # One that fills up on the way.
+    # A disk that fills up during the start.
     enough = {"LAB_FOLDER": str(small_disk), "PYTHONPATH": str(small_disk)}
     (small_disk / "sitecustomize.py").write_text("import lab.harness.files\nlab.files.SPACE = 0\n")
     process = Process("up", small_disk.parent, [BIN / "lab", "up"], enough)

@@ -20,24 +20,24 @@ BLOCKED = 12.0
 
 
 def silence(port: int) -> float:
-    """Seconds since the loop last turned, as the probe says."""
+    """Return the seconds since the loop last turned, as the probe reports them."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
         return float(json.loads(answer.read())["seconds_since_turn"])
 
 
 def longest_silence(ports: Sequence[int], seconds: float) -> list[float]:
-    """Watch the probes for a while; return the longest silence of each."""
+    """Poll the probes for a while; return the longest silence of each."""
     longest = [0.0] * len(ports)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         longest = [max(most, silence(port)) for most, port in zip(longest, ports, strict=True)]
-        time.sleep(0.1)  # a rate of looking, not a wait for something
+        time.sleep(0.1)  # a polling rate, not a wait for something
     return longest
 
 
 @pytest.fixture
 def mute() -> Iterator[int]:
-    """A port where connections are taken and nothing is ever said."""
+    """Yield a port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield server.getsockname()[1]
 
@@ -47,8 +47,8 @@ def started(pipeline: Pipeline, processes: Sequence[Process]) -> None:
         pipeline.wait_event(process, "worker.started")
 
 
-def test_a_loop_turns_whatever_is_away(pipeline: Pipeline, mute: int) -> None:
-    """Servers that refuse, and servers that hang, for longer than anything may block."""
+def test_the_loop_keeps_turning_during_outages(pipeline: Pipeline, mute: int) -> None:
+    """Servers that refuse or hang for longer than anything may block."""
     rabbitmq, database = pipeline.servers.rabbitmq, pipeline.servers.database
     nobody = free_port()
     worlds = {
@@ -71,14 +71,14 @@ def test_a_loop_turns_whatever_is_away(pipeline: Pipeline, mute: int) -> None:
     pipeline.wait_client()
     longest = longest_silence([*ports, producer_port], 2 * BLOCKED)
     assert max(longest) < BLOCKED, dict(zip([*worlds, "producer"], longest, strict=True))
-    # A turn a second, where nothing blocks.
+    # The loop turns once a second if nothing blocks.
     no_broker, _, mute_broker, mute_database, producer = longest
     assert max(no_broker, mute_broker, producer) < 3
     assert mute_database > 3
 
 
-def test_a_producer_that_hangs_is_seen(pipeline: Pipeline) -> None:
-    """Nobody reads what it writes: its loop stands in the middle of a write."""
+def test_a_hung_producer_is_reported_by_its_probe(pipeline: Pipeline) -> None:
+    """Its output is not read, so its loop blocks in a write."""
     port = free_port()
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -1,4 +1,4 @@
-"""What a worker keeps in memory, however much the broker hands out and whatever it is."""
+"""A worker's memory, whatever and however much the broker delivers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POD = 256
 
 
 def peak(process: Process) -> float:
-    """The most that it had in memory so far, in MiB."""
+    """Return the process's peak memory so far, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     [kib] = re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     return int(kib) / 1024
@@ -30,7 +30,7 @@ def peak(process: Process) -> float:
 
 @pytest.fixture
 def unlimited(pipeline: Pipeline) -> Iterator[Pipeline]:
-    """On a broker that takes messages of any size, as RabbitMQ does by itself."""
+    """Let the broker accept messages of any size, as RabbitMQ does by default."""
     ctl = pipeline.servers.rabbitmq.ctl
     limit = "application:set_env(rabbit, max_message_size, {})."
     ctl("eval", limit.format(128 * MIB))
@@ -38,7 +38,7 @@ def unlimited(pipeline: Pipeline) -> Iterator[Pipeline]:
     ctl("eval", limit.format(128 * 1024))
 
 
-def test_what_is_larger_than_a_request_is_never_gathered(unlimited: Pipeline) -> None:
+def test_a_message_larger_than_a_request_is_never_buffered(unlimited: Pipeline) -> None:
     pipeline = unlimited
     worker = pipeline.worker("worker-1", "--prefetch", "200")
     before = peak(worker)
@@ -57,11 +57,11 @@ def test_what_is_larger_than_a_request_is_never_gathered(unlimited: Pipeline) ->
     ] * 6
 
 
-def test_the_largest_requests_of_a_full_prefetch_fit_into_the_pod(pipeline: Pipeline) -> None:
-    """The database away, all that may be in hand in hand, each as large as it may be."""
+def test_a_full_prefetch_of_the_largest_requests_fits_into_the_pod(pipeline: Pipeline) -> None:
+    """The database is away, the prefetch is full, and each request is as large as allowed."""
     worker = pipeline.worker("worker-1", "--prefetch", str(MAX_PREFETCH))
     before = peak(worker)
-    # Each of these bytes is six in JSON.
+    # Each of these bytes takes six in JSON.
     message = "\x01" * MAX_MESSAGE_BYTES
     count = MAX_PREFETCH + 100
     pipeline.servers.database.kill()
@@ -80,12 +80,12 @@ def test_the_largest_requests_of_a_full_prefetch_fit_into_the_pod(pipeline: Pipe
     pipeline.assert_exactly_once("large", count)
 
 
-def test_a_prefetch_beyond_what_fits_is_refused(pipeline: Pipeline) -> None:
+def test_a_prefetch_that_would_not_fit_is_refused(pipeline: Pipeline) -> None:
     too_many = str(MAX_PREFETCH + 1)
     pipeline.run("worker", "run", "--prefetch", too_many, code=ExitCode.USAGE)
 
 
-def test_the_broker_refuses_at_the_door_what_no_request_can_be(pipeline: Pipeline) -> None:
+def test_the_broker_refuses_messages_too_large_to_be_a_request(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     with pipeline.channel() as channel:
         channel.confirm_delivery()

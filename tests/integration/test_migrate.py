@@ -1,4 +1,4 @@
-"""Making the tables on servers that lack what others have."""
+"""Creating the tables on servers that lack named locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.schema import VERSION, migrate
 
 
 def refusing(code: int) -> type[Cursor]:
-    """Return a real cursor of a server that has no locks by name, and says so with ``code``."""
+    """Return a real cursor of a server that lacks named locks and reports it as error ``code``."""
 
     class Refusing(Cursor):
         def execute(self, query: str, args: Any = None) -> int:
@@ -29,7 +29,7 @@ def refusing(code: int) -> type[Cursor]:
 
 
 @pytest.mark.parametrize("code", [ER.NOT_SUPPORTED_YET, ER.UNKNOWN_ERROR])
-def test_no_locks_by_name_are_no_obstacle(pipeline: Pipeline, code: int) -> None:
+def test_a_server_without_named_locks_can_be_migrated(pipeline: Pipeline, code: int) -> None:
     database = parse_url(pipeline.mysql_url)
     with contextlib.closing(database.connect("test")) as connection:
         connection.cursorclass = refusing(code)
@@ -37,7 +37,7 @@ def test_no_locks_by_name_are_no_obstacle(pipeline: Pipeline, code: int) -> None
         assert migrate(connection, database) == 0
 
 
-def test_any_other_error_of_the_lock_is_one(pipeline: Pipeline) -> None:
+def test_any_other_error_of_the_lock_is_raised(pipeline: Pipeline) -> None:
     database = parse_url(pipeline.mysql_url)
     with contextlib.closing(database.connect("test")) as connection:
         connection.cursorclass = refusing(ER.OPTION_PREVENTS_STATEMENT)

@@ -25,7 +25,7 @@ def test_the_tests_of_the_example_pass(pipeline: Pipeline) -> None:
 
 
 def test_the_demo_serves_three_of_five_orders(tmp_path: Path) -> None:
-    """On servers of its own, in a folder of the test's; the packages are those that are there."""
+    """It starts its own servers in the test's folder, from packages already fetched."""
     packages = Path(".lab/packages").resolve()
     (tmp_path / "packages").symlink_to(packages)
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""A producer whose outbox is full: it waits, says so, and goes on; nothing is lost or left out."""
+"""A producer whose outbox is full waits, logs it and resumes; nothing is lost or skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def away(pipeline: Pipeline, port: int) -> dict[str, str]:
     return {"AMQP_URL": pipeline.servers.rabbitmq.url(pipeline.name, port), **SMALL}
 
 
-def test_a_count_is_sent_in_full_however_small_the_outbox(pipeline: Pipeline) -> None:
+def test_a_count_is_sent_in_full_through_a_small_outbox(pipeline: Pipeline) -> None:
     port = free_port()
     sender = pipeline.start(
         "producer", "producer", "send", MESSAGE, "--count", "1000", "--quantum", "0",
@@ -32,7 +32,7 @@ def test_a_count_is_sent_in_full_however_small_the_outbox(pipeline: Pipeline) ->
     pipeline.wait(lambda: "the outbox is full" in sender.log.read_text(), "it says so")
     status = pipeline.status()
     assert 0 < status["accepted"] < 1000
-    assert status == pipeline.status()  # nothing more is accepted
+    assert status == pipeline.status()  # nothing further is accepted
     pipeline.broker_proxy(port)
     assert sender.wait(60) == ExitCode.OK
     assert pipeline.status()["confirmed"] == 1000
@@ -66,7 +66,7 @@ def test_lines_are_not_read_while_the_outbox_is_full(pipeline: Pipeline) -> None
 
 
 @pytest.mark.parametrize("how", [("--stdin",), (MESSAGE, "--quantum", "0")])
-def test_what_was_not_accepted_at_the_limit_is_said_at_the_end(
+def test_messages_not_accepted_at_the_limit_are_reported_at_the_end(
     pipeline: Pipeline, how: tuple[str, ...]
 ) -> None:
     lines = pipeline.folder / "lines"
@@ -87,7 +87,7 @@ def test_what_was_not_accepted_at_the_limit_is_said_at_the_end(
 
 
 @pytest.mark.parametrize("size", ["10K", "1023K", "1.5G", "many", "-1"])
-def test_a_limit_that_is_none(tmp_path: Path, size: str) -> None:
+def test_an_invalid_limit_is_refused(tmp_path: Path, size: str) -> None:
     done = subprocess.run(
         [BIN / "producer", "send", "x", "--outbox-limit", size],
         env={**os.environ, "AMQP_URL": "amqp://127.0.0.1:1/", "PRODUCER_OUTBOX": f"{tmp_path}/o"},

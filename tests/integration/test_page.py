@@ -29,12 +29,12 @@ def wait_rows(browser: Browser, count: int) -> None:
 
 
 def wait_more(browser: Browser) -> None:
-    """Wait until another request is shown at the top."""
+    """Wait until a newer request is shown at the top."""
     first = browser.js("document.querySelector(arguments[0]).dataset.key", ROWS)
     browser.wait("document.querySelector(arguments[0]).dataset.key != arguments[1]", ROWS, first)
 
 
-def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
+def test_the_stream_moves_and_shows_the_replicas_taking_turns(
     pipeline: Pipeline, browser: Browser
 ) -> None:
     for name in ("worker-1", "worker-2"):
@@ -47,7 +47,7 @@ def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
     wait_more(browser)
     turns = browser.js(TURNS)
     assert set(turns) == {"worker-1", "worker-2"}
-    # What is shown is what is stored.
+    # The page shows exactly what is stored.
     [key, replica] = browser.js(
         "(r => [r.dataset.key, r.dataset.replica])(document.querySelector(arguments[0]))", ROWS
     )
@@ -59,7 +59,7 @@ def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
     browser.wait("document.querySelector('#audit .verdict').textContent.startsWith('✓')")
     assert client in browser.text("#audit tbody th")
     browser.wait("document.querySelectorAll('.plot svg .series path').length >= 6")
-    # One colour and one letter for each.
+    # Each replica has one colour and one letter.
     signs = browser.js(
         "[...document.querySelectorAll('#stream .by')].map(e => e.textContent +"
         " e.firstChild.dataset.colour)"
@@ -67,7 +67,7 @@ def test_the_stream_moves_and_the_replicas_are_seen_to_take_turns(
     assert set(signs) == {"Aworker-10", "Bworker-21"}
 
 
-def test_a_killed_replica_vanishes_and_returns(pipeline: Pipeline, browser: Browser) -> None:
+def test_a_killed_replica_disappears_and_returns(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     second = pipeline.worker("worker-2")
     browser.open(page(pipeline))
@@ -84,9 +84,7 @@ def test_a_killed_replica_vanishes_and_returns(pipeline: Pipeline, browser: Brow
     browser.wait(f"{TURNS}.at(-1) == 'worker-2'")
 
 
-def test_servers_that_go_away_are_told_and_recovered_from(
-    pipeline: Pipeline, browser: Browser
-) -> None:
+def test_outages_are_shown_and_recovered_from(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     address = page(pipeline)
     browser.open(address)
@@ -158,16 +156,16 @@ def test_hostile_messages_do_nothing(pipeline: Pipeline, browser: Browser, width
     assert browser.js("window.hostile") is None
     assert browser.js("document.querySelectorAll('script').length") == 1
     assert browser.js("document.querySelectorAll('main img, td svg, main style').length") == 0
-    # Nothing sticks out of the page.
+    # Nothing overflows the page.
     assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0
-    # Followed, it is shown in full; as text too.
+    # Its own view shows it in full, also as text.
     browser.js(
         "(document.querySelector('#client').value = 'evil',"
         " document.querySelector('#counter').value = '3')"
     )
     browser.driver.find_element("css selector", "#follow").click()
     browser.wait("document.querySelector('#followed bdi').textContent.length == 16384")
-    # All of it: it scrolls, instead of being cut after two lines.
+    # All of it: the text scrolls instead of being cut off after two lines.
     assert browser.js(
         "(e => e.scrollHeight > 5 * e.clientHeight && e.clientHeight > 100)"
         "(document.querySelector('#followed .message'))"
@@ -175,7 +173,7 @@ def test_hostile_messages_do_nothing(pipeline: Pipeline, browser: Browser, width
     assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-def test_it_is_paused_filtered_and_followed_by_keyboard(
+def test_the_stream_is_paused_filtered_and_followed_by_keyboard(
     pipeline: Pipeline, browser: Browser
 ) -> None:
     pipeline.worker("worker-1")
@@ -235,7 +233,7 @@ def test_a_repeat_is_marked(pipeline: Pipeline, browser: Browser) -> None:
     assert browser.js("document.querySelectorAll(arguments[0]).length", ROWS) == 1
 
 
-def test_a_browser_logs_in_with_the_token(pipeline: Pipeline, browser: Browser) -> None:
+def test_a_user_logs_in_with_the_token(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     pipeline.send("hello")
     browser.open(page(pipeline, DASHBOARD_TOKEN="a secret of sixteen"))
@@ -246,7 +244,7 @@ def test_a_browser_logs_in_with_the_token(pipeline: Pipeline, browser: Browser) 
     browser.wait("Boolean(document.querySelector('#token'))")
 
 
-def test_without_the_management_api_the_rest_is_there(pipeline: Pipeline, browser: Browser) -> None:
+def test_without_the_management_api_the_rest_is_shown(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     pipeline.send("hello")
     browser.open(page(pipeline, MANAGEMENT_URL=""))

@@ -1,4 +1,4 @@
-"""The page for everybody: axe-core in each mode, the keyboard alone, large text, little motion."""
+"""Accessibility of the page: axe-core in each mode, keyboard only, large text, reduced motion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = {
     "light": (1280, []),
     "dark": (1280, [{"name": "prefers-color-scheme", "value": "dark"}]),
     "phone": (390, [{"name": "prefers-reduced-motion", "value": "reduce"}]),
-    # What a window of 1280 shows at 200 % zoom.
+    # The viewport of a 1280-pixel window at 200 % zoom.
     "zoomed": (640, [{"name": "prefers-color-scheme", "value": "dark"}]),
 }
 AXE = """
@@ -26,7 +26,7 @@ AXE = """
 """
 
 
-# Cells of the same row that cover each other by more than a hair.
+# Cells of the same row that overlap noticeably.
 OVERLAPS = """[...document.querySelectorAll("tr")].flatMap((row) => {
     const boxes = [...row.children].map((cell) => [cell, cell.getBoundingClientRect()]);
     return boxes.flatMap(([one, a], index) => boxes.slice(index + 1)
@@ -37,7 +37,7 @@ OVERLAPS = """[...document.querySelectorAll("tr")].flatMap((row) => {
 
 
 def violations(browser: Browser) -> list[str]:
-    """What axe-core says of the page as it stands."""
+    """Return the violations that axe-core finds on the current page."""
     script = resources.files("selenium_axe_python") / "axe-core" / "axe.min.js"
     browser.driver.execute_script(script.read_text())
     return list(browser.driver.execute_async_script(AXE))
@@ -45,7 +45,7 @@ def violations(browser: Browser) -> list[str]:
 
 @pytest.fixture
 def address(pipeline: Pipeline) -> str:
-    """A page with something to see in each view."""
+    """Return the address of a page with content in each view."""
     for name in ("worker-1", "worker-2"):
         pipeline.worker(name)
     pipeline.send_counted(30)
@@ -84,15 +84,15 @@ def test_axe_finds_nothing_in_any_view(
             browser.wait("document.querySelectorAll('#audit tbody tr').length > 0")
         if wrong := violations(browser):
             found[path] = wrong
-        # Nothing sticks out to the right, and nothing stands on something else.
+        # Nothing overflows to the right, and nothing overlaps.
         assert browser.js(OVERLAPS) == [], path
         assert browser.js("document.documentElement.scrollWidth - innerWidth") <= 0, path
-    browser.driver.get_log("browser")  # what it says of those that are 400 and 404
+    browser.driver.get_log("browser")  # the browser's messages about the 400 and 404 pages
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert found == {}
 
 
-def test_all_is_done_by_keyboard(browser: Browser, address: str) -> None:
+def test_everything_can_be_done_by_keyboard(browser: Browser, address: str) -> None:
     log_in(browser, address)
     browser.open(f"{address}failures?client=till")
 
@@ -108,7 +108,7 @@ def test_all_is_done_by_keyboard(browser: Browser, address: str) -> None:
         for _ in range(130):
             browser.driver.switch_to.active_element.send_keys(Keys.TAB)
             if active() == text:
-                # Whoever uses the keyboard sees where they are.
+                # The focus is visible to keyboard users.
                 assert (
                     browser.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
                 )
@@ -128,7 +128,7 @@ def test_all_is_done_by_keyboard(browser: Browser, address: str) -> None:
     browser.wait("document.querySelector('#progress .state')?.textContent.trim() == '✓ 1 done'")
 
 
-def test_a_screen_reader_is_told_what_the_pictures_show(browser: Browser, address: str) -> None:
+def test_screen_readers_get_what_the_charts_show(browser: Browser, address: str) -> None:
     browser.open(address)
     browser.wait("document.querySelectorAll('#stream tbody tr').length == 30")
     browser.wait("document.body.textContent.includes('consumers')")
@@ -152,7 +152,7 @@ def test_a_screen_reader_is_told_what_the_pictures_show(browser: Browser, addres
     assert {"main", "navigation", "table", "columnheader", "row", "status"} <= roles
 
 
-def test_little_motion_is_respected(browser: Browser, address: str) -> None:
+def test_reduced_motion_is_respected(browser: Browser, address: str) -> None:
     motion = "getComputedStyle(document.querySelector('#stream tbody tr')).animationName"
     for value, name in (("reduce", "none"), ("no-preference", "fresh")):
         media = [{"name": "prefers-reduced-motion", "value": value}]
@@ -163,7 +163,7 @@ def test_little_motion_is_respected(browser: Browser, address: str) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_the_log_out_is_a_button(browser: Browser, address: str) -> None:
+def test_the_logout_is_a_button(browser: Browser, address: str) -> None:
     log_in(browser, address)
     click(browser, "header button")
     browser.wait("Boolean(document.querySelector('#token'))")

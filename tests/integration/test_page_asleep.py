@@ -1,4 +1,4 @@
-"""A tab that was frozen for an hour, as browsers do with those that nobody looks at."""
+"""A tab that was frozen for an hour, as browsers do with background tabs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AN_HOUR_AGO = """
 KEYS = "[...document.querySelectorAll('#stream tbody tr[data-key]')].map(e => e.dataset.key)"
 
 
-def test_a_tab_that_slept_an_hour_says_so_and_is_up_to_date_at_once(
+def test_a_tab_that_slept_an_hour_shows_it_and_catches_up_at_once(
     pipeline: Pipeline, browser: Browser
 ) -> None:
     pipeline.worker("worker-1")
@@ -47,12 +47,12 @@ def test_a_tab_that_slept_an_hour_says_so_and_is_up_to_date_at_once(
         pipeline.wait_served(180)
         pipeline.publish(b"no request", message_id="till/1")
         pipeline.wait(lambda: pipeline.ready("requests.dead") == 1, "a dead letter")
-        # Not by the driver, whose scripts wait for what is frozen.
+        # Not through the driver, whose scripts would wait for the frozen tab.
         driver.execute_cdp_cmd("Runtime.evaluate", {"expression": "wake()"})
         driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "active"})
-        # Somebody looks at it again, and at what the next tests open.
+        # Make this tab visible again, and the tabs that later tests open.
         driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
-        # Before anything new is known, nothing passes for what is now.
+        # Until fresh data arrives, nothing old is shown as current.
         browser.wait("document.body.classList.contains('old')")
         assert browser.text("#serving h1") == "Served last"
         assert "1 h" in browser.text("#serving .when")

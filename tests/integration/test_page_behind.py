@@ -1,4 +1,4 @@
-"""The page behind what stands before it: TLS, and a load balancer without affinity."""
+"""The page behind a TLS proxy, and behind a load balancer without affinity."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = "document.querySelectorAll('#stream tbody tr[data-key]').length"
 
 @pytest.fixture
 def tls_page(pipeline: Pipeline) -> Iterator[str]:
-    """The address of a page behind a TLS end that passes on what it gets, and adds nothing."""
+    """Yield the address of a page behind a TLS proxy that passes bytes on and adds nothing."""
     plain = page(pipeline, DASHBOARD_TOKEN=OPERATOR)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
@@ -39,7 +39,7 @@ def tls_page(pipeline: Pipeline) -> Iterator[str]:
         thread.join()
 
 
-def test_behind_tls_the_cookie_never_goes_by_plain_http(
+def test_behind_tls_the_cookie_is_never_sent_over_plain_http(
     pipeline: Pipeline, browser: Browser, tls_page: str
 ) -> None:
     pipeline.run("worker", "migrate")
@@ -55,7 +55,7 @@ def test_behind_tls_the_cookie_never_goes_by_plain_http(
 
 
 class _Balancer(BaseHTTPRequestHandler):
-    """Sends each request to the next server, whichever connection it comes on."""
+    """Sends each request to the next server, whatever its connection."""
 
     protocol_version = "HTTP/1.1"
     targets: Iterator[int]
@@ -79,12 +79,12 @@ class _Balancer(BaseHTTPRequestHandler):
     do_GET = do_POST = _pass_on  # noqa: N815 - as http.server names them
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def balanced_page(pipeline: Pipeline) -> Iterator[str]:
-    """The address of two pages behind a load balancer that takes turns."""
+    """Yield the address of two pages behind a round-robin load balancer."""
     ports = [urlsplit(operators_page(pipeline)).port for _ in range(2)]
     targets = itertools.cycle(ports)
     handler = type("Balancer", (_Balancer,), {"targets": targets})
@@ -108,7 +108,7 @@ def test_two_pages_behind_a_load_balancer_look_like_one(
         "[...document.querySelectorAll('#stream tbody tr[data-key]')]"
         ".map(e => Number(e.dataset.key.split('/')[1]))"
     )
-    # Each request, once, whichever of the two told of it.
+    # Each request is shown once, whichever of the two pages reported it.
     assert sorted(counters) == list(range(min(counters), max(counters) + 1))
     assert browser.js("document.querySelectorAll('#stream tr.gap').length") == 0
     signs = browser.js(
@@ -117,15 +117,15 @@ def test_two_pages_behind_a_load_balancer_look_like_one(
     )
     assert set(signs) == {"Aworker-10", "Bworker-21", "Cworker-32"}
     assert browser.js("document.querySelectorAll('.problem[data-problem]').length") == 0
-    # The session is one, too, and so are its forms.
+    # Both share the session and accept its forms.
     browser.driver.find_element("css selector", "header button").click()
     browser.wait("Boolean(document.querySelector('#token'))")
 
 
-def test_a_stall_of_the_database_does_not_leave_the_audit_red(
+def test_a_stalled_database_does_not_leave_the_audit_red(
     pipeline: Pipeline, browser: Browser
 ) -> None:
-    """What a stalled read took says nothing of what an audit costs."""
+    """The time of a stalled read must not count as the cost of an audit."""
     pipeline.worker("worker-1")
     proxy, url = pipeline.database_proxy()
     pipeline.send("hello")
@@ -137,7 +137,7 @@ def test_a_stall_of_the_database_does_not_leave_the_audit_red(
     browser.wait(problem)
     proxy.release(proxy.up, proxy.down)
     browser.wait(f"!({problem})")
-    # And it stays so, however long the next audit is not due.
+    # It stays that way until the next audit, however late that is due.
     red = browser.driver.execute_async_script(
         "const done = arguments[0]; const begun = Date.now(); let red = 0;"
         f"const look = () => {{ red += {problem}; "

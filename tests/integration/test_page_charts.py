@@ -1,4 +1,4 @@
-"""The charts as they are drawn: totals, many replicas, labels that can be read, outages."""
+"""The charts as drawn: totals, many replicas, legible labels, outages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SECONDS = 280
 
 
 def serve_steadily(pipeline: Pipeline, replicas: int) -> None:
-    """Insert what so many replicas would have served: first three of them, then all, in turn.
+    """Insert the rows that this many replicas would serve: first three of them, then all, in turn.
 
-    The rate is the same throughout.
+    The rate is constant.
     """
     pipeline.run("worker", "migrate")
     digits = " UNION ALL ".join(f"SELECT {digit} AS n" for digit in range(10))
@@ -32,7 +32,7 @@ def serve_steadily(pipeline: Pipeline, replicas: int) -> None:
 
 
 def points(browser: Browser, selector: str) -> list[float]:
-    """The heights of a path's points, from the left, in what the axis counts."""
+    """Return the heights of a path's points, from the left, in the units of the axis."""
     return list(
         browser.js(
             "(() => { const svg = document.querySelector('#rates svg');"
@@ -47,7 +47,7 @@ def points(browser: Browser, selector: str) -> list[float]:
 
 
 @pytest.mark.parametrize("replicas", [6, 12, 50])
-def test_a_steady_rate_is_a_level_total_however_many_serve(
+def test_a_steady_rate_is_drawn_as_a_level_total_for_any_number_of_replicas(
     pipeline: Pipeline, browser: Browser, replicas: int
 ) -> None:
     serve_steadily(pipeline, replicas)
@@ -61,20 +61,20 @@ def test_a_steady_rate_is_a_level_total_however_many_serve(
     assert len(level) > SECONDS / 2
     assert min(level) > 0.9 * PER_SECOND
     assert max(level) < 1.1 * PER_SECOND
-    # A band for each; of many, one for the rest, so that none looks like another.
+    # Each replica has a band; with many, the rest share one, so that no two look alike.
     areas = browser.js(
         "[...document.querySelectorAll('#rates .area')].map(e => e.dataset.colour ?? 'others')"
     )
     assert len(areas) == min(replicas, 8)
     assert len(set(areas)) == len(areas)
     assert ("others" in areas) is (replicas > 8)
-    # By name, whatever they served.
+    # Ordered by name, whatever they served.
     names = browser.texts("#turns .lanes .name")
     assert names == [f"worker-{number}" for number in range(replicas)]
 
 
 @pytest.mark.parametrize("width", [390, 700, 1280])
-def test_no_label_is_cut_or_written_over_another(
+def test_no_label_is_cut_off_or_overlaps_another(
     pipeline: Pipeline, browser: Browser, width: int
 ) -> None:
     serve_steadily(pipeline, 12)
@@ -101,7 +101,7 @@ def test_no_label_is_cut_or_written_over_another(
     assert overlapping == []
 
 
-def test_pointing_at_a_second_tells_its_figures(pipeline: Pipeline, browser: Browser) -> None:
+def test_pointing_at_a_second_shows_its_figures(pipeline: Pipeline, browser: Browser) -> None:
     serve_steadily(pipeline, 3)
     browser.open(page(pipeline))
     browser.wait("Boolean(document.querySelector('#rates .total'))")

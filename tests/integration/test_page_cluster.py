@@ -1,4 +1,4 @@
-"""The page when RabbitMQ's cluster is not whole."""
+"""The page when RabbitMQ's cluster is incomplete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOST = {"name": "rabbit@lost", "running": False, "partitions": []}
 
 @pytest.fixture
 def management(pipeline: Pipeline) -> Iterator[tuple[str, list[object]]]:
-    """The management API, behind somebody who adds what is in a list to the nodes."""
+    """Yield the URL of a proxy of the management API, and the list of nodes that it adds."""
     more: list[object] = []
     target = pipeline.servers.rabbitmq.management_url.rstrip("/")
 
@@ -50,7 +50,7 @@ def management(pipeline: Pipeline) -> Iterator[tuple[str, list[object]]]:
         server.shutdown()
 
 
-def test_a_node_that_is_down_is_said(
+def test_a_node_that_is_down_is_reported(
     pipeline: Pipeline, browser: Browser, management: tuple[str, list[object]]
 ) -> None:
     url, more = management

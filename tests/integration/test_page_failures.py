@@ -1,4 +1,4 @@
-"""The failures on the page: how they are found among many."""
+"""The failures on the page: finding them among many."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGUN = datetime(2026, 1, 1)  # noqa: DTZ001 - as the database holds it
 
 @pytest.fixture
 def failed(pipeline: Pipeline) -> Pipeline:
-    """A hundred thousand failures of ten clients; of each state one client's in ten, in turns."""
+    """A hundred thousand failures of ten clients; in each client the states take turns."""
     pipeline.run("worker", "migrate")
     pipeline.servers.database.query(
         "INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error,"
@@ -39,7 +39,7 @@ def failed(pipeline: Pipeline) -> Pipeline:
 
 
 def find(pipeline: Pipeline, before: str = "", **form: str) -> tuple[failures.Page, int]:
-    """Return a page, and how many rows the server read for it and its count."""
+    """Return a page, and the number of rows the server read for it and its count."""
     lookups = Lookups(parse_url(pipeline.mysql_url), "test")
     with lookups.cursor() as cursor:
         cursor.execute("FLUSH STATUS")
@@ -63,7 +63,7 @@ def all_pages(pipeline: Pipeline, **form: str) -> list[tuple[str, int]]:
     pytest.fail("it has no end")
 
 
-def test_the_latest_of_each_state_are_read_by_the_index(failed: Pipeline) -> None:
+def test_the_latest_of_each_state_are_read_by_index(failed: Pipeline) -> None:
     for form, seconds in (
         ({"state": "dropped"}, range(99_957, 0, -50)),
         ({"state": "given-up"}, range(99_959, 0, -50)),
@@ -80,7 +80,7 @@ def test_the_latest_of_each_state_are_read_by_the_index(failed: Pipeline) -> Non
         assert found == [(f"c{n % 10}", n // 10 + 1) for n in expected], form
 
 
-def test_what_is_rare_is_found_in_steps_that_are_bounded(failed: Pipeline) -> None:
+def test_rare_failures_are_found_in_bounded_steps(failed: Pipeline) -> None:
     expected = [(f"c{n % 10}", n // 10 + 1) for n in range(95_000, 0, -10_000)]
     assert all_pages(failed, reason="timeout") == expected
     assert all_pages(failed, reason="timeout", client="c0") == expected
@@ -88,7 +88,7 @@ def test_what_is_rare_is_found_in_steps_that_are_bounded(failed: Pipeline) -> No
     assert page.looked_to is not None
 
 
-def test_those_of_one_moment_are_all_shown(failed: Pipeline) -> None:
+def test_failures_of_the_same_moment_are_all_shown(failed: Pipeline) -> None:
     failed.servers.database.query(
         "UPDATE failures SET failed_at = %s WHERE client IN ('c1', 'c2') AND counter <= 100",
         datetime.now(UTC).replace(tzinfo=None),
@@ -99,8 +99,8 @@ def test_those_of_one_moment_are_all_shown(failed: Pipeline) -> None:
     assert len(found) == 200
 
 
-def test_a_migration_that_was_broken_off_after_a_step_goes_on(pipeline: Pipeline) -> None:
-    """MySQL commits a step by itself, before it is written down as done."""
+def test_an_interrupted_migration_resumes(pipeline: Pipeline) -> None:
+    """MySQL commits each step implicitly, before the step is recorded as done."""
     pipeline.run("worker", "migrate")
     database = pipeline.servers.database
     alters = [n for n, step in enumerate(STEPS, 1) if "ALTER TABLE" in step]

@@ -1,4 +1,4 @@
-"""The login of the page, over HTTP: tokens, sessions, and whoever has neither. No server is up."""
+"""The login of the page over HTTP: tokens, sessions, and visitors with neither. No server is up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOWHERE = "mysql://nobody:hushhush@127.0.0.1:1/nothing"
 
 
 class Page(Visitor):
-    """A page of a process of its own."""
+    """A page in its own process."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", **environment: str) -> None:
         super().__init__(host, free_port())
@@ -55,7 +55,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield started
 
 
-def test_nothing_is_told_without_the_token(start: Start) -> None:
+def test_nothing_is_shown_without_the_token(start: Start) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN)
     for path in ("/api/state", "/api/requests/client/1"):
         assert page.ask(path)[0] == 401
@@ -83,7 +83,7 @@ def test_nothing_is_told_without_the_token(start: Start) -> None:
     assert TOKEN not in page.process.log.read_text()
 
 
-def test_the_login_leads_back_to_a_view_of_ours_only(start: Start) -> None:
+def test_the_login_redirects_only_to_a_view_of_the_page(start: Start) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN)
     for then, leads in (
         ("/requests?client=a&text=b", "/requests?client=a&text=b"),
@@ -110,14 +110,14 @@ def test_guessing_is_slowed_down(start: Start, way: str) -> None:
     assert answers[:FREE] == [403 if way == "form" else 401] * FREE
     assert answers.count(429) >= 40
     assert len(page.events("login.refused")) <= 10
-    # The right one has to wait as well, or guessing would not be slower. Who is in stays in.
+    # The right token must wait as well, or guessing would not be slower. Open sessions stay open.
     status, headers = guess(TOKEN)
     assert status == 429
     assert int(headers["Retry-After"]) >= 1
     assert page.ask("/api/state", Cookie=cookie)[0] == 200
 
 
-def test_behind_a_proxy_each_client_is_slowed_down_by_itself(start: Start) -> None:
+def test_behind_a_proxy_each_client_is_slowed_down_separately(start: Start) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN, DASHBOARD_TRUSTED_PROXY="127.0.0.1")
     for _ in range(20):
         page.ask("/login", {"token": "wrong"}, X_Forwarded_For="192.0.2.7")
@@ -127,14 +127,14 @@ def test_behind_a_proxy_each_client_is_slowed_down_by_itself(start: Start) -> No
     assert page.events("login.refused")[0]["address"] == "192.0.2.7"
 
 
-def test_who_is_no_proxy_cannot_pose_as_one(start: Start) -> None:
+def test_a_client_cannot_pose_as_a_proxy(start: Start) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN)
     for number in range(20):
         page.ask("/login", {"token": "wrong"}, X_Forwarded_For=f"192.0.2.{number}")
     assert page.ask("/login", {"token": TOKEN}, X_Forwarded_For="192.0.2.99")[0] == 429
 
 
-def test_a_session_ends_at_the_logout_whoever_kept_its_cookie(start: Start) -> None:
+def test_a_logout_ends_the_session_even_for_a_copied_cookie(start: Start) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN)
     cookie = page.log_in(TOKEN).split(";")[0]
     body = page.ask("/", Cookie=cookie)[1]
@@ -147,19 +147,19 @@ def test_a_session_ends_at_the_logout_whoever_kept_its_cookie(start: Start) -> N
     assert page.ask("/api/state", Cookie=cookie)[0] == 401
 
 
-def test_another_sites_page_cannot_log_somebody_in(start: Start) -> None:
+def test_another_sites_page_cannot_log_a_visitor_in(start: Start) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN)
     assert page.ask("/login", {"token": TOKEN}, Sec_Fetch_Site="cross-site")[0] == 403
 
 
-def test_sessions_outlive_a_change_of_the_token_with_a_key_of_their_own(start: Start) -> None:
+def test_sessions_with_their_own_key_outlive_a_change_of_the_token(start: Start) -> None:
     key = "a key for the sessions of this page"
     first = start(DASHBOARD_TOKEN=TOKEN, DASHBOARD_SESSION_KEY=key)
     cookie = first.log_in(TOKEN).split(";")[0]
     changed = start(DASHBOARD_TOKEN=f"{TOKEN}-2", DASHBOARD_SESSION_KEY=key)
     assert changed.ask("/api/state", Cookie=cookie)[0] == 200
     assert changed.ask("/login", {"token": TOKEN})[0] == 403
-    # Without one they are made from the tokens: two pages agree, and a new token ends them.
+    # Without a key it is derived from the tokens: two pages agree, and a new token ends sessions.
     first = start(DASHBOARD_TOKEN=TOKEN)
     cookie = first.log_in(TOKEN).split(";")[0]
     assert start(DASHBOARD_TOKEN=TOKEN).ask("/api/state", Cookie=cookie)[0] == 200
@@ -167,7 +167,7 @@ def test_sessions_outlive_a_change_of_the_token_with_a_key_of_their_own(start: S
 
 
 @pytest.mark.parametrize("path", ["/login", "/failures", "/api/state"])
-def test_a_large_body_is_refused_before_it_is_kept(start: Start, path: str) -> None:
+def test_a_large_body_is_refused_before_it_is_stored(start: Start, path: str) -> None:
     page = start(DASHBOARD_TOKEN=TOKEN)
     resident = _resident(page.process)
     for head in (b"Content-Length: 1000000000", b"Transfer-Encoding: chunked"):
@@ -178,7 +178,7 @@ def test_a_large_body_is_refused_before_it_is_kept(start: Start, path: str) -> N
                     client.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
             with contextlib.suppress(ConnectionError):
                 assert client.recv(100).startswith(b"HTTP/1.1 413")
-    # A temporary file has no name any more.
+    # A temporary file has already been unlinked.
     files = Path(f"/proc/{page.process.pid}/fd").iterdir()
     assert not [each for each in files if "deleted" in str(each.readlink())]
     assert _resident(page.process) < resident + 10_000_000
@@ -203,7 +203,7 @@ def _resident(process: Process) -> int:
         ("DASHBOARD_SESSION_KEY", "key"),
     ],
 )
-def test_a_secret_that_can_be_guessed_is_refused(variable: str, secret: str) -> None:
+def test_a_guessable_secret_is_refused(variable: str, secret: str) -> None:
     result = run("dashboard", "--host", "192.0.2.1", MYSQL_URL=NOWHERE, **{variable: secret})
     assert result.returncode == ExitCode.USAGE
     assert "at least 16 printable characters" in result.stderr
@@ -226,25 +226,25 @@ def test_a_secret_that_can_be_guessed_is_refused(variable: str, secret: str) -> 
         ({"DASHBOARD_TRUSTED_PROXY": "ingress"}, "neither an IP address"),
     ],
 )
-def test_options_that_do_not_go_together_are_told(environment: dict[str, str], said: str) -> None:
+def test_conflicting_options_are_refused(environment: dict[str, str], said: str) -> None:
     result = run("dashboard", MYSQL_URL=NOWHERE, **environment)
     assert result.returncode == ExitCode.USAGE
     assert said in result.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_the_address_that_it_prints_is_answered(start: Start, host: str) -> None:
+def test_the_printed_address_is_served(start: Start, host: str) -> None:
     page = start(host)
     [serving] = page.events("dashboard.serving")
     name = serving["url"].removeprefix("http://").rstrip("/")
     assert page.ask("/", Host=name)[0] == 200
-    # By another name a page of another site could read it (DNS rebinding).
+    # Under another host name, another site's page could read it (DNS rebinding).
     for evil in ("evil.example", f"evil.example:{page.port}", "[::2]", "", "a@b"):
         assert page.ask("/api/state", Host=evil)[0] == 400
     assert page.ask("/api/state", Host=f"localhost:{page.port}")[0] == 200
 
 
-def test_slow_connections_do_not_keep_others_out(start: Start) -> None:
+def test_slow_connections_do_not_lock_others_out(start: Start) -> None:
     page = start()
     with contextlib.ExitStack() as stack:
         for _ in range(900):
@@ -256,7 +256,7 @@ def test_slow_connections_do_not_keep_others_out(start: Start) -> None:
             assert json.loads(page.ask("/api/state")[1])["sequence"]
 
 
-def test_nobody_acts_without_the_operators_role(start: Start) -> None:
+def test_actions_require_the_operators_role(start: Start) -> None:
     page = start(
         DASHBOARD_TOKEN=TOKEN,
         DASHBOARD_OPERATOR_TOKEN=OPERATOR,
@@ -268,13 +268,13 @@ def test_nobody_acts_without_the_operators_role(start: Start) -> None:
     assert page.ask("/failures", form, Authorization=f"Bearer {TOKEN}")[0] == 403
     operator = page.log_in(OPERATOR).split(";")[0]
     assert page.ask("/failures", form, Cookie=operator)[0] == 403  # without the form's token
-    # With all of it, it gets as far as the database, which is not there.
+    # With everything in place the request reaches the database, which is absent.
     status, body, _ = page.ask("/failures", form, Authorization=f"Bearer {OPERATOR}")
     assert status == 503
     assert "cannot reach database" in body
 
 
-def test_a_page_without_an_operator_cannot_act(start: Start) -> None:
+def test_a_page_without_an_operators_token_offers_no_actions(start: Start) -> None:
     page = start()
     status, body, _ = page.ask("/failures", {"do": "drop", "id": "client/1", "sure": "yes"})
     assert status == 403

@@ -1,4 +1,4 @@
-"""What operators do on the page, with a real browser and real servers."""
+"""Operators' actions on the page, with a real browser and real servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATE = "document.querySelector('#progress .state')?.textContent.trim()"
 
 
 def failing(pipeline: Pipeline, folder: Path) -> Path:
-    """Start a worker whose handler fails as long as a file is there; return the file."""
+    """Start a worker whose handler fails while a file exists; return the file."""
     closed = folder / "closed"
     closed.touch()
     (folder / "shop_that_closes.py").write_text(HANDLER.format(closed=closed))
@@ -41,7 +41,7 @@ def failures(pipeline: Pipeline, where: str = "TRUE") -> int:
     return int(pipeline.servers.database.query(query, name=pipeline.name)[0][0])
 
 
-def test_what_failed_is_seen_retried_and_then_served(
+def test_failures_are_shown_retried_and_then_served(
     pipeline: Pipeline, browser: Browser, tmp_path: Path
 ) -> None:
     closed = failing(pipeline, tmp_path)
@@ -63,7 +63,7 @@ def test_what_failed_is_seen_retried_and_then_served(
     pipeline.wait_served(2)
     browser.open(f"{address}requests/{client}/3")
     assert "worker-1" in browser.text(".facts")
-    # What was done, and by whom, is written down.
+    # The action and its author are recorded.
     browser.open(f"{address}actions")
     assert "Ada" in browser.text("tbody tr")
     assert "retry failures" in browser.text("tbody tr")
@@ -71,7 +71,7 @@ def test_what_failed_is_seen_retried_and_then_served(
     assert len(browser.texts("table tbody tr")) == 1
 
 
-def test_dropping_asks_first_and_leaves_a_mark(pipeline: Pipeline, browser: Browser) -> None:
+def test_dropping_asks_first_and_is_recorded(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.run("worker", "migrate")
     insert_failures(pipeline, "till", 3)
     address = operators_page(pipeline)
@@ -94,7 +94,7 @@ def test_dropping_asks_first_and_leaves_a_mark(pipeline: Pipeline, browser: Brow
     assert "Nothing has failed" in browser.text(".nothing")
 
 
-def test_thousands_are_retried_step_by_step_on_an_account_that_may_do_no_more(
+def test_thousands_are_retried_in_steps_with_an_account_of_minimal_rights(
     pipeline: Pipeline, browser: Browser
 ) -> None:
     pipeline.run("worker", "migrate")
@@ -118,7 +118,7 @@ def test_thousands_are_retried_step_by_step_on_an_account_that_may_do_no_more(
         browser.wait(f"{STATE} == '✓ 3,456 done'")
         assert failures(pipeline, "due_at IS NOT NULL AND attempts = 0 AND deaths = 0") == 3456
         assert failures(pipeline, "client = 'other' AND due_at IS NULL") == 10
-        # A program may do the same; its token is no cookie, so no other site can use it.
+        # A program may do the same; its token is not a cookie, so no other site can use it.
         form = urllib.parse.urlencode({"do": "drop", "client": "other", "sure": "yes"})
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=30)
         login = {"Authorization": f"Bearer {OPERATOR}"}
@@ -131,7 +131,7 @@ def test_thousands_are_retried_step_by_step_on_an_account_that_may_do_no_more(
         database.query(f"DROP USER '{name}'@'%'")
 
 
-def test_dead_letters_are_seen_replayed_and_dropped(pipeline: Pipeline, browser: Browser) -> None:
+def test_dead_letters_are_shown_replayed_and_dropped(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.worker("worker-1")
     for number in range(3):
         pipeline.publish(b"no request <script>" + bytes([number]), message_id=f"till/{number}")
@@ -150,7 +150,7 @@ def test_dead_letters_are_seen_replayed_and_dropped(pipeline: Pipeline, browser:
     press(browser, "Drop 3 dead letters")
     browser.wait(f"{STATE} == '✓ 3 done'")
     assert pipeline.ready("requests.dead") == 1
-    # What is no request comes back.
+    # A malformed message is dead-lettered again.
     browser.open(f"{address}dead")
     press(browser, "Replay all …")
     press(browser, "Replay 1 dead letter")
@@ -161,7 +161,7 @@ def test_dead_letters_are_seen_replayed_and_dropped(pipeline: Pipeline, browser:
 def put_letter(
     pipeline: Pipeline, body: bytes, message_id: str, headers: dict[str, Any] | None = None
 ) -> None:
-    """Put a message among the dead letters, past the broker that would note its death."""
+    """Publish straight to the dead letters, so that the broker adds no record of a death."""
     parameters = pika.URLParameters(pipeline.amqp_url)
     with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
         connection.channel().basic_publish(
@@ -169,7 +169,7 @@ def put_letter(
         )
 
 
-def test_dead_letters_are_paged_in_their_order_and_dropped_by_what_matches(
+def test_dead_letters_are_paged_in_order_and_dropped_by_filter(
     pipeline: Pipeline, browser: Browser
 ) -> None:
     pipeline.worker("worker-1")
@@ -185,7 +185,7 @@ def test_dead_letters_are_paged_in_their_order_and_dropped_by_what_matches(
     browser.wait("document.querySelector('.head .summary').textContent.startsWith('51 to 100')")
     browser.open(f"{address}dead?page=3")
     assert browser.texts("tbody .counter")[-1] == "till/120"
-    # One of them, whole; to look changes nothing, the order included.
+    # One of them in full; looking changes nothing, not even the order.
     click(browser, "tbody tr:nth-child(7) .counter a")
     browser.wait("document.querySelector('h1').textContent == 'Dead letter shop/107'")
     assert "rejected" in browser.text("main")
@@ -200,11 +200,11 @@ def test_dead_letters_are_paged_in_their_order_and_dropped_by_what_matches(
     assert browser.texts("tbody .counter") == [f"shop/{n}" for n in range(1, 100, 2)]
 
 
-def test_a_hostile_letter_is_shown_whole_and_does_nothing(
+def test_a_hostile_letter_is_shown_in_full_and_does_nothing(
     pipeline: Pipeline, browser: Browser
 ) -> None:
     evil = "<img src=x onerror='window.hostile = 1'>\u202e"
-    pipeline.worker("worker-1")  # makes the queue
+    pipeline.worker("worker-1")  # declares the queue
     headers = {evil: evil, "x-death": [1, {evil: evil, "queue": ["requests"], "count": 2**62}]}
     put_letter(pipeline, f"{evil}\n\0end".encode(), evil, headers)
     put_letter(pipeline, b"\xff\xfe", "a/1", {"x-death": "none", "n": {"deep": [evil] * 3}})
@@ -227,31 +227,33 @@ def test_a_hostile_letter_is_shown_whole_and_does_nothing(
         assert browser.js("document.querySelectorAll('main img').length") == 0
 
 
-def test_a_link_logs_in_whoever_opens_it(pipeline: Pipeline, browser: Browser) -> None:
+def test_opening_a_login_link_logs_in(pipeline: Pipeline, browser: Browser) -> None:
     pipeline.run("worker", "migrate")
     address = operators_page(pipeline)
     browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.open(f"{address}login?then=/actions#token={OPERATOR}")
     browser.wait("document.querySelector('header .who')?.textContent.trim() == 'operator'")
     assert browser.js("location.pathname") == "/actions"
-    # The token is in no address that was asked for, and in none that the browser remembers.
+    # The token is in no URL that was requested, and in none that the browser remembers.
     assert not [url for url in browser.asked() if OPERATOR in url]
     browser.driver.back()
     assert OPERATOR not in browser.driver.current_url
-    # A link with a wrong one says so; the right one may follow in the same tab.
+    # A link with a wrong token is refused visibly; the right one works in the same tab.
     browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.open(f"{address}login#token=a-token-of-another-lab")
     browser.wait("document.querySelector('#wrong')?.textContent == 'This is not the token.'")
-    browser.driver.get_log("browser")  # that it was refused: 403
+    browser.driver.get_log("browser")  # the browser's message about the 403
     browser.js(f"void (location.hash = 'token={OPERATOR}')")
     browser.wait("document.querySelector('header .who')?.textContent.trim() == 'operator'")
 
 
-def test_who_only_looks_sees_no_button_and_is_refused(pipeline: Pipeline, browser: Browser) -> None:
+def test_viewers_see_no_buttons_and_their_actions_are_refused(
+    pipeline: Pipeline, browser: Browser
+) -> None:
     pipeline.run("worker", "migrate")
     insert_failures(pipeline, "till", 1)
     address = operators_page(pipeline)
-    # Of all sites: delete_all_cookies() knows only the one that is open.
+    # For all sites: delete_all_cookies() covers only the open one.
     browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.open(f"{address}failures")
     assert len(browser.texts("tbody tr")) == 1

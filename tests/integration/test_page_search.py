@@ -1,4 +1,4 @@
-"""The search: what it finds, what it refuses, and that it never reads the whole table."""
+"""The search: its results, its refusals, and that it never reads the whole table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def filled(pipeline: Pipeline) -> Pipeline:
-    """A hundred thousand requests of ten clients, one each second; every 10,000th is special."""
+    """A hundred thousand requests of ten clients, one a second; every 10,000th is special."""
     pipeline.run("worker", "migrate")
     pipeline.servers.database.query(
         "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)"
@@ -43,7 +43,7 @@ def filled(pipeline: Pipeline) -> Pipeline:
 
 
 def find(pipeline: Pipeline, before: str = "", **form: str) -> tuple[Page, int]:
-    """Return a page, and how many rows the server read for it."""
+    """Return a page, and the number of rows the server read for it."""
     lookups = Lookups(parse_url(pipeline.mysql_url), "test")
     with lookups.cursor() as cursor:
         cursor.execute("FLUSH STATUS")
@@ -55,7 +55,7 @@ def find(pipeline: Pipeline, before: str = "", **form: str) -> tuple[Page, int]:
 
 
 def all_pages(pipeline: Pipeline, **form: str) -> list[tuple[str, int]]:
-    """Return what all pages hold together."""
+    """Return the contents of all pages together."""
     found, before, pages = [], "", 0
     while True:
         pages += 1
@@ -72,7 +72,7 @@ def at(second: int) -> str:
     return (BEGUN + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
 
 
-def test_searches_along_an_index_read_what_they_show(filled: Pipeline) -> None:
+def test_searches_along_an_index_read_only_what_they_show(filled: Pipeline) -> None:
     for form in (
         {},
         {"client": "c3"},
@@ -110,10 +110,10 @@ FILTERS: tuple[dict[str, str], ...] = (
 
 
 @pytest.mark.parametrize("table", ["requests", "failures"])
-def test_every_search_that_is_not_refused_goes_by_an_index_in_its_order(
+def test_every_accepted_search_follows_the_order_of_an_index(
     pipeline: Pipeline, table: str
 ) -> None:
-    """So says the database itself, which sorts and scans nothing on the way."""
+    """The database's own plan shows neither a sort nor a full scan."""
     pipeline.run("worker", "migrate")
     lookups = Lookups(parse_url(pipeline.mysql_url), "test")
     with lookups.connection() as connection, connection.cursor(DictCursor) as cursor:
@@ -136,13 +136,13 @@ def test_every_search_that_is_not_refused_goes_by_an_index_in_its_order(
     lookups.close()
 
 
-def test_pages_leave_nothing_out(filled: Pipeline) -> None:
+def test_pages_skip_nothing(filled: Pipeline) -> None:
     wanted = {"client": "c3", "first": "101", "last": "400"}
     assert all_pages(filled, **wanted) == [("c3", counter) for counter in range(400, 100, -1)]
     wanted = {"since": at(99_000), "until": at(99_299)}
     expected = [(f"c{second % 10}", second // 10 + 1) for second in range(99_299, 98_999, -1)]
     assert all_pages(filled, **wanted) == expected
-    # Those that were served at the same instant, too.
+    # Including requests served at the same instant.
     filled.servers.database.query(
         "UPDATE requests SET served_at = %s WHERE client = 'c1' AND counter <= 200",
         BEGUN.replace(tzinfo=None) + timedelta(days=30),
@@ -152,7 +152,7 @@ def test_pages_leave_nothing_out(filled: Pipeline) -> None:
     assert all_pages(filled, **wanted) == [("c1", counter) for counter in range(200, 0, -1)]
 
 
-def test_a_text_is_found_in_steps_that_are_bounded(filled: Pipeline) -> None:
+def test_a_text_is_found_in_bounded_steps(filled: Pipeline) -> None:
     specials = [(f"c{s % 10}", s // 10 + 1) for s in range(95_000, 0, -10_000)]
     assert all_pages(filled, text="Special", since=at(0)) == specials
     assert all_pages(filled, text="special", since=at(0)) == []  # upper and lower case differ
@@ -162,7 +162,7 @@ def test_a_text_is_found_in_steps_that_are_bounded(filled: Pipeline) -> None:
     assert first.looked_to == ("c0", (ROWS - LOOKED) // 10 + 1)
 
 
-def test_a_replica_and_a_client_in_a_time_are_found(filled: Pipeline) -> None:
+def test_a_replica_and_a_client_are_found_within_a_period(filled: Pipeline) -> None:
     found = all_pages(filled, replica="worker-1", since=at(99_000))
     assert len(found) == len([s for s in range(99_000, ROWS) if s % 3 == 1])
     found = all_pages(filled, client="c4", since=at(99_000), until=at(99_099))
@@ -187,13 +187,15 @@ def test_a_replica_and_a_client_in_a_time_are_found(filled: Pipeline) -> None:
         ({"client": "c", "text": "x" * 201}, "at most 200"),
     ],
 )
-def test_what_would_read_all_or_means_nothing_is_refused(form: dict[str, str], said: str) -> None:
+def test_searches_that_would_read_everything_or_are_meaningless_are_refused(
+    form: dict[str, str], said: str
+) -> None:
     with pytest.raises(Unclear, match=said):
         search.parse(form)
 
 
 @pytest.mark.parametrize("before", ["x", "2026-01-01T00:00:00 nonsense", "' OR 1=1 --", "9" * 30])
-def test_an_address_that_is_not_ours_is_told(pipeline: Pipeline, before: str) -> None:
+def test_an_unknown_address_is_reported(pipeline: Pipeline, before: str) -> None:
     pipeline.run("worker", "migrate")
     address = page(pipeline)
     query = urllib.parse.urlencode({"before": before})
@@ -204,7 +206,7 @@ def test_an_address_that_is_not_ours_is_told(pipeline: Pipeline, before: str) ->
         assert "Traceback" not in answer.read().decode()
 
 
-def test_a_view_has_an_address_to_be_sent_to_somebody(filled: Pipeline) -> None:
+def test_every_view_has_an_address_that_can_be_shared(filled: Pipeline) -> None:
     address = page(filled)
     query = urllib.parse.urlencode({"text": "Special", "client": "c0"})
     with urllib.request.urlopen(f"{address}requests?{query}", timeout=30) as answer:  # noqa: S310
@@ -215,7 +217,7 @@ def test_a_view_has_an_address_to_be_sent_to_somebody(filled: Pipeline) -> None:
         assert "the Special one" in answer.read().decode()
 
 
-def test_a_database_that_is_away_is_told_on_the_page(pipeline: Pipeline) -> None:
+def test_the_page_reports_a_database_that_is_away(pipeline: Pipeline) -> None:
     pipeline.run("worker", "migrate")
     address = page(pipeline, MYSQL_URL="mysql://u:hushhush@127.0.0.1:1/x")
     for path in ("requests?client=a", "failures", "actions", "requests/a/1"):

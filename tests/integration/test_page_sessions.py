@@ -1,4 +1,4 @@
-"""A session that was logged out is over at every page of the same database."""
+"""A logout ends the session on every page that uses the same database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait_refused(visitor: Visitor, cookie: str) -> None:
 
 @contextmanager
 def account(pipeline: Pipeline, *rights: str) -> Iterator[str]:
-    """Make an account with these rights on the database; yield its URL."""
+    """Create an account with these rights on the database; yield its URL."""
     name = pipeline.name.replace("-", "_")
     database = pipeline.servers.database
     database.query(f"CREATE USER '{name}'@'%' IDENTIFIED BY 'pw'")
@@ -41,7 +41,7 @@ def account(pipeline: Pipeline, *rights: str) -> Iterator[str]:
         database.query(f"DROP USER '{name}'@'%'")
 
 
-def test_a_logout_at_one_page_ends_the_session_at_another_and_after_a_restart(
+def test_a_logout_ends_the_session_on_other_pages_and_after_a_restart(
     pipeline: Pipeline,
 ) -> None:
     pipeline.run("worker", "migrate")
@@ -57,7 +57,7 @@ def test_a_logout_at_one_page_ends_the_session_at_another_and_after_a_restart(
         form = {"do": "retry", "id": "client/1", "csrf": there.csrf(cookie)}
         here.log_out(cookie)
         assert state(here, cookie) == 401
-        # Nobody acts with it, not even before the other page has looked.
+        # The session permits no action, even before the other page has polled.
         assert there.ask("/failures", form, Cookie=cookie)[0] in {303, 403}
         query = "SELECT COUNT(*) FROM page_actions"
         assert pipeline.servers.database.query(query, name=pipeline.name)[0][0] == 0
@@ -69,7 +69,7 @@ def test_a_logout_at_one_page_ends_the_session_at_another_and_after_a_restart(
             assert state(each, other) == 200
 
 
-def test_a_logout_during_an_outage_is_told_to_the_others_after_it(pipeline: Pipeline) -> None:
+def test_a_logout_during_an_outage_reaches_the_other_pages_afterwards(pipeline: Pipeline) -> None:
     pipeline.run("worker", "migrate")
     there = visit(page(pipeline, DASHBOARD_TOKEN=TOKEN))
     database = pipeline.servers.database
@@ -85,7 +85,7 @@ def test_a_logout_during_an_outage_is_told_to_the_others_after_it(pipeline: Pipe
         wait_refused(there, cookie)
 
 
-def test_rows_of_sessions_that_have_ended_by_themselves_are_removed(pipeline: Pipeline) -> None:
+def test_rows_of_expired_sessions_are_removed(pipeline: Pipeline) -> None:
     pipeline.run("worker", "migrate")
     database = pipeline.servers.database
     database.query(
@@ -98,7 +98,7 @@ def test_rows_of_sessions_that_have_ended_by_themselves_are_removed(pipeline: Pi
     assert identity != "old"
 
 
-def test_a_page_that_may_only_read_says_that_a_logout_holds_there_alone(
+def test_a_read_only_page_warns_that_a_logout_is_local(
     pipeline: Pipeline,
 ) -> None:
     pipeline.run("worker", "migrate")

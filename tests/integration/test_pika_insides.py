@@ -1,4 +1,4 @@
-"""What the short way reaches for inside pika, and that all goes on where it is not there."""
+"""The private parts of pika that the fast path uses, and that all works without them."""
 
 # ruff: noqa: SLF001
 
@@ -72,7 +72,7 @@ def test_this_release_of_pika_is_what_the_short_way_needs(pipeline: Pipeline) ->
 
 
 def start(pipeline: Pipeline, name: str, private: str, *command: str) -> Process:
-    """Start one of the project's commands with a pika whose ``private`` is called otherwise."""
+    """Start one of the project's commands with a pika whose ``private`` has another name."""
     process = Process(
         name,
         pipeline.folder,
@@ -84,7 +84,9 @@ def start(pipeline: Pipeline, name: str, private: str, *command: str) -> Process
 
 
 @pytest.mark.parametrize("private", [*METHODS, *ATTRIBUTES, *FOR_SPEED])
-def test_all_goes_on_where_pika_has_changed_inside(pipeline: Pipeline, private: str) -> None:
+def test_everything_works_when_pika_has_changed_internally(
+    pipeline: Pipeline, private: str
+) -> None:
     worker = start(pipeline, "worker", private, "worker", "run", "--prefetch", "10")
     sender = start(
         pipeline, "sender", private, "producer", "send", "ü" * 5000, "--count", "50",
