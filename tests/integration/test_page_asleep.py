@@ -6,8 +6,8 @@ from tests.browser import Browser
 from tests.page import page
 from tests.pipeline import Pipeline
 
-# Until wake() all that the page is told is an hour older than it is, as its clock is; so it wakes
-# with what it knew an hour ago. Its next question is not answered before answer().
+# Until wake(), all data that the page receives is dated an hour back, and so is its clock; so it
+# wakes with what it knew an hour ago. Its next request is not answered before answer().
 AN_HOUR_AGO = """
     let shift = 3600;
     let gate = Promise.resolve();
@@ -62,7 +62,7 @@ def test_a_tab_that_slept_an_hour_shows_it_and_catches_up_at_once(
         browser.wait("document.querySelector('#audit .verdict').textContent.startsWith('✓ 180')")
         assert not browser.js("document.body.classList.contains('old')")
         assert "h" not in browser.text("#serving .when").partition(", ")[2]
-        # What was served meanwhile beyond the latest hundred is said to be left out; nothing is
+        # Requests served meanwhile, beyond the latest hundred, are marked as omitted; nothing is
         # shown twice, and the turns are the latest.
         keys = browser.js(KEYS)
         assert keys == [f"{client}/{counter}" for counter in range(180, 130, -1)]

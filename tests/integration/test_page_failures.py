@@ -21,7 +21,7 @@ BEGUN = datetime(2026, 1, 1)  # noqa: DTZ001 - as the database holds it
 
 @pytest.fixture
 def failed(pipeline: Pipeline) -> Pipeline:
-    """A hundred thousand failures of ten clients; in each client the states take turns."""
+    """A hundred thousand failures of ten clients; each state belongs to one client in ten."""
     pipeline.run("worker", "migrate")
     pipeline.servers.database.query(
         "INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error,"

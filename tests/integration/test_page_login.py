@@ -274,7 +274,7 @@ def test_actions_require_the_operators_role(start: Start) -> None:
     assert "cannot reach database" in body
 
 
-def test_a_page_without_an_operators_token_offers_no_actions(start: Start) -> None:
+def test_a_page_without_an_operators_token_refuses_actions(start: Start) -> None:
     page = start()
     status, body, _ = page.ask("/failures", {"do": "drop", "id": "client/1", "sure": "yes"})
     assert status == 403

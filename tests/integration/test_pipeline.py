@@ -1,4 +1,4 @@
-"""The whole way, with real processes: turns, backlog, resume, exactly once."""
+"""End to end with real processes: turns, backlog, resume, exactly once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.pipeline import Pipeline
 
 
 def test_two_workers_take_turns_when_the_client_paces_itself(pipeline: Pipeline) -> None:
-    """Each request is sent when the one before is served, however long the machine takes."""
+    """Each request is sent once the previous one is served, however slow the machine."""
     for name in ("worker-1", "worker-2"):
         pipeline.worker(name)
     for counter in range(1, 61):
@@ -24,11 +24,11 @@ def test_two_workers_take_turns_when_the_client_paces_itself(pipeline: Pipeline)
     assert all(before != after for before, after in itertools.pairwise(turns)), turns
 
 
-def test_two_workers_share_a_backlog_one_in_hand_each(pipeline: Pipeline) -> None:
-    """Whenever one looks, the two requests to be served next are in two hands."""
+def test_two_workers_share_a_backlog_holding_one_request_each(pipeline: Pipeline) -> None:
+    """At every look, the two workers hold the next two requests."""
     for name in ("worker-1", "worker-2"):
         pipeline.worker(name)
-    client = pipeline.send_counted(6000)  # more than is served between the looks
+    client = pipeline.send_counted(6000)  # more than are served between two looks
     for _ in range(8):
         with pipeline.servers.database.connect(pipeline.name) as table:
             table.execute("LOCK TABLES requests WRITE")
@@ -56,13 +56,13 @@ def test_a_backlog_outlives_the_broker(pipeline: Pipeline) -> None:
     pipeline.assert_exactly_once(client, 1000)
 
 
-def test_serving_resumes_at_the_request_that_was_in_hand(pipeline: Pipeline) -> None:
+def test_serving_resumes_at_the_unsettled_request(pipeline: Pipeline) -> None:
     proxy, through_proxy = pipeline.broker_proxy()
     worker = pipeline.worker("worker-1", AMQP_URL=through_proxy)
     client = pipeline.send_counted(3)
     pipeline.wait_served(3)
     with pipeline.servers.database.connect(pipeline.name) as table:
-        # Request 4 gets as far as the table, and no further.
+        # Request 4 blocks on the locked table.
         table.execute("LOCK TABLES requests WRITE")
         pipeline.send(*(f"m{i}" for i in range(4, 11)))
         pipeline.wait_writing()
@@ -77,7 +77,7 @@ def test_serving_resumes_at_the_request_that_was_in_hand(pipeline: Pipeline) -> 
 def test_a_worker_killed_between_commit_and_ack_repeats_nothing(pipeline: Pipeline) -> None:
     proxy, through_proxy = pipeline.broker_proxy()
     worker = pipeline.worker("worker-1", AMQP_URL=through_proxy)
-    proxy.hold(proxy.up)  # whatever the worker says from now on, the broker does not hear
+    proxy.hold(proxy.up)  # from now on nothing from the worker reaches the broker
     client = pipeline.send("hello")
     pipeline.wait_served(1)
     pipeline.wait(lambda: proxy.up.withheld > 0, "the ack is on its way")
@@ -90,7 +90,7 @@ def test_a_worker_killed_between_commit_and_ack_repeats_nothing(pipeline: Pipeli
     assert (row.served_by, row.deliveries) == ("worker-1", 2)
 
 
-def test_a_worker_asked_to_stop_in_mid_commit_finishes_and_acks(pipeline: Pipeline) -> None:
+def test_a_worker_stopped_during_a_commit_finishes_and_acks(pipeline: Pipeline) -> None:
     worker = pipeline.worker("worker-1")
     with pipeline.servers.database.connect(pipeline.name) as table:
         table.execute("LOCK TABLES requests WRITE")
@@ -104,7 +104,7 @@ def test_a_worker_asked_to_stop_in_mid_commit_finishes_and_acks(pipeline: Pipeli
     assert (row.client, row.counter, row.deliveries) == (client, 1, 1)
 
 
-def test_a_stopped_worker_finishes_what_is_in_hand_and_leaves_the_rest(pipeline: Pipeline) -> None:
+def test_a_stopped_worker_finishes_what_it_holds_and_leaves_the_rest(pipeline: Pipeline) -> None:
     worker = pipeline.worker("worker-1", "--prefetch", "50")
     with pipeline.servers.database.connect(pipeline.name) as table:
         table.execute("LOCK TABLES requests WRITE")
@@ -122,7 +122,7 @@ def test_a_stopped_worker_finishes_what_is_in_hand_and_leaves_the_rest(pipeline:
 
 
 def test_scaling_up_and_down_under_load_loses_and_repeats_nothing(pipeline: Pipeline) -> None:
-    """What 'kubectl scale' does: processes started, and ended by SIGTERM."""
+    """Do as 'kubectl scale' does: start processes, and stop them by SIGTERM."""
     sender = pipeline.start("producer", "producer", "send", "load", "--quantum", "5ms")
     numbers = itertools.count(1)
     replicas: list[Process] = []

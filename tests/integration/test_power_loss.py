@@ -1,4 +1,4 @@
-"""What was accepted is on the disk, not in memory: the power is cut at a thousand instants."""
+"""Accepted messages are on disk, not in memory: the power is cut at a thousand instants."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from turnwise.message import Request
 
 CUTS = 1000
 
-# It says what it does: what it has said was accepted is accepted.
+# It prints what it does: a message that it reports as accepted must survive.
 CLIENT = """
 import sys
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_nothing_accepted_is_lost_when_the_power_is_cut_at_any_instant(tmp_path:
 
 
 def check(disk: Disk, draw: random.Random, said: str, after: Path) -> None:
-    """Cut here, and open what is left: all that was said is so."""
+    """Cut the power here, reopen what is left, and check that all reports hold."""
     shutil.rmtree(after, ignore_errors=True)
     after.mkdir()
     disk.cut(draw, after)
@@ -87,6 +87,6 @@ def check(disk: Disk, draw: random.Random, said: str, after: Path) -> None:
         assert all(message == f"message {counter}" for counter, message in kept.items())
         assert set(range(forgotten + 1, outbox.accepted + 1)) <= kept.keys()
         assert outbox.waiting == len(kept)
-        # It goes on.
+        # The outbox can be used further.
         last = outbox.accepted
         assert list(outbox.accept(["one more"])) == [last + 1]

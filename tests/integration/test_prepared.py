@@ -1,4 +1,4 @@
-"""The strict write: one request, one round trip, by a statement that is parsed already."""
+"""The strict write: one request, one round trip, by a prepared statement."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_one_request_is_one_prepared_statement(pipeline: Pipeline, store: Store)
     for counter in range(1, 11):
         store.write([Request("bob", counter, "m", SENT_AT)])
     after = [sent(store, what) for what in ("Com_stmt_execute", "Questions")]
-    # Two questions are ours.
+    # Two of the questions are the test's own.
     assert [b - a for a, b in zip(before, after, strict=True)] == [10, 12]
 
 
-def test_where_a_driver_has_changed_inside_text_does(
+def test_a_driver_that_has_changed_internally_falls_back_to_text(
     pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changed(connection: object) -> object:
@@ -69,7 +69,9 @@ def test_where_a_driver_has_changed_inside_text_does(
     assert sent(store, "Com_stmt_execute") == 0
 
 
-def test_where_the_server_prepares_no_more_text_does(pipeline: Pipeline, store: Store) -> None:
+def test_a_server_out_of_prepared_statements_falls_back_to_text(
+    pipeline: Pipeline, store: Store
+) -> None:
     [(usual,)] = pipeline.servers.database.query("SELECT @@max_prepared_stmt_count")
     pipeline.servers.database.query("SET GLOBAL max_prepared_stmt_count = 0")
     try:
@@ -79,7 +81,7 @@ def test_where_the_server_prepares_no_more_text_does(pipeline: Pipeline, store: 
     assert sent(store, "Com_stmt_execute") == 0
 
 
-def test_an_error_of_the_server_leaves_the_connection_as_it_was(store: Store) -> None:
+def test_a_server_error_leaves_the_connection_usable(store: Store) -> None:
     connection = store.open()
     statement = Prepared.on(connection, "INSERT INTO prune_epoch VALUES (? / 1)")
     assert statement

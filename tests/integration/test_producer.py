@@ -1,4 +1,4 @@
-"""The producer's promise: what is accepted arrives, whatever dies, and no number is used twice."""
+"""The producer's promise: accepted messages arrive, whatever dies; no number is used twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_client_sends_while_the_broker_is_away_from_the_start(pipeline: Pipeli
     assert pipeline.status()["waiting"] == 0
 
 
-def test_a_client_killed_at_any_moment_loses_nothing_it_accepted(pipeline: Pipeline) -> None:
+def test_a_producer_killed_at_any_moment_loses_nothing_it_accepted(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1", "--prefetch", "200")
     rng = random.Random(1)
     accepted = 0
@@ -56,7 +56,7 @@ def test_a_client_killed_at_any_moment_loses_nothing_it_accepted(pipeline: Pipel
     pipeline.assert_exactly_once(status["client"], status["accepted"])
 
 
-def test_ctrl_c_publishes_what_it_can_and_says_what_waits(pipeline: Pipeline) -> None:
+def test_ctrl_c_publishes_what_it_can_and_reports_what_waits(pipeline: Pipeline) -> None:
     sender = pipeline.start("there", "producer", "send", "hello", "--quantum", "1ms")
     pipeline.wait(
         lambda: pipeline.outbox.exists() and pipeline.status()["confirmed"] > 0, "it sends"
@@ -76,15 +76,15 @@ def test_ctrl_c_publishes_what_it_can_and_says_what_waits(pipeline: Pipeline) ->
     assert f"waiting {waiting:,}" in sender.log.read_text()
 
 
-def test_the_second_client_on_an_outbox_is_told(pipeline: Pipeline) -> None:
+def test_a_second_producer_on_an_outbox_is_refused(pipeline: Pipeline) -> None:
     first = pipeline.start("first", "producer", "send", "hello")
     pipeline.wait(lambda: "accepted" in first.log.read_text(), "it sends")
     second = pipeline.run("producer", "send", "hello", code=ExitCode.STORAGE)
     assert f"in use by another producer (process {first.pid})" in second.stderr
 
 
-def test_a_full_disk_refuses_and_keeps_what_was_accepted(pipeline: Pipeline) -> None:
-    # No file may grow beyond this: to the program the same as a disk that is full.
+def test_a_full_disk_refuses_messages_and_keeps_the_accepted_ones(pipeline: Pipeline) -> None:
+    # No file may grow beyond this, which to the program looks like a full disk.
     full = subprocess.run(
         [
             "/usr/bin/prlimit",
@@ -112,9 +112,9 @@ def test_a_full_disk_refuses_and_keeps_what_was_accepted(pipeline: Pipeline) -> 
     pipeline.assert_exactly_once(status["client"], status["accepted"])
 
 
-def test_reading_lines_takes_no_memory(pipeline: Pipeline) -> None:
+def test_reading_lines_takes_constant_memory(pipeline: Pipeline) -> None:
     def peak(lines: int) -> float:
-        """MiB at most, by its own account: rusage would count what it was forked from."""
+        """Return the peak in MiB that it reports; rusage would include its parent's memory."""
         numbers = pipeline.folder / "numbers"
         numbers.write_text("".join(f"{i}\n" for i in range(lines)))
         environment = {**os.environ, **pipeline.environment()}
@@ -136,7 +136,7 @@ def test_reading_lines_takes_no_memory(pipeline: Pipeline) -> None:
     assert pipeline.status()["confirmed"] == 155_000
 
 
-def test_lines_are_sent_as_they_are(pipeline: Pipeline) -> None:
+def test_lines_are_sent_unchanged(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     lines = ["", "plain", "ünïcödé 😀", "<b>&amp;", "tab\there", "m" * 16 * 1024, "no end"]
     pipeline.run("producer", "send", "--stdin", stdin="\n".join(lines))
@@ -147,9 +147,7 @@ def test_lines_are_sent_as_they_are(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("line", "said"), [(b"m" * 20_000, "more than 16384 bytes"), (b"\xff", "not UTF-8")]
 )
-def test_a_line_that_is_no_message_ends_the_reading(
-    pipeline: Pipeline, line: bytes, said: str
-) -> None:
+def test_an_invalid_line_ends_the_reading(pipeline: Pipeline, line: bytes, said: str) -> None:
     result = pipeline.run(
         "producer", "send", "--stdin", stdin=b"one\ntwo\n" + line + b"\nfour\n",
         code=ExitCode.USAGE,
@@ -161,25 +159,25 @@ def test_a_line_that_is_no_message_ends_the_reading(
 
 def test_confirms_are_pipelined(pipeline: Pipeline) -> None:
     proxy, through_proxy = pipeline.broker_proxy()
-    pipeline.send("first")  # the queue is there
+    pipeline.send("first")  # declares the queue
     sender = pipeline.start(
         "producer", "producer", "send", "hello", "--count", "3000", "--quantum", "0",
         AMQP_URL=through_proxy,
     )  # fmt: skip
     pipeline.wait(lambda: proxy.down.passed > 1000, "it is connected")
-    proxy.hold(proxy.down)  # no confirm comes back
+    proxy.hold(proxy.down)  # no confirm arrives
     pipeline.wait(lambda: pipeline.ready() > WINDOW // 2, "many published, unconfirmed")
     proxy.release(proxy.down)
     assert sender.wait(30) == 0
 
 
 def test_requests_wait_for_a_queue_that_is_missing(pipeline: Pipeline) -> None:
-    """Unroutable publishes are confirmed; only ``mandatory`` tells."""
+    """Unroutable publishes are confirmed; only ``mandatory`` reveals them."""
     sender = pipeline.start("producer", "producer", "send", "hello", "--quantum", "20ms")
     pipeline.wait(
         lambda: pipeline.outbox.exists() and pipeline.status()["confirmed"] > 0, "it sends"
     )
-    # Not the queue, which would take requests with it: only the way to it.
+    # Delete only the binding: deleting the queue would lose requests.
     pipeline.api("DELETE", f"bindings/{pipeline.name}/e/requests/q/requests/requests")
     pipeline.wait(lambda: "did not take" in sender.log.read_text(), "it notices")
     sender.signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what can be sent is sent, in five seconds whatever the broker does."""
+"""Ctrl-C and SIGTERM: what can be sent is sent, within five seconds whatever the broker does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLACK = 1.0
 
 
 def stop(sender: Process, number: signal.Signals = signal.SIGINT) -> tuple[int | None, float]:
-    """Ask it to stop; return its exit code, and the seconds it took."""
+    """Signal the producer to stop; return its exit code and the seconds it took."""
     asked = time.monotonic()
     sender.signal(number)
     return sender.wait(60), time.monotonic() - asked
@@ -30,7 +30,9 @@ def assert_it_says_what_waits(pipeline: Pipeline, sender: Process) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_broker_freezes_while_it_publishes(pipeline: Pipeline, number: signal.Signals) -> None:
+def test_it_stops_in_time_if_the_broker_freezes_during_a_publish(
+    pipeline: Pipeline, number: signal.Signals
+) -> None:
     proxy, through = pipeline.broker_proxy()
     sender = pipeline.start(
         "producer", "producer", "send", "hello", "--quantum", "1ms", AMQP_URL=through
@@ -48,8 +50,10 @@ def test_the_broker_freezes_while_it_publishes(pipeline: Pipeline, number: signa
 
 
 @pytest.mark.parametrize("after", [0, 1, 560, 650, 750])
-def test_the_broker_freezes_while_it_connects(pipeline: Pipeline, after: int) -> None:
-    """After so many bytes: before the first, in the handshake, and in what follows it."""
+def test_it_stops_in_time_if_the_broker_freezes_during_the_connect(
+    pipeline: Pipeline, after: int
+) -> None:
+    """After this many bytes: before the first, during the handshake, and after it."""
     proxy, through = pipeline.broker_proxy()
     proxy.down.latency = 0.2
     if not after:
@@ -66,8 +70,8 @@ def test_the_broker_freezes_while_it_connects(pipeline: Pipeline, after: int) ->
     assert_it_says_what_waits(pipeline, sender)
 
 
-def test_the_broker_is_away(pipeline: Pipeline) -> None:
-    """Nothing can be done then, and nobody waits for it."""
+def test_it_stops_at_once_if_the_broker_is_away(pipeline: Pipeline) -> None:
+    """Nothing can be published then, so it does not wait."""
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     sender = pipeline.start("producer", "producer", "send", "hello", AMQP_URL=away)
     pipeline.wait(lambda: "cannot reach" in sender.log.read_text(), "it says so")
@@ -77,7 +81,7 @@ def test_the_broker_is_away(pipeline: Pipeline) -> None:
     assert_it_says_what_waits(pipeline, sender)
 
 
-def test_what_is_accepted_while_it_connects_is_sent(pipeline: Pipeline) -> None:
+def test_messages_accepted_while_it_connects_are_sent(pipeline: Pipeline) -> None:
     proxy, through = pipeline.broker_proxy()
     proxy.down.latency = 0.1
     sender = pipeline.start(
@@ -91,8 +95,8 @@ def test_what_is_accepted_while_it_connects_is_sent(pipeline: Pipeline) -> None:
     assert status["confirmed"] == status["accepted"] > 0
 
 
-def test_what_is_accepted_while_the_queue_is_new_is_sent(pipeline: Pipeline) -> None:
-    """The first publish waits a second for RabbitMQ to write down that the queue is there."""
+def test_messages_accepted_while_the_queue_is_new_are_sent(pipeline: Pipeline) -> None:
+    """The first publish waits a second for RabbitMQ to persist the new queue."""
     sender = pipeline.start("producer", "producer", "send", "hello", "--quantum", "1ms")
     pipeline.wait(lambda: pipeline.api("GET", f"queues/{pipeline.name}"), "a queue")
     assert pipeline.status()["confirmed"] == 0

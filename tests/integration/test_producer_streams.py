@@ -1,4 +1,4 @@
-"""A producer whose reader goes away, or whose output finds no room, keeps its promises."""
+"""A producer keeps its promises when its reader goes away or its output finds no room."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shell(pipeline: Pipeline, command: str, **more: str) -> subprocess.Completed
 
 
 @pytest.mark.parametrize("target", ["2>&-", "2>/dev/full", ">&-", ">/dev/full"])
-def test_text_for_people_does_not_matter(pipeline: Pipeline, target: str) -> None:
+def test_unwritable_text_for_people_does_not_matter(pipeline: Pipeline, target: str) -> None:
     done = shell(pipeline, f"producer send hello --count 3 --quantum 0 {target}")
     assert done.returncode == ExitCode.OK, done.stderr
     assert done.stdout == ""
@@ -45,7 +45,7 @@ def test_a_reader_that_goes_away_stops_it_like_ctrl_c(pipeline: Pipeline, json: 
     assert status["confirmed"] == status["accepted"] > 0
 
 
-def test_a_reader_that_goes_away_while_the_broker_is_away(pipeline: Pipeline) -> None:
+def test_a_reader_that_goes_away_stops_it_while_the_broker_is_away(pipeline: Pipeline) -> None:
     done = shell(
         pipeline,
         "yes | producer send --stdin 2>&1 | head -2; exit ${PIPESTATUS[1]}",
@@ -55,13 +55,13 @@ def test_a_reader_that_goes_away_while_the_broker_is_away(pipeline: Pipeline) ->
     assert pipeline.status()["waiting"] > 0
 
 
-def test_output_for_machines_that_finds_no_room(pipeline: Pipeline) -> None:
+def test_json_output_without_room_is_a_storage_error(pipeline: Pipeline) -> None:
     begun = time.monotonic()
     done = shell(pipeline, "producer send hello --quantum 10ms --json >/dev/full")
     assert time.monotonic() - begun < STOP_GRACE + 10
     assert done.returncode == ExitCode.STORAGE
     assert done.stderr == "cannot write standard output: No space left on device; stopping\n"
-    # That something waits is more important to whoever looks at the code.
+    # Waiting messages take precedence in the exit code.
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     sender = pipeline.start("away", "producer", "send", "hello", AMQP_URL=away)
     pipeline.wait(lambda: pipeline.status()["waiting"], "one waits")
@@ -73,7 +73,7 @@ def test_output_for_machines_that_finds_no_room(pipeline: Pipeline) -> None:
     assert done.returncode == ExitCode.STORAGE
 
 
-def test_standard_input_that_is_closed(pipeline: Pipeline) -> None:
+def test_closed_standard_input_is_reported(pipeline: Pipeline) -> None:
     for redirection, code, said in (
         ("<&-", ExitCode.USAGE, "standard input: is closed"),
         ("</dev/null", ExitCode.OK, "accepted 0"),
@@ -82,7 +82,7 @@ def test_standard_input_that_is_closed(pipeline: Pipeline) -> None:
         assert done.returncode == code
         assert said in done.stderr
         assert "Traceback" not in done.stderr
-    # Nothing is to be sent: the broker need not be there.
+    # Nothing is to be sent, so the broker is not needed.
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     assert shell(pipeline, "producer send --stdin </dev/null", AMQP_URL=away).returncode == 0
     status = json.loads(shell(pipeline, "producer status --json").stdout)

@@ -1,4 +1,4 @@
-"""Old rows removed, while old repeats come: from before, in between, and after."""
+"""Pruning old rows while old repeats arrive: before, during and after it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def store(pipeline: Pipeline, connect: object) -> Iterator[Store]:  # noqa: ARG0
 
 
 def age(connection: Connection) -> None:
-    """Let two days pass since all that is there was served."""
+    """Age all rows, as if they had been served two days earlier."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE requests SET served_at = served_at - INTERVAL 2 DAY")
 
@@ -93,12 +93,12 @@ def wait_blocked(pipeline: Pipeline, transactions: int = 1) -> None:
         lambda: pipeline.servers.database.query(blocked) == [(transactions,)],
         f"{transactions} wait for a lock",
         timeout=4,
-        # InnoDB renews what it shows there only if nobody has looked for 0.1 s.
+        # InnoDB refreshes this table only if it was not read for 0.1 s.
         interval=0.25,
     )
 
 
-def test_removed_requests_stay_served(
+def test_removed_requests_still_count_as_served(
     pipeline: Pipeline, connect: Callable[[], Connection], store: Store
 ) -> None:
     connection = connect()
@@ -117,7 +117,7 @@ def test_removed_requests_stay_served(
         assert (account["served"], account["removed"], account["gaps"]) == (6, 5, [[4, 4]])
         assert audit["served_by"] == {"w1": 6}
         pipeline.run("worker", "audit", "--recount", code=ExitCode.FAILED)
-    # A repeat bounces, whatever its message; what was missing is served; what is new as well.
+    # A repeat is refused, whatever its message; missing and new requests are served.
     assert outcomes(store.write([request(2), request(3, "other")])) == "RR"
     assert outcomes(store.write(requests(1, 4, 8, 4))) == "RSSR"
     assert counters(connection) == [4, 7, 8]
@@ -131,7 +131,7 @@ def test_removed_requests_stay_served(
     assert accounts(connection) == [("alice", 8, 8, 8, 0)]
 
 
-def test_the_page_finds_what_was_removed(connect: Callable[[], Connection], store: Store) -> None:
+def test_the_page_finds_removed_requests(connect: Callable[[], Connection], store: Store) -> None:
     connection = connect()
     store.write(requests(1, 2, 4))
     age(connection)
@@ -151,17 +151,17 @@ def test_the_page_finds_what_was_removed(connect: Callable[[], Connection], stor
     assert (unknown["served"], unknown["known"]) == (False, True)
 
 
-def test_what_is_not_counted_yet_is_kept(
+def test_rows_not_counted_yet_are_kept(
     pipeline: Pipeline, connect: Callable[[], Connection], store: Store
 ) -> None:
-    """Counted is only what was served ten seconds ago: what is missing before may be in hand."""
+    """Only rows served ten seconds ago are counted: a gap before them may still be unsettled."""
     store.write(requests(1, 3))
     shown = pipeline.run("worker", "prune", "--older-than", "0").stdout
     assert shown == "removed 0 rows; 2 are kept until they are counted\n"
     assert counters(connect()) == [1, 3]
 
 
-def test_a_prune_that_is_killed_goes_on_where_it_was(
+def test_a_killed_prune_resumes_where_it_stopped(
     connect: Callable[[], Connection], store: Store
 ) -> None:
     connection = connect()
@@ -177,7 +177,7 @@ def test_a_prune_that_is_killed_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize("batch", [(2,), (2, 3)], ids=["one", "several"])
-def test_a_worker_that_was_frozen_between_its_look_and_its_write(
+def test_a_worker_frozen_between_its_check_and_its_write_serves_nothing_twice(
     connect: Callable[[], Connection],
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
@@ -223,7 +223,7 @@ def test_a_line_waits_for_the_writes_that_rely_on_its_absence(
 def test_a_line_waits_for_a_single_write_that_relies_on_its_absence(
     pipeline: Pipeline, connect: Callable[[], Connection], store: Store
 ) -> None:
-    """A write that has looked at the epoch, and has not inserted its row yet."""
+    """A write that has read the epoch but not yet inserted its row."""
     pruning, holding = connect(), connect()
     store.write(requests(1, 2, 3))
     age(pruning)
@@ -241,7 +241,7 @@ def test_a_line_waits_for_a_single_write_that_relies_on_its_absence(
     assert outcomes(store.write(requests(1))) == "R"
 
 
-def test_the_epoch_of_an_older_schema_goes_on(
+def test_the_epoch_of_an_older_schema_is_continued(
     pipeline: Pipeline, connect: Callable[[], Connection]
 ) -> None:
     connection = connect()
@@ -257,7 +257,7 @@ def test_the_epoch_of_an_older_schema_goes_on(
 
 
 @pytest.mark.parametrize("short_way", [False, True])
-def test_a_claim_that_waits_for_a_deletion_finds_the_line(
+def test_a_claim_that_waited_for_a_deletion_sees_the_line(
     pipeline: Pipeline, connect: Callable[[], Connection], store: Store, short_way: bool
 ) -> None:
     pruning, looking = connect(), connect()
@@ -267,7 +267,7 @@ def test_a_claim_that_waits_for_a_deletion_finds_the_line(
     worker = store.open()
     worker.begin()
     with worker.cursor() as cursor:
-        cursor.execute("SELECT * FROM pruned")  # before there is a line
+        cursor.execute("SELECT * FROM pruned")  # before a line exists
     draw_lines(pruning, {"alice": [1, 2, 3]})
     pruning.begin()
     with pruning.cursor() as cursor:
@@ -288,10 +288,10 @@ def test_a_claim_that_waits_for_a_deletion_finds_the_line(
     assert counters(looking) == [1, 3, 4]
 
 
-def test_a_late_request_is_not_taken_for_a_repeat_nor_removed_too_early(
+def test_a_late_request_is_neither_taken_for_a_repeat_nor_removed_too_early(
     connect: Callable[[], Connection], store: Store
 ) -> None:
-    """It is below the line, claimed, and not committed yet when a prune passes."""
+    """It is below the line, and claimed but not committed when a prune runs."""
     connection = connect()
     store.write(requests(1, 3, 5))
     age(connection)
@@ -309,7 +309,7 @@ def test_a_late_request_is_not_taken_for_a_repeat_nor_removed_too_early(
     assert accounts(connection) == [("alice", 5, 4, 5, 0)]
 
 
-def test_a_prune_that_goes_on_outlasts_a_database_that_is_away(
+def test_a_continuous_prune_survives_a_database_outage(
     pipeline: Pipeline, connect: Callable[[], Connection], store: Store
 ) -> None:
     store.write(requests(1, 2, 3))
@@ -328,7 +328,7 @@ def test_a_prune_that_goes_on_outlasts_a_database_that_is_away(
     assert prune.alive()
 
 
-def test_two_may_prune_at_once(connect: Callable[[], Connection], store: Store) -> None:
+def test_two_prunes_may_run_at_once(connect: Callable[[], Connection], store: Store) -> None:
     for begin in range(1, 5001, 1000):
         store.write(requests(*range(begin, begin + 1000)))
     one, other = connect(), connect()
@@ -341,10 +341,10 @@ def test_two_may_prune_at_once(connect: Callable[[], Connection], store: Store) 
     assert accounts(one) == [("alice", 5000, 5000, 5000, 0)]
 
 
-def test_each_request_is_served_once_whatever_is_pruned_meanwhile(
+def test_each_request_is_served_once_during_prunes(
     pipeline: Pipeline, connect: Callable[[], Connection]
 ) -> None:
-    """Workers send the same requests again and again, while prunes and counts go on."""
+    """Workers write the same requests repeatedly while prunes and counts run."""
     served: Counter[int] = Counter()
     mutex = threading.Lock()
     until = time.monotonic() + 8

@@ -25,7 +25,7 @@ def request(counter: int, message: str = "m") -> Request:
     return Request("alice", counter, message, datetime(2026, 1, 31, tzinfo=UTC))
 
 
-def test_what_is_removed_can_be_kept_as_the_docs_say(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_removed_rows_can_be_archived_as_the_docs_show(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.run("worker", "migrate")
     with contextlib.closing(Store(parse_url(pipeline.mysql_url), "worker-1")) as store:
         store.write([request(1, "tab\tline\nend"), request(2)])

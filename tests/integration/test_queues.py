@@ -1,4 +1,4 @@
-"""Several queues before one table."""
+"""Several queues that share one table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.pipeline import Pipeline
 from turnwise.message import Request
 
 
-def test_who_moves_to_another_queue_goes_on_there_and_a_repeat_has_no_effect(
+def test_a_producer_continues_in_another_queue_and_a_repeat_there_has_no_effect(
     pipeline: Pipeline,
 ) -> None:
     for queue in ("requests-0", "requests-1"):
@@ -27,5 +27,5 @@ def test_who_moves_to_another_queue_goes_on_there_and_a_repeat_has_no_effect(
     rows = pipeline.wait_served(5)
     assert [row.counter for row in rows] == [1, 2, 3, 4, 5]
     assert {row.served_by for row in rows[3:]} == {"worker-of-requests-1"}
-    # It waited before them in the same queue.
+    # The repeat was ahead of them in the same queue.
     assert {row.counter for row in rows if row.deliveries == 2} == {known.counter}

@@ -1,4 +1,4 @@
-"""Several nodes, and several addresses of one: which is taken, and what becomes of the others."""
+"""Several nodes, and several addresses of a node: which is used, and what becomes of the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def loop() -> Iterator[Loop]:
 
 
 def hosts(monkeypatch: pytest.MonkeyPatch, name: str, addresses: list[str]) -> None:
-    """Have the name service know a host, and the addresses be tried in this order."""
+    """Make a host name resolve to addresses that are tried in this order."""
     look_up = socket.getaddrinfo
 
     def getaddrinfo(host: str, port: int, *rest: object, **more: object) -> object:
@@ -42,12 +42,12 @@ def hosts(monkeypatch: pytest.MonkeyPatch, name: str, addresses: list[str]) -> N
 
 @contextlib.contextmanager
 def mute(address: str, port: int) -> Iterator[socket.socket]:
-    """An address where connections are taken and nothing is ever said."""
+    """Yield an address that accepts connections and never answers."""
     with socket.create_server((address, port)) as server:
         yield server
 
 
-def test_addresses_that_do_not_answer_leave_no_connection_behind(
+def test_silent_addresses_leave_no_connection_behind(
     pipeline: Pipeline, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = pipeline.servers.rabbitmq.port
@@ -63,24 +63,24 @@ def test_addresses_that_do_not_answer_leave_no_connection_behind(
             for server in servers:
                 connection, _ = server.accept()
                 with connection:
-                    # All it ever got is the greeting, then the end.
+                    # It received only the protocol header, then end of file.
                     assert connection.recv(100) == b"AMQP\0\0\x09\x01"
                     assert select.select([connection], [], [], 1)[0], "it is still open"
                     assert connection.recv(100) == b""
-        # Those are tried last now.
+        # The silent addresses are tried last from now on.
         begun = time.monotonic()
         with Broker.connect(loop, nodes, "test"):
             assert time.monotonic() - begun < QUICK_TIMEOUT
 
 
-def test_a_name_service_that_hangs_does_not_keep_from_the_others(
+def test_a_hung_name_lookup_does_not_block_the_other_nodes(
     pipeline: Pipeline, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_up = socket.getaddrinfo
 
     def getaddrinfo(host: str, *rest: object, **more: object) -> object:
         if host == "unknown":
-            time.sleep(30)  # as the name service's client does
+            time.sleep(30)  # as the resolver does
         return look_up(host, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -90,8 +90,8 @@ def test_a_name_service_that_hangs_does_not_keep_from_the_others(
         assert time.monotonic() - begun < 5
 
 
-def test_what_one_node_refuses_another_may_take(pipeline: Pipeline) -> None:
-    """A wrong password, a missing virtual host: of one of several, that is only a warning."""
+def test_a_refusal_by_one_node_of_several_is_only_a_warning(pipeline: Pipeline) -> None:
+    """The refusals are a wrong password and a missing virtual host."""
     rabbitmq = pipeline.servers.rabbitmq
     proxies = [pipeline.broker_proxy()[0].port for _ in range(2)]
     wrong = [
@@ -107,20 +107,20 @@ def test_what_one_node_refuses_another_may_take(pipeline: Pipeline) -> None:
     assert all("check the user name" in e["error"] or "nonesuch" in e["error"] for e in warned)
 
 
-def test_when_all_nodes_refuse_it_is_the_end(pipeline: Pipeline) -> None:
+def test_a_refusal_by_all_nodes_ends_the_worker(pipeline: Pipeline) -> None:
     proxy, _ = pipeline.broker_proxy()
     url = f"amqp://lab:wrong@127.0.0.1:{proxy.port}/{pipeline.name}"
     other = f"amqp://lab:wrong@127.0.0.1:{pipeline.servers.rabbitmq.port}/{pipeline.name}"
     pipeline.run("worker", "run", AMQP_URL=f"{url},{other}", code=ExitCode.REFUSED)
 
 
-def test_one_that_refuses_and_one_that_is_away_are_waited_for(
+def test_nodes_are_retried_while_one_refuses_and_another_is_away(
     pipeline: Pipeline, loop: Loop
 ) -> None:
     wrong = f"amqp://lab:wrong@127.0.0.1:{pipeline.servers.rabbitmq.port}/{pipeline.name}"
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     with pytest.raises(Transient, match=r"refused; .*check the user name"):
         Broker.connect(loop, parse_urls(f"{wrong},{away}"), "test")
-    # A name of this very machine is one node, though IPv6 is not listened on.
+    # localhost is a single node, although nothing listens on its IPv6 address.
     with pytest.raises(Permanent):
         Broker.connect(loop, parse_urls(wrong.replace("127.0.0.1", "localhost")), "test")

@@ -18,7 +18,7 @@ ELSEWHERE = {"lab trial", "lab bench"}
 
 
 def shown() -> set[str]:
-    """The commands of the table; ```x list`, `show`` is short for `x list`, `x show`."""
+    """Return the table's commands; ```x list`, `show`` is short for `x list`, `x show`."""
     commands = set()
     for row in TABLE.splitlines():
         first = ""
@@ -38,7 +38,7 @@ def test_every_command_of_the_table_does_what_it_says(pipeline: Pipeline) -> Non
         left.remove(command)
         return command.partition(" <")[0].split()
 
-    # Sent before anybody serves: it waits in the queue.
+    # Sent before any worker runs: it waits in the queue.
     hello = pipeline.start("hello", *words("producer send hello"))
     pipeline.wait_client()
     pipeline.wait(lambda: pipeline.status()["confirmed"] >= 1, "a confirm")
@@ -67,7 +67,7 @@ def test_every_command_of_the_table_does_what_it_says(pipeline: Pipeline) -> Non
     page = pipeline.start("page", *words("dashboard"), DASHBOARD_PORT=str(free_port()))
     pipeline.wait_event(page, "dashboard.serving")
 
-    # The handler of the first screen: one order it serves, one it rejects, one that is no order.
+    # The handler of the first screen: an order it serves, one it rejects, and a non-order.
     (pipeline.folder / "orders.py").write_text(HANDLER)
     query = pipeline.servers.database.query
     query("CREATE TABLE stock (sku INT PRIMARY KEY, items INT)", name=pipeline.name)

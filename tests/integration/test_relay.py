@@ -1,4 +1,4 @@
-"""producer relay: what is committed in the table outbox is recorded once, whatever dies."""
+"""producer relay: rows committed to the table outbox are recorded once, whatever dies."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def table(pipeline: Pipeline) -> Pipeline:
-    """The pipeline, with its tables."""
+    """Return the pipeline with its tables created."""
     pipeline.run("worker", "migrate")
     return pipeline
 
 
-def test_what_is_committed_is_recorded_in_order_and_removed(table: Pipeline) -> None:
+def test_committed_rows_are_recorded_in_order_and_removed(table: Pipeline) -> None:
     table.worker("worker-1")
     at_work(table, "relay-1")
     commit(table, "one", "two")
@@ -34,8 +34,8 @@ def test_what_is_committed_is_recorded_in_order_and_removed(table: Pipeline) -> 
     wait_empty(table)
 
 
-def test_numbers_are_given_by_commit_and_have_no_gap(table: Pipeline) -> None:
-    """A row of a long transaction has a low id and becomes visible late; one is rolled back."""
+def test_numbers_follow_the_commits_and_have_no_gap(table: Pipeline) -> None:
+    """A long transaction's row has a low id and becomes visible late; another is rolled back."""
     table.worker("worker-1")
     at_work(table, "relay-1")
     database = table.servers.database
@@ -58,8 +58,8 @@ def test_numbers_are_given_by_commit_and_have_no_gap(table: Pipeline) -> None:
     wait_empty(table)
 
 
-def test_rows_far_below_what_was_sent_long_ago_are_found(table: Pipeline) -> None:
-    """As after a transaction of hours, or when the ids begin anew."""
+def test_rows_far_below_the_ids_sent_long_ago_are_found(table: Pipeline) -> None:
+    """As after a transaction of hours, or when the ids restart."""
     table.servers.database.query(
         "UPDATE outbox_relay SET numbered = 1000000000, swept = 999990000", name=table.name
     )
@@ -71,7 +71,7 @@ def test_rows_far_below_what_was_sent_long_ago_are_found(table: Pipeline) -> Non
     assert table.ready() == 2
 
 
-def test_each_queue_has_numbers_of_its_own(table: Pipeline) -> None:
+def test_each_queue_has_its_own_numbers(table: Pipeline) -> None:
     table.worker("worker-1")
     table.worker("worker-2", "--queue", "receipts")
     at_work(table, "relay-1")
@@ -119,13 +119,13 @@ def test_another_relay_takes_over_within_seconds(table: Pipeline, end: str) -> N
     wait_empty(table)
 
 
-def test_what_the_one_before_published_unconfirmed_keeps_its_number(table: Pipeline) -> None:
+def test_rows_left_unconfirmed_by_the_previous_relay_keep_their_numbers(table: Pipeline) -> None:
     proxy, through_proxy = table.broker_proxy()
     first = start(table, "relay-1", AMQP_URL=through_proxy)
     table.wait_event(first, "relay.working")
     commit(table, "zero")
-    wait_empty(table)  # the queue is there
-    proxy.hold(proxy.down)  # no confirm comes back
+    wait_empty(table)  # declares the queue
+    proxy.hold(proxy.down)  # no confirm arrives
     commit(table, *(f"m{i}" for i in range(1, 500)))
     table.wait(lambda: table.ready() == 500, "all published")
     assert waiting(table) == 499
@@ -143,8 +143,8 @@ def test_what_the_one_before_published_unconfirmed_keeps_its_number(table: Pipel
     assert sum(row.deliveries for row in rows) == 501 + 499
 
 
-def test_a_relay_that_is_cut_off_from_the_broker_lets_another_work(table: Pipeline) -> None:
-    """Silently: its connection stands, and nothing comes through it."""
+def test_a_relay_cut_off_from_the_broker_yields_to_another(table: Pipeline) -> None:
+    """The cut is silent: the connection stays open, and nothing passes through it."""
     table.worker("worker-1")
     proxy, through_proxy = table.broker_proxy()
     first = start(table, "relay-1", AMQP_URL=through_proxy)
@@ -163,7 +163,7 @@ def test_a_relay_that_is_cut_off_from_the_broker_lets_another_work(table: Pipeli
     table.assert_exactly_once(client(table), 1)
 
 
-def test_a_relay_that_is_cut_off_from_the_database_lets_another_work(table: Pipeline) -> None:
+def test_a_relay_cut_off_from_the_database_yields_to_another(table: Pipeline) -> None:
     table.worker("worker-1")
     proxy, through_proxy = table.database_proxy()
     first = start(table, "relay-1", MYSQL_URL=through_proxy)
@@ -182,7 +182,7 @@ def test_a_relay_that_is_cut_off_from_the_database_lets_another_work(table: Pipe
     table.assert_exactly_once(client(table), 2)
 
 
-def test_both_servers_may_go_away_and_come_back(table: Pipeline) -> None:
+def test_the_relay_survives_an_outage_of_both_servers(table: Pipeline) -> None:
     table.worker("worker-1")
     relay = at_work(table, "relay-1")
     commit(table, "one")

@@ -1,4 +1,4 @@
-"""The fence: a relay that was taken over writes nothing, and a frozen one locks nobody out."""
+"""Fencing: a superseded relay writes nothing, and a frozen one does not lock others out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = ("outbox", "outbox_relay", "outbox_clients", "outbox_batches")
 
 @pytest.fixture
 def ledgers(pipeline: Pipeline) -> Iterator[tuple[Ledger, Ledger]]:
-    """Those of two relays."""
+    """Yield the ledgers of two relays."""
     pipeline.run("worker", "migrate")
     with pipeline.servers.database.connect(pipeline.name) as cursor:
         for number in range(5):
@@ -33,14 +33,14 @@ def ledgers(pipeline: Pipeline) -> Iterator[tuple[Ledger, Ledger]]:
 
 
 def take(of: Ledger) -> Charge:
-    """Take charge, whoever is at work."""
+    """Take over, whichever relay is working."""
     charge = of.acquire(of.state())
     assert charge is not None
     return charge
 
 
 def content(pipeline: Pipeline) -> list[object]:
-    """All that is in the tables."""
+    """Return the contents of all tables."""
     query = pipeline.servers.database.query
     return [query(f"SELECT * FROM {table}", name=pipeline.name) for table in TABLES]
 
@@ -58,7 +58,7 @@ WRITES: dict[str, Callable[[Ledger, int, str], object]] = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_relay_that_was_taken_over_writes_nothing(
+def test_a_superseded_relay_writes_nothing(
     pipeline: Pipeline, ledgers: tuple[Ledger, Ledger], write: str
 ) -> None:
     first, second = ledgers
@@ -71,14 +71,16 @@ def test_a_relay_that_was_taken_over_writes_nothing(
     before = content(pipeline)
     with pytest.raises(TakenOver):
         WRITES[write](first, epoch, client)
-    first.release(epoch)  # is another one's now: without effect
+    first.release(epoch)  # has no effect: another relay has taken over
     assert content(pipeline) == before
-    # The same is allowed to the one at work.
+    # The working relay may do the same.
     WRITES[write](second, found.epoch, client)
     assert content(pipeline) != before
 
 
-def test_only_one_of_two_that_saw_the_same_takes_over(ledgers: tuple[Ledger, Ledger]) -> None:
+def test_only_one_of_two_relays_that_saw_the_same_state_takes_over(
+    ledgers: tuple[Ledger, Ledger],
+) -> None:
     first, second = ledgers
     seen = first.state()
     assert second.state() == seen
@@ -86,7 +88,7 @@ def test_only_one_of_two_that_saw_the_same_takes_over(ledgers: tuple[Ledger, Led
     assert second.acquire(seen) is None
 
 
-def test_a_sign_of_life_in_the_last_moment_counts(ledgers: tuple[Ledger, Ledger]) -> None:
+def test_a_heartbeat_at_the_last_moment_prevents_a_takeover(ledgers: tuple[Ledger, Ledger]) -> None:
     first, second = ledgers
     epoch = take(first).epoch
     seen = second.state()
@@ -94,10 +96,10 @@ def test_a_sign_of_life_in_the_last_moment_counts(ledgers: tuple[Ledger, Ledger]
     assert second.acquire(seen) is None
 
 
-def test_a_transaction_of_a_frozen_relay_is_ended_by_the_server(
+def test_the_server_ends_the_transaction_of_a_frozen_relay(
     ledgers: tuple[Ledger, Ledger],
 ) -> None:
-    """It holds the lock on the one row, and its connection stands."""
+    """It holds the lock on the only row, and its connection stays open."""
     first, second = ledgers
     take(first)
     frozen = first._connection  # noqa: SLF001 - in the midst of its write
@@ -114,7 +116,7 @@ def test_a_transaction_of_a_frozen_relay_is_ended_by_the_server(
     assert time.monotonic() - begun < 3 * ledger.SILENCE
 
 
-def test_a_number_that_was_changed_by_hand_is_not_built_upon(
+def test_the_relay_refuses_a_number_changed_by_hand(
     pipeline: Pipeline, ledgers: tuple[Ledger, Ledger]
 ) -> None:
     first, _ = ledgers
@@ -128,7 +130,7 @@ def test_a_number_that_was_changed_by_hand_is_not_built_upon(
     assert take(first).clients == {"requests": (client, 7)}
 
 
-def test_a_look_passes_over_what_is_known_and_what_is_stuck(
+def test_a_look_skips_known_rows_and_stuck_queues(
     pipeline: Pipeline, ledgers: tuple[Ledger, Ledger]
 ) -> None:
     first, _ = ledgers

@@ -1,4 +1,4 @@
-"""producer relay: queues that take nothing, rows that are none, figures, rights."""
+"""producer relay: queues that refuse messages, invalid rows, figures, rights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def table(pipeline: Pipeline) -> Pipeline:
-    """The pipeline, with its tables."""
+    """Return the pipeline with its tables created."""
     pipeline.run("worker", "migrate")
     return pipeline
 
 
-def test_a_queue_that_takes_nothing_keeps_only_its_own_requests(table: Pipeline) -> None:
+def test_a_queue_that_refuses_messages_holds_up_only_its_own_requests(table: Pipeline) -> None:
     table.worker("worker-1")
-    with table.channel() as channel:  # another program's queue: ours would have other arguments
+    with (
+        table.channel() as channel
+    ):  # another program's queue, with other arguments than Turnwise's
         channel.queue_declare("odd", durable=True)
     relay = at_work(table, "relay-1")
     commit(table, *("waits",) * 3000, queue="odd")
@@ -50,26 +52,28 @@ def test_a_queue_that_takes_nothing_keeps_only_its_own_requests(table: Pipeline)
     table.assert_exactly_once(client(table), 3001)
 
 
-def test_a_queue_that_is_gone_from_where_it_was_is_not_made_again(table: Pipeline) -> None:
-    """It would hide that what was confirmed in it is lost."""
+def test_a_lost_queue_is_never_recreated_by_the_relay(table: Pipeline) -> None:
+    """Recreating it would hide that the requests confirmed in it are lost."""
     relay = at_work(table, "relay-1")
     commit(table, "one")
     wait_empty(table)
     with table.channel() as channel:
         channel.queue_delete("requests")
     commit(table, "two")
-    table.wait_event(relay, "queue.stuck", times=2)  # what is published comes back; none is there
+    table.wait_event(
+        relay, "queue.stuck", times=2
+    )  # first the publish is returned, then the queue is missing
     [_, gone, *_] = events(table, relay, "queue.stuck")
     assert "has no queue 'requests' any more" in gone["error"]
-    table.worker("worker-1")  # makes it
+    table.worker("worker-1")  # declares the queue
     table.wait_served(1)
     wait_empty(table)
     [row] = table.rows()
     assert (row.counter, row.message) == (2, "two")
 
 
-def test_another_cluster_than_the_url_says_is_not_published_to(table: Pipeline) -> None:
-    """A node that lost its disk is one, until it joins the others again."""
+def test_the_relay_publishes_to_no_other_cluster_than_the_url_names(table: Pipeline) -> None:
+    """A node that lost its disk is such a cluster until it rejoins the others."""
     relay = at_work(table, "relay-1")
     commit(table, "one")
     wait_empty(table)
@@ -84,8 +88,8 @@ def test_another_cluster_than_the_url_says_is_not_published_to(table: Pipeline) 
     wait_empty(table)
 
 
-def test_a_row_that_is_no_request_is_left_out_and_reported(table: Pipeline) -> None:
-    """Only by force: the constraints are off. It has no number, and so leaves no gap."""
+def test_an_invalid_row_is_skipped_and_reported(table: Pipeline) -> None:
+    """Inserting one takes force: constraints off. It has no number, and so leaves no gap."""
     table.worker("worker-1")
     relay = at_work(table, "relay-1")
     with table.servers.database.connect(table.name) as cursor:
@@ -105,7 +109,7 @@ def test_a_row_that_is_no_request_is_left_out_and_reported(table: Pipeline) -> N
     assert waiting(table) == 3
 
 
-def test_status_says_who_works_and_what_waits(table: Pipeline) -> None:
+def test_status_shows_the_working_relay_and_what_waits(table: Pipeline) -> None:
     assert "none is at work" in table.run("producer", "status", "--table").stdout
     commit(table, "one", "two", queue="receipts")
     before = json.loads(table.run("producer", "status", "--table", "--json").stdout)
@@ -122,7 +126,7 @@ def test_status_says_who_works_and_what_waits(table: Pipeline) -> None:
     assert "either --outbox or --table" in both.stderr
 
 
-def test_metrics_of_the_one_at_work_and_of_the_one_standing_by(table: Pipeline) -> None:
+def test_the_working_and_the_standby_relay_expose_metrics(table: Pipeline) -> None:
     ports = free_port(), free_port()
     relays = [start(table, f"relay-{port}", RELAY_HTTP=str(port)) for port in ports]
     table.wait(lambda: any(events(table, relay, "relay.working") for relay in relays), "one works")
@@ -159,10 +163,10 @@ def test_the_relay_waits_for_the_tables(pipeline: Pipeline) -> None:
     pipeline.wait_event(relay, "relay.working")
 
 
-def test_the_account_of_the_containers_is_enough_for_a_relay_and_for_no_more(
+def test_the_account_of_the_containers_has_only_the_rights_a_relay_needs(
     pipeline: Pipeline,
 ) -> None:
-    """Its rights are given before there is a table, as in docker/."""
+    """Its rights are granted before any table exists, as in docker/."""
     database = pipeline.servers.database
     user, password = f"relay-{secrets.token_hex(4)}", secrets.token_hex(8)
     database.query(f"CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")

@@ -1,4 +1,4 @@
-"""Two relays, one of which meets its fate at every step of the protocol in turn."""
+"""Two relays, one of which fails at every step of the protocol in turn."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ LIFE = 20
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fate", [FREEZE, CUT, DEAF])
-def test_every_row_has_one_identity_whatever_step_is_the_last(
-    pipeline: Pipeline, fate: str
-) -> None:
+def test_every_row_has_one_identity_whichever_step_fails(pipeline: Pipeline, fate: str) -> None:
     pipeline.run("worker", "migrate")
     sent: list[str] = []
 
@@ -53,7 +51,7 @@ def test_every_row_has_one_identity_whatever_step_is_the_last(
         met = step
         second = _start(pipeline, f"second-{step}", FREEZE, 0)
         pipeline.wait(empty, f"all is published in spite of step {step}")
-        first.resume()  # it wakes up to a world that went on
+        first.resume()  # it resumes long after it was superseded
         commit(f"{step}d", f"{step}e")
         pipeline.wait(empty, f"all is published after step {step}")
         for relay in (first, second):
@@ -77,7 +75,7 @@ def _start(pipeline: Pipeline, name: str, fate: str, step: int) -> Process:
 
 
 def _check(pipeline: Pipeline, sent: list[str]) -> None:
-    """Each identity stands for one message, each message has one, and no number is left out."""
+    """Check that identities and messages map one to one, and that no number is skipped."""
     messages: dict[str, set[str]] = defaultdict(set)
     with pipeline.channel() as channel:
         for queue in ("queue-0", "queue-1"):

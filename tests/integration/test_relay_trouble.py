@@ -1,4 +1,4 @@
-"""producer relay: what takes long, and what was changed by hand, stops nothing else."""
+"""producer relay: slow answers and rows changed by hand hold up nothing else."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from turnwise.topology import Topology
 
 @pytest.fixture
 def table(pipeline: Pipeline) -> Pipeline:
-    """The pipeline, with its tables."""
+    """Return the pipeline with its tables created."""
     pipeline.run("worker", "migrate")
     return pipeline
 
 
 def at_work_now(pipeline: Pipeline) -> tuple[int, int]:
-    """The epoch at work, and the signs of life it has given."""
+    """Return the current epoch and the number of its heartbeats."""
     [(epoch, beat)] = pipeline.servers.database.query(
         "SELECT epoch, beat FROM outbox_relay", name=pipeline.name
     )
     return int(epoch), int(beat)
 
 
-def test_a_node_that_is_slow_to_answer_does_not_cost_the_relay_its_turn(table: Pipeline) -> None:
+def test_a_slow_node_does_not_cost_the_relay_its_lease(table: Pipeline) -> None:
     proxy, through_proxy = table.broker_proxy()
     first = start(table, "relay-1", AMQP_URL=through_proxy)
     table.wait_event(first, "relay.working")
     second = start(table, "relay-2")
     table.wait_event(second, "relay.standing_by")
     proxy.hold(proxy.down)
-    commit(table, "one")  # its queue has to be made, and nobody answers
+    commit(table, "one")  # its queue must be declared, and the broker does not answer
     wait_numbered(table, 1)
     epoch, beat = at_work_now(table)
-    # Longer than a lease, and than the server waits for a silent connection.
+    # This takes longer than a lease, and than the server keeps a silent connection.
     table.wait(lambda: at_work_now(table) >= (epoch, beat + 7), "signs of life")
     assert at_work_now(table)[0] == epoch
     proxy.release(proxy.down)
@@ -59,7 +59,7 @@ def test_a_node_that_is_slow_to_answer_does_not_cost_the_relay_its_turn(table: P
     assert at_work_now(table)[0] == epoch
 
 
-def test_a_method_that_is_not_answered_leaves_no_channel_behind(
+def test_an_unanswered_method_leaves_no_channel_behind(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(brokers, "CALL_TIMEOUT", 0.2)
@@ -80,7 +80,7 @@ def test_a_method_that_is_not_answered_leaves_no_channel_behind(
 
 
 def leave_unconfirmed(table: Pipeline, *messages: str) -> None:
-    """Have these numbered and published by a relay that dies before it sees a confirm."""
+    """Let a relay number and publish these messages, and die before it sees a confirm."""
     proxy, through_proxy = table.broker_proxy()
     relay = start(table, "relay-1", AMQP_URL=through_proxy)
     table.wait_event(relay, "relay.working")
@@ -91,12 +91,12 @@ def leave_unconfirmed(table: Pipeline, *messages: str) -> None:
 
 
 def end(table: Pipeline, relay: Process) -> None:
-    """Kill a relay; the next one need not wait for its lease to run out."""
+    """Kill a relay so that the next one need not wait for its lease to expire."""
     relay.kill()
     table.servers.database.query("UPDATE outbox_relay SET holder = NULL", name=table.name)
 
 
-def test_a_numbered_row_that_somebody_spoiled_is_set_aside_until_it_is_mended(
+def test_a_numbered_row_corrupted_by_hand_is_set_aside_until_repaired(
     table: Pipeline,
 ) -> None:
     leave_unconfirmed(table, "one", "two", "three")
@@ -117,7 +117,7 @@ def test_a_numbered_row_that_somebody_spoiled_is_set_aside_until_it_is_mended(
     assert event["id"] == row_id
     assert event["number"] == 2
     assert "mend or delete it" in event["advice"]
-    # Whoever takes over finds it so as well; and once it is mended, it is sent as what it is.
+    # The next relay sets it aside as well; once repaired, it is sent under its number.
     end(table, relay)
     third = at_work(table, "relay-3")
     table.wait_event(third, "row.invalid")
@@ -132,7 +132,7 @@ def test_a_numbered_row_that_somebody_spoiled_is_set_aside_until_it_is_mended(
     wait_empty(table)
 
 
-def test_a_row_without_a_number_is_sent_once_somebody_mends_it(table: Pipeline) -> None:
+def test_an_invalid_row_without_a_number_is_sent_once_repaired(table: Pipeline) -> None:
     with table.servers.database.connect(table.name) as cursor:
         cursor.execute("SET sql_mode = ''")
         cursor.execute(
@@ -145,8 +145,8 @@ def test_a_row_without_a_number_is_sent_once_somebody_mends_it(table: Pipeline) 
     assert table.ready() == 1
 
 
-def test_without_its_client_a_batch_is_numbered_anew(table: Pipeline) -> None:
-    """As the documentation tells an operator who has restored a backup."""
+def test_a_batch_without_its_client_is_renumbered(table: Pipeline) -> None:
+    """As the documentation advises operators who have restored a backup."""
     leave_unconfirmed(table, "one", "two")
     before = client(table)
     table.servers.database.query("DELETE FROM outbox_clients", name=table.name)
@@ -154,7 +154,7 @@ def test_without_its_client_a_batch_is_numbered_anew(table: Pipeline) -> None:
     at_work(table, "relay-2")
     wait_empty(table)
     assert client(table) != before
-    # What was published before has other numbers, of another client.
+    # The earlier publishes have the numbers of another client.
     table.wait(
         lambda: [r.counter for r in table.rows() if r.client == client(table)] == [1, 2], "rows"
     )

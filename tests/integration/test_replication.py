@@ -1,7 +1,7 @@
-"""A primary and its replica: what a fail-over loses, what prevents it, and how it comes back.
+"""A primary and its replica: what a fail-over loses, what prevents it, and how to recover.
 
-Two real MariaDB servers. The replica falls behind by its own STOP SLAVE IO_THREAD, as it does by a
-slow link.
+Two real MariaDB servers. STOP SLAVE IO_THREAD makes the replica fall behind, as a slow link
+would.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WAIT = (
 
 
 class Pair:
-    """Two servers that do not know each other yet."""
+    """Two servers that are not replicating yet."""
 
     def __init__(self, folder: Path) -> None:
         _, programs = packages.find(DEFAULT_FOLDER / "packages")
@@ -47,7 +47,7 @@ class Pair:
         self.url = f"{self.primary.url()},{self.replica.url()}"
 
     def start(self, *, wait: bool) -> None:
-        """Start both, the one as the other's replica; ``wait``: and each commit waits for it."""
+        """Start both servers, one as a replica; with ``wait``, each commit waits for it."""
         for server in (self.primary, self.replica):
             server.start()
             server.query("RESET MASTER")
@@ -64,7 +64,7 @@ class Pair:
         self.replica.query("START SLAVE")
 
     def fail_over(self) -> None:
-        """Lose the primary, and have the replica take its place with what it has."""
+        """Kill the primary, and promote the replica with the rows it has."""
         self.primary.kill()
         self.replica.query("STOP SLAVE")
         self.replica.query("RESET SLAVE ALL")
@@ -113,7 +113,7 @@ def put(pipeline: Pipeline, requests: list[Any]) -> None:
     pipeline.wait_event(door, "door.serving")
     with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for client, counter, message in requests:
-            answer = 503  # until it has reached RabbitMQ
+            answer = 503  # until the door has reached RabbitMQ
             while answer == 503:
                 connection.request("PUT", f"/requests/{quote(client)}/{counter}", message.encode())
                 response = connection.getresponse()
@@ -122,7 +122,7 @@ def put(pipeline: Pipeline, requests: list[Any]) -> None:
             assert answer == 201
 
 
-def test_what_an_asynchronous_replica_had_not_got_is_lost_and_comes_back_by_a_door(
+def test_rows_an_asynchronous_replica_lacked_are_lost_and_restored_through_the_door(
     pipeline: Pipeline, pair: Pair
 ) -> None:
     pair.start(wait=False)
@@ -133,7 +133,7 @@ def test_what_an_asynchronous_replica_had_not_got_is_lost_and_comes_back_by_a_do
     wait_rows(pipeline, pair.primary, 10)
     pipeline.wait_all_settled()
     pair.fail_over()
-    # Ten were acked, and five are there. As long as nothing follows them, nobody can tell.
+    # Ten were acked, and five are left. Until a later request follows, no audit can notice.
     assert len(rows(pair.replica)) == 5
     assert audited(pipeline, pair.url, 0)["missing"] == 0
     pipeline.send_counted(3)
@@ -141,20 +141,20 @@ def test_what_an_asynchronous_replica_had_not_got_is_lost_and_comes_back_by_a_do
     account = audited(pipeline, pair.url, 1)
     assert account["missing"] == 5
     assert pipeline.status()["accepted"] == 13
-    # The old primary's disk has them; all of it may be put again, what is there already too.
+    # The old primary's disk has them; all of its rows may be put again, repeats included.
     pair.primary.start()
     put(pipeline, rows(pair.primary))
     wait_rows(pipeline, pair.replica, 13)
     assert [row[1] for row in rows(pair.replica)] == list(range(1, 14))
     assert audited(pipeline, pair.replica.url(), 0)["missing"] == 0
     assert {row[0] for row in rows(pair.replica)} == {client}
-    # It was known beforehand.
+    # The risk was logged beforehand.
     [said] = [each["reason"] for each in pipeline.events(worker) if each["event"] == MAY_LOSE]
     assert "does not wait for its replicas" in said
     assert pair.primary.password not in said
 
 
-def test_a_primary_that_waits_for_its_replica_acks_nothing_that_can_be_lost(
+def test_with_semi_synchronous_replication_nothing_acked_can_be_lost(
     pipeline: Pipeline, pair: Pair
 ) -> None:
     pair.start(wait=True)
@@ -164,7 +164,7 @@ def test_a_primary_that_waits_for_its_replica_acks_nothing_that_can_be_lost(
     pipeline.wait(
         lambda: status(pair.primary, "Rpl_semi_sync_master_wait_sessions") == "1", "it waits"
     )
-    # It is in the primary's binary log, and nobody sees it: no repeat is acked by it.
+    # The write is in the primary's binary log but visible to no one, so no repeat is acked by it.
     assert len(rows(pair.primary)) == 5
     pipeline.wait(lambda: pipeline.messages() == 5, "all five are seen in the queue")
     pair.fail_over()

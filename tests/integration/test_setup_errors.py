@@ -1,4 +1,4 @@
-"""What is set up wrongly: each command says what, and what to do, with the documented code."""
+"""Setup mistakes: each command reports the mistake, the remedy, and the documented exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.pipeline import Pipeline, run
 from turnwise.errors import ExitCode
 
 
-def test_a_secret_in_a_file_without_an_end() -> None:
+def test_an_endless_secret_file_is_refused() -> None:
     for name in ("AMQP_URL", "MYSQL_URL"):
         urls = {"AMQP_URL": "amqp://h/", "MYSQL_URL": "mysql://u@h/db", name: ""}
         result = run("worker", "run", **urls, **{f"{name}_FILE": "/dev/zero"})
@@ -20,14 +20,14 @@ def test_a_secret_in_a_file_without_an_end() -> None:
         assert f"{name}_FILE=/dev/zero has more than 64 KiB" in result.stderr
 
 
-def test_a_dead_letter_queue_that_is_missing(pipeline: Pipeline) -> None:
+def test_a_missing_dead_letter_queue_is_reported(pipeline: Pipeline) -> None:
     for words in (("list",), ("replay", "--all"), ("drop", "--all")):
         result = pipeline.run("worker", "dead", *words, code=ExitCode.CONFIG)
         assert "has no queue 'requests.dead'" in result.stderr
         assert "--queue" in result.stderr
 
 
-def test_probes_on_an_ipv6_address(pipeline: Pipeline) -> None:
+def test_probes_work_on_an_ipv6_address(pipeline: Pipeline) -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6")
     port = free_port()
@@ -39,7 +39,7 @@ def test_probes_on_an_ipv6_address(pipeline: Pipeline) -> None:
     assert worker.alive()
 
 
-def test_a_table_that_was_dropped_is_not_quietly_made_anew(pipeline: Pipeline) -> None:
+def test_a_dropped_table_is_never_silently_recreated(pipeline: Pipeline) -> None:
     pipeline.run("worker", "migrate")
     pipeline.servers.database.query("DROP TABLE requests", name=pipeline.name)
     for command in ("migrate", "run"):
@@ -51,8 +51,8 @@ def test_a_table_that_was_dropped_is_not_quietly_made_anew(pipeline: Pipeline) -
     assert ("requests",) not in tables
 
 
-def test_a_table_of_ones_own_rules_ends_the_worker_with_their_number(pipeline: Pipeline) -> None:
-    """A CHECK that refuses a row refuses it each time: no reason to try for ever."""
+def test_a_violated_constraint_ends_the_worker_and_is_named(pipeline: Pipeline) -> None:
+    """A CHECK that refuses a row will always refuse it, so there is no point in retrying."""
     pipeline.run("worker", "migrate")
     pipeline.servers.database.query(
         "ALTER TABLE requests ADD CONSTRAINT short CHECK (CHAR_LENGTH(message) < 5)",

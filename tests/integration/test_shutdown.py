@@ -1,4 +1,4 @@
-"""SIGTERM: how long a worker takes at worst, whatever its servers do at that moment."""
+"""SIGTERM: the longest a worker takes to stop, whatever its servers do at that moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.replica import SHUTDOWN_BUDGET
 
 
 def stop(*workers: Process) -> list[float]:
-    """Ask all to stop; return the seconds that each took to end, with exit code 0."""
+    """Stop all workers, which must exit with code 0; return the seconds that each took."""
     asked = time.monotonic()
     for worker in workers:
         worker.signal(signal.SIGTERM)
@@ -37,14 +37,14 @@ def stop(*workers: Process) -> list[float]:
 @pytest.mark.parametrize(
     ("frozen", "at_most"),
     [
-        # Not asked to cancel, nor to close: two answers that never come.
+        # The answers to cancel and to close never arrive.
         (lambda servers: [servers.rabbitmq], TIMEOUT + 2 * CLOSE_TIMEOUT + 1),
         (lambda servers: [servers.database], TIMEOUT + 1),
         (lambda servers: [servers.rabbitmq, servers.database], TIMEOUT + 2 * CLOSE_TIMEOUT + 1),
     ],
     ids=["broker", "database", "both"],
 )
-def test_idle_and_busy_while_servers_are_frozen(
+def test_idle_and_busy_workers_stop_in_time_while_servers_are_frozen(
     pipeline: Pipeline, frozen: Callable[[Servers], Sequence[object]], at_most: float
 ) -> None:
     idle = pipeline.worker("idle", "--queue", "others")
@@ -65,35 +65,37 @@ def test_idle_and_busy_while_servers_are_frozen(
     print(f"idle, strict, draining: {', '.join(f'{seconds:.1f} s' for seconds in took)}")
     assert max(took) < at_most < SHUTDOWN_BUDGET
     assert took[0] < 2 * CLOSE_TIMEOUT + 1
-    # It was not for nothing: they go on with what those had in hand.
+    # The next workers continue with the requests that the stopped ones held.
     pipeline.worker("next", "--prefetch", "200")
     pipeline.wait_served(100)
     pipeline.assert_exactly_once(client, 100)
 
 
-def test_a_worker_that_starts_while_servers_are_frozen(pipeline: Pipeline) -> None:
+def test_a_worker_that_is_starting_stops_in_time_while_servers_are_frozen(
+    pipeline: Pipeline,
+) -> None:
     for server in (pipeline.servers.rabbitmq, pipeline.servers.database):
         server.runner.pause()
         try:
             worker = pipeline.start(server.runner.identity(), "worker", "run")
             pipeline.wait_event(worker, "worker.started")
-            time.sleep(1)  # into the middle of what it waits for
+            time.sleep(1)  # in the middle of its wait
             [seconds] = stop(worker)
         finally:
             server.runner.resume()
         assert seconds < TIMEOUT + CLOSE_TIMEOUT + 1
 
 
-def test_the_worst_case(pipeline: Pipeline) -> None:
-    """Each batch is stored in the last moment, and then the broker hangs."""
+def test_the_worst_case_stays_within_the_shutdown_budget(pipeline: Pipeline) -> None:
+    """Each batch is stored at the last moment, and then the broker hangs."""
     broker, amqp_url = pipeline.broker_proxy()
     database, mysql_url = pipeline.database_proxy()
     worker = pipeline.worker("slow", "--prefetch", "200", AMQP_URL=amqp_url, MYSQL_URL=mysql_url)
     large = "x" * 16_000
-    # What a worker looks up once is known by then: a write is one round trip.
+    # Let the worker do its one-time lookups first, so that a write is one round trip.
     client = pipeline.send("early")
     pipeline.wait_served(1)
-    # The first makes the worker busy, so that all others arrive. They are three statements.
+    # The first keeps the worker busy while the others arrive. Those take three statements.
     database.down.latency = TIMEOUT - 1
     pipeline.send("first", *[large] * 60)
     pipeline.wait_served(2)

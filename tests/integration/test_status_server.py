@@ -1,4 +1,4 @@
-"""Clients that are slow, idle or rude must neither block probes nor be logged."""
+"""Slow, idle or misbehaving clients must neither block probes nor be logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def host(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def producer(tmp_path: Path, host: str, port: int) -> Iterator[Process]:
-    """A producer with no RabbitMQ, which serves its health meanwhile."""
+    """Start a producer without RabbitMQ, which serves its health meanwhile."""
     process = commands.start(
         "producer",
         tmp_path,
@@ -57,7 +57,7 @@ def many_files() -> Iterator[None]:
 
 
 def probe(host: str, port: int) -> int | None:
-    """Ask as Kubernetes does: a connection of its own, five seconds of patience."""
+    """Probe as Kubernetes does: on a new connection, with a timeout of five seconds."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/healthz")
@@ -80,7 +80,7 @@ def test_slow_connections_do_not_block_a_probe(producer: Process, host: str, por
     with contextlib.ExitStack() as stack:
         for _ in range(MANY):
             slow = stack.enter_context(socket.create_connection((host, port), timeout=5))
-            with contextlib.suppress(OSError):  # it may have had to give way by now
+            with contextlib.suppress(OSError):  # the server may have closed it by now to make room
                 slow.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
         begun = time.monotonic()
         for _ in range(20):

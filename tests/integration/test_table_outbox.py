@@ -1,4 +1,4 @@
-"""The table outbox as an application sees it: its driver, its transaction, its rights."""
+"""The table outbox as an application uses it: with its own driver, transaction and rights."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def _sqlalchemy(pipeline: Pipeline) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("connect", [_pymysql, _connector, _sqlalchemy])
-def test_a_row_is_there_after_the_commit_and_only_then(
-    pipeline: Pipeline, connect: Connect
-) -> None:
+def test_a_row_is_visible_only_after_the_commit(pipeline: Pipeline, connect: Connect) -> None:
     pipeline.run("worker", "migrate")
     with connect(pipeline) as connection:
         cursor = connection.cursor()
@@ -83,11 +81,11 @@ def test_a_row_is_there_after_the_commit_and_only_then(
             outbox.send(cursor, "receipts", message)
         connection.commit()
         assert _rows(pipeline) == [("receipts", message) for message in MESSAGES]
-        # Do not let SQLAlchemy's transaction end in another COMMIT.
+        # Keep SQLAlchemy from ending its transaction with a second COMMIT.
         cursor.close()
 
 
-def test_the_time_is_that_of_the_insert_in_utc_whatever_the_session_says(
+def test_the_time_is_that_of_the_insert_in_utc_whatever_the_sessions_time_zone(
     pipeline: Pipeline,
 ) -> None:
     pipeline.run("worker", "migrate")
@@ -102,7 +100,7 @@ def test_the_time_is_that_of_the_insert_in_utc_whatever_the_session_says(
     assert age < 60
 
 
-def test_an_account_that_may_only_insert_is_enough_for_an_application(pipeline: Pipeline) -> None:
+def test_an_insert_only_account_is_enough_for_an_application(pipeline: Pipeline) -> None:
     pipeline.run("worker", "migrate")
     with _account(pipeline, "GRANT INSERT (queue, message) ON outbox TO {}") as connection:
         with connection.cursor() as cursor:
@@ -137,7 +135,7 @@ def test_an_account_that_may_only_insert_is_enough_for_an_application(pipeline: 
         ("q", None),
     ],
 )
-def test_the_database_refuses_what_could_never_be_sent_from_any_language(
+def test_the_database_refuses_unsendable_rows_from_any_language(
     pipeline: Pipeline, queue: str | None, message: str | None
 ) -> None:
     pipeline.run("worker", "migrate")
@@ -150,7 +148,7 @@ def test_the_database_refuses_what_could_never_be_sent_from_any_language(
 
 @contextlib.contextmanager
 def _account(pipeline: Pipeline, grant: str) -> Iterator[Any]:
-    """A connection of an account with these rights and no others."""
+    """Connect with an account that has these rights and no others."""
     database = pipeline.servers.database
     user, password = f"app-{secrets.token_hex(4)}", secrets.token_hex(8)
     database.query(f"CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")

@@ -1,4 +1,4 @@
-"""A worker on a terminal shows what it serves; elsewhere its log tells events only."""
+"""A worker on a terminal shows what it serves; elsewhere it logs only events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_worker_on_a_terminal_shows_what_it_serves(pipeline: Pipeline) -> None
     said: list[str] = []
 
     def read() -> None:
-        # Until the other side has closed it, which is an error here.
+        # Read until the other side closes it, which raises an error here.
         with os.fdopen(ours, errors="replace") as terminal:
             try:
                 said.extend(terminal)
@@ -43,7 +43,7 @@ def test_a_worker_on_a_terminal_shows_what_it_serves(pipeline: Pipeline) -> None
     assert any("worker.stopped" in line and "served=2" in line for line in said)
 
 
-def test_a_worker_elsewhere_tells_its_events_only(pipeline: Pipeline) -> None:
+def test_a_worker_without_a_terminal_logs_only_events(pipeline: Pipeline) -> None:
     worker = pipeline.worker("worker-1")
     pipeline.send("first", "second")
     pipeline.wait_served(2)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A lab's folder that need not fetch the servers' programs again."""
+    """Return a folder for the lab that reuses the servers' programs already fetched."""
     packages = DEFAULT_FOLDER / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     (tmp_path / "packages").symlink_to(packages.resolve())
@@ -43,8 +43,8 @@ def trio(folder: Path) -> Iterator[Trio]:
     trio.remove()
 
 
-def test_all_of_them_come_back_with_what_they_had(trio: Trio, folder: Path) -> None:
-    """Stopped all at once, nobody knows whether it was the last: whoever has most begins."""
+def test_all_nodes_restart_with_their_data(trio: Trio, folder: Path) -> None:
+    """After a stop of all at once none knows whether it was last: the most advanced one starts."""
     trio.database.query("CREATE DATABASE kept")
     trio.stop()
     again = Trio(folder / "trio", folder / "packages")
@@ -57,11 +57,11 @@ def test_all_of_them_come_back_with_what_they_had(trio: Trio, folder: Path) -> N
         again.remove()
 
 
-def test_a_queue_is_made_with_a_member_at_each_node(trio: Trio, tmp_path: Path) -> None:
-    """A worker waits for the node that is away. What others made without it lacks a member."""
+def test_a_queue_is_declared_with_a_member_on_each_node(trio: Trio, tmp_path: Path) -> None:
+    """A worker waits for the absent node. A queue declared without it lacks a member."""
     first, away = trio.rabbits[0], trio.rabbits[2]
     away.kill()
-    # It is to come back as a new node: one that is only away is a member already.
+    # It must return as a new node: one that is merely away is a member already.
     away.wipe()
     first.forget(away)
     worker = commands.start_worker("worker-1", tmp_path, environment(trio))
@@ -98,13 +98,13 @@ def test_faults_of_nodes_lose_and_repeat_nothing(folder: Path) -> None:
     assert json.loads(said)["holds"], said
 
 
-def test_three_nodes_are_left_running_and_found_again(folder: Path) -> None:
+def test_three_nodes_keep_running_and_are_found_again(folder: Path) -> None:
     try:
         lab("up", "--nodes", "3", "--workers", "1", folder=folder)
         status = json.loads(lab("status", "--json", folder=folder).stdout)
         assert status["running"]
         assert status["workers"] == ["worker-1"]
-        # It is no other lab for being asked otherwise.
+        # Other options do not make it another lab.
         lab("up", "--nodes", "1", folder=folder, code=78)
         lab("down", folder=folder)
     finally:

@@ -1,4 +1,4 @@
-"""amqps://: the same pipeline through a TLS end of the tests' own, before the broker."""
+"""amqps://: the same pipeline through the tests' own TLS proxy in front of the broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls_port(pipeline: Pipeline, authority: trustme.CA) -> Iterator[int]:
-    """The port of a TLS end that speaks plainly with the broker behind it."""
+    """Yield the port of a TLS proxy that talks plain AMQP to the broker behind it."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -94,7 +94,9 @@ def test_requests_of_all_sizes_pass_through_tls(
     pipeline.wait_all_settled()
 
 
-def test_a_certificate_of_nobody_known_is_told(pipeline: Pipeline, tls_port: int) -> None:
+def test_a_certificate_of_an_unknown_authority_is_reported(
+    pipeline: Pipeline, tls_port: int
+) -> None:
     url = f"amqps://localhost:{tls_port}/"
     result = pipeline.run("worker", "dead", "list", code=78, AMQP_URL=url)
     assert "certificate that is not trusted" in result.stderr

@@ -1,4 +1,4 @@
-"""A handler of the user's own on trial, as docs/handlers.md shows it."""
+"""A trial of a user's own handler, as docs/handlers.md shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCS = Path("docs/handlers.md")
 
 
 def write_examples(folder: Path) -> None:
-    """Write each example that begins with its file's name into a folder."""
+    """Write each example that starts with a file name into a folder."""
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", DOCS.read_text(), re.DOTALL):
         (folder / name).write_text(code)
 
@@ -39,7 +39,9 @@ def test_the_example_of_the_docs_passes_its_trial(tmp_path: Path) -> None:
     assert "Each request was recorded exactly once." in result.stdout
 
 
-def test_what_a_check_finds_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_found_by_a_check_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my_orders.py").write_text("def serve(request, db): pass")
     (tmp_path / "my_check.py").write_text(
         "def check(cursor): assert cursor, 'nothing there'\n"

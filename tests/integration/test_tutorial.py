@@ -18,13 +18,13 @@ TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 
 
 @pytest.mark.timeout(300)
-def test_the_tutorial_ends_as_it_says(servers: Servers, tmp_path: Path) -> None:
+def test_the_tutorial_ends_as_described(servers: Servers, tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     lab.mkdir()
     share_packages(servers, lab)
     script = "".join(re.findall(r"^```sh\n(.*?)^```\n", TUTORIAL, re.DOTALL | re.MULTILINE))
     script = script.replace(". .venv/bin/activate", f"export PATH={BIN}:$PATH")
-    # Whatever fails, nothing is left running.
+    # Leave nothing running, whatever fails.
     script = f"trap 'kill $(jobs -p) 2>/dev/null || :; lab down --purge' EXIT\n{script}"
     result = subprocess.run(
         ["/bin/bash", "-eux", "-o", "pipefail", "-c", script],

@@ -1,4 +1,4 @@
-"""The worker against everything that goes away, and everything that is no request."""
+"""The worker facing outages of everything, and messages that are not requests."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_a_larger_prefetch_commits_what_has_arrived_at_once(pipeline: Pipeline) 
         table.execute("UNLOCK TABLES")
     rows = pipeline.wait_served(1000)
     pipeline.assert_exactly_once(client, 1000)
-    # Rows of one statement carry one time.
+    # Rows of one statement share one time.
     batches = Counter(row.served_at for row in rows)
     assert max(batches.values()) > 50
     assert [row.counter for row in rows] == list(range(1, 1001))
 
 
-def test_a_lone_request_waits_for_no_company(pipeline: Pipeline) -> None:
+def test_a_lone_request_does_not_wait_for_others(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1", "--prefetch", "1000")
     client = pipeline.send("alone")
     pipeline.wait_served(1)
@@ -47,7 +47,7 @@ def test_a_lone_request_waits_for_no_company(pipeline: Pipeline) -> None:
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(pipeline: Pipeline) -> None:
-    """One request of the batch is stored already: the others are, the repeat is counted."""
+    """One request of the batch is already stored: the others are stored, the repeat is counted."""
     worker = pipeline.worker("worker-1", "--prefetch", "200")
     body = json.dumps(VALID | {"counter": 50}).encode()
     pipeline.publish(body)
@@ -68,8 +68,10 @@ def test_a_batch_is_stored_whole_or_not_at_all(pipeline: Pipeline) -> None:
     assert worker.alive()
 
 
-def test_the_database_away_and_the_broker_restarted_under_it(pipeline: Pipeline) -> None:
-    """Nothing is rejected, requeued or dead-lettered; no heartbeat is lost; then it goes on."""
+def test_a_worker_survives_a_database_outage_with_a_broker_restart_in_it(
+    pipeline: Pipeline,
+) -> None:
+    """Nothing is rejected, requeued or dead-lettered; no heartbeat is lost; then it resumes."""
     url = f"{pipeline.amqp_url}?heartbeat=2"
     worker = pipeline.worker("worker-1", AMQP_URL=url)
     client = pipeline.send("one")
@@ -77,7 +79,7 @@ def test_the_database_away_and_the_broker_restarted_under_it(pipeline: Pipeline)
     pipeline.servers.database.kill()
     pipeline.send("two", "three")
     pipeline.wait_event(worker, "database.away")
-    # Longer than the broker would wait for a heartbeat. Then the broker goes as well.
+    # Longer than the broker would wait for a heartbeat. Then the broker fails as well.
     time.sleep(6)
     names = [event["event"] for event in pipeline.events(worker)]
     assert "broker.away" not in names
@@ -95,7 +97,7 @@ def test_the_database_away_and_the_broker_restarted_under_it(pipeline: Pipeline)
 
 
 def test_a_hung_database_costs_nothing_but_time(pipeline: Pipeline) -> None:
-    """It stops in mid-commit, for longer than the worker waits for an answer."""
+    """It hangs during a commit, for longer than the worker waits for an answer."""
     worker = pipeline.worker("worker-1")
     client = pipeline.send("one")
     pipeline.wait_served(1)
@@ -111,19 +113,19 @@ def test_a_hung_database_costs_nothing_but_time(pipeline: Pipeline) -> None:
     assert names.count("worker.consuming") == 1
 
 
-def test_a_channel_closed_by_the_broker_is_opened_anew(pipeline: Pipeline) -> None:
-    """pika's loop goes on turning when only the channel is closed."""
+def test_a_channel_closed_by_the_broker_is_reopened(pipeline: Pipeline) -> None:
+    """pika's loop keeps running when only the channel is closed."""
     proxy, through_proxy = pipeline.broker_proxy()
     worker = pipeline.worker("worker-1", AMQP_URL=through_proxy)
 
     def numbers() -> list[int]:
-        # The management API tells of a consumer before it tells of its channel.
+        # The management API reports a consumer before its channel.
         details = [c["channel_details"] for c in pipeline.queue().get("consumer_details", [])]
         return [channel["number"] for channel in details if channel]
 
     pipeline.wait(numbers, "the consumer's channel")
     [number] = numbers()
-    # An ack of a delivery that never was: the broker closes the channel, and only that.
+    # Ack an unknown delivery tag: the broker closes the channel, and only that.
     proxy.inject(pika.frame.Method(number, spec.Basic.Ack(999_999)).marshal())
     pipeline.wait_event(worker, "worker.consuming", times=2)
     [away] = [e for e in pipeline.events(worker) if e["event"] == "broker.away"]
@@ -134,7 +136,7 @@ def test_a_channel_closed_by_the_broker_is_opened_anew(pipeline: Pipeline) -> No
 
 
 def test_a_cancelled_consumer_consumes_again(pipeline: Pipeline) -> None:
-    """The queue is deleted and made anew, by the worker itself."""
+    """The queue is deleted, and the worker itself recreates it."""
     worker = pipeline.worker("worker-1")
     pipeline.api("DELETE", f"queues/{pipeline.name}/requests")
     pipeline.wait_event(worker, "worker.consuming", times=2)
@@ -158,7 +160,7 @@ def test_connections_closed_by_an_operator_come_back(pipeline: Pipeline) -> None
 
 
 def test_other_clients_are_served(pipeline: Pipeline) -> None:
-    """docs/message-format.md is all that it takes; here, the management API publishes."""
+    """docs/message-format.md is all they need; here, the management API publishes."""
     pipeline.worker("worker-1")
     payload = {
         "client": "another-language",
@@ -198,16 +200,16 @@ def test_malformed_messages_are_dead_lettered_and_valid_ones_served(pipeline: Pi
     output = pipeline.run("worker", "dead", "list", "--json", "--limit", "1000").stdout
     letters = [json.loads(line) for line in output.splitlines()]
     assert len(letters) == len(MALFORMED)
-    # What is too large is rejected before it has arrived, and so before its neighbours.
+    # Oversized messages are rejected before they arrive in full, hence before their neighbours.
     found = [(letter["detail"].partition(":")[0], letter["size"]) for letter in letters]
     assert sorted(found) == sorted((field, len(body)) for _, body, field in MALFORMED)
     for letter in letters:
         assert letter["reason"] == "invalid"
-        # Of what is too large nothing is gathered, its properties neither.
+        # Nothing of an oversized message is buffered, not even its properties.
         assert letter["died_at"] or letter["size"] > MAX_BODY_BYTES
 
 
-def test_another_request_of_the_same_identity_is_a_conflict(pipeline: Pipeline) -> None:
+def test_another_message_with_the_same_identity_is_a_conflict(pipeline: Pipeline) -> None:
     worker = pipeline.worker("worker-1")
     pipeline.publish(json.dumps(VALID).encode(), message_id="client/7")
     pipeline.publish(json.dumps(VALID | {"message": "other"}).encode(), message_id="client/7")
@@ -241,12 +243,12 @@ def test_dead_letters_are_replayed_and_dropped(pipeline: Pipeline) -> None:
     ).stderr  # fmt: skip
     pipeline.run("worker", "dead", "drop", code=ExitCode.USAGE)
     assert pipeline.run("worker", "dead", "drop", another).stdout == "dropped 1\n"
-    # The stored one is removed: now the other one is no conflict any more.
+    # Once the stored row is removed, the other message no longer conflicts.
     pipeline.servers.database.query("DELETE FROM requests", name=pipeline.name)
     assert pipeline.run("worker", "dead", "replay", other).stdout == "replayed 1\n"
     [row] = pipeline.wait_served(1)
     assert row.message == "other"
-    # One that is still no request comes back, once.
+    # A message that is still malformed is dead-lettered again, once.
     assert pipeline.run("worker", "dead", "replay", "--all").stdout == "replayed 1\n"
     pipeline.wait(lambda: pipeline.ready("requests.dead") == 1, "it is back")
     [left] = pipeline.run("worker", "dead", "list", "--json").stdout.splitlines()
@@ -255,7 +257,7 @@ def test_dead_letters_are_replayed_and_dropped(pipeline: Pipeline) -> None:
     assert pipeline.run("worker", "dead", "list").stdout == "no dead letters\n"
 
 
-def test_the_topology_is_what_the_design_says(pipeline: Pipeline) -> None:
+def test_the_topology_is_as_designed(pipeline: Pipeline) -> None:
     pipeline.worker("worker-1")
     queue, dead = pipeline.queue(), pipeline.queue("requests.dead")
     assert queue["type"] == dead["type"] == "quorum"
@@ -264,13 +266,13 @@ def test_the_topology_is_what_the_design_says(pipeline: Pipeline) -> None:
     assert queue["arguments"]["x-delivery-limit"] == 1000
 
 
-def test_a_queue_of_other_arguments_is_told(pipeline: Pipeline) -> None:
+def test_a_queue_with_other_arguments_is_reported(pipeline: Pipeline) -> None:
     with pipeline.channel() as channel:
         channel.queue_declare("requests", durable=True, arguments={"x-queue-type": "quorum"})
     result = pipeline.run("worker", "run", code=ExitCode.CONFIG)
     assert "inequivalent arg" in result.stderr
     assert "--queue" in result.stderr
-    # Another pipeline beside it.
+    # A second pipeline beside it.
     pipeline.worker("worker-1", "--queue", "others")
 
 
@@ -292,7 +294,7 @@ def test_the_management_ui_shows_who_is_who(pipeline: Pipeline) -> None:
 
 
 def catches(process: Process, number: signal.Signals) -> bool:
-    """Whether it has a handler of its own for the signal."""
+    """Return whether the process has its own handler for the signal."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     [mask] = re.findall(r"^SigCgt:\s+(\w+)", status, re.MULTILINE)
     return bool(int(mask, 16) >> (number - 1) & 1)
@@ -305,7 +307,7 @@ def test_a_second_signal_ends_a_worker_at_once(pipeline: Pipeline) -> None:
         client = pipeline.send("hello")
         pipeline.wait_writing()
         worker.signal(signal.SIGTERM)
-        # Two at once would be one.
+        # Two signals at once would be merged into one.
         pipeline.wait(lambda: not catches(worker, signal.SIGTERM), "the first is noticed")
         worker.signal(signal.SIGTERM)
         assert worker.wait(5) == -signal.SIGTERM
@@ -317,7 +319,7 @@ def test_a_second_signal_ends_a_worker_at_once(pipeline: Pipeline) -> None:
 
 @pytest.fixture
 def serving_only(pipeline: Pipeline) -> Iterator[str]:
-    """The MYSQL_URL of an account that may serve, and not change the tables."""
+    """Yield the MYSQL_URL of an account that may serve but not change tables."""
     query, user = pipeline.servers.database.query, f"{pipeline.name}-only"[-32:]
     query(f"CREATE USER '{user}'@'%' IDENTIFIED BY 'only'")
     query(f"GRANT SELECT, INSERT, UPDATE ON `{pipeline.name}`.* TO '{user}'@'%'")
@@ -325,7 +327,7 @@ def serving_only(pipeline: Pipeline) -> Iterator[str]:
     query(f"DROP USER '{user}'@'%'")
 
 
-def test_a_worker_that_may_not_make_tables_waits_for_them(
+def test_a_worker_without_the_right_to_create_tables_waits_for_them(
     pipeline: Pipeline, serving_only: str
 ) -> None:
     worker = pipeline.start("worker-1", "worker", "run", MYSQL_URL=serving_only)
