@@ -1,8 +1,8 @@
 """The outbox: an SQLite file that keeps each accepted request until RabbitMQ has confirmed it.
 
-It also carries the client's name and the last number given out, so that numbers go on where they
-stopped. The name is made unique when the file is created: whoever deletes an outbox begins a new
-client, and no number of the old one is ever used again.
+It also holds the client's name and the last number assigned, so that numbering continues where it
+stopped. Each new file gets a unique client name: deleting an outbox starts a new client, and no
+number of the old client is ever reused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from turnwise.limits import check_message
 from turnwise.template import Template
 
 LIMIT = 1024**3
-"""Bytes of the file, by default: some six million short requests."""
+"""Default size limit of the file in bytes: some six million short requests."""
 
 _ACCEPT = "INSERT INTO requests (counter, message, sent_at) VALUES (?, ?, ?)"
 _NUMBER = "UPDATE client SET accepted = ?"
@@ -41,12 +41,12 @@ _CLUSTER = "SELECT cluster FROM clusters WHERE queue = ?"
 _KEEP_CLUSTER = "INSERT OR REPLACE INTO clusters (queue, cluster) VALUES (?, ?)"
 
 _LOOK = 10_000
-"""Requests removed until it is looked whether the file can be made smaller."""
+"""Requests to remove before checking whether the file can shrink."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an outbox holds. ``confirmed`` + ``waiting`` = ``accepted``."""
+    """The figures of an outbox. ``confirmed`` + ``waiting`` = ``accepted``."""
 
     client: str
     accepted: int
@@ -55,7 +55,7 @@ class Status:
 
 
 class OutboxFull(OutboxError):
-    """The outbox has reached its limit: nothing is accepted until something is confirmed."""
+    """The outbox has reached its limit: it accepts nothing until some requests are confirmed."""
 
 
 class Outbox:
@@ -64,13 +64,13 @@ class Outbox:
     def __init__(self, path: Path, base: str | None = None, limit: int = LIMIT) -> None:
         """Open the file, or create it for a client named after ``base``.
 
-        It takes messages until it has ``limit`` bytes. Only one process may have it open: a second
-        one gets an OutboxError that says so.
+        It accepts messages until it has ``limit`` bytes. Only one process may have it open: in a
+        second one, this raises OutboxError.
         """
         self.path = path
         self.limit = limit
         self.full = False
-        """Whether the last messages were refused because of the limit."""
+        """Whether the limit caused the last messages to be refused."""
         self._removed = 0
         with self._translating("open"):
             outbox_file.make_folder(path.parent)
@@ -93,26 +93,26 @@ class Outbox:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let others have it."""
+        """Close the file and release its lock."""
         outbox_file.shrink(self._db)
         self._db.close()
         os.close(self._lock)
 
     @property
     def status(self) -> Status:
-        """Figures as of now."""
+        """The current figures."""
         return Status(self.client, self.accepted, self.accepted - self.waiting, self.waiting)
 
     def accept(self, messages: Sequence[str]) -> range:
-        """Number messages and keep them, all or none, on stable storage when this returns.
+        """Number messages and store them, all or none; they are on stable storage on return.
 
-        Returns their counters. Raises InvalidRequest for a message out of bounds, and OutboxFull at
-        the limit; then none of them is accepted.
+        Returns their counters. Raises InvalidRequest if a message is out of bounds, and OutboxFull
+        at the limit; in both cases none is accepted.
         """
         counters = range(self.accepted + 1, self.accepted + len(messages) + 1)
         if not counters:
             return counters
-        for message in dict.fromkeys(messages):  # a clock's are all the same
+        for message in dict.fromkeys(messages):  # a Clock's messages are all the same
             check_message(message)
         with self._translating("read"):
             self._check_room()
@@ -128,24 +128,24 @@ class Outbox:
     def after(self, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
         """Yield at most ``limit`` waiting requests above a counter, lowest first.
 
-        Of each the counter, and the body and properties as they are on the wire.
+        Each is the counter, and the body and the properties in wire format.
         """
         with self._translating("read"):
             rows = self._db.execute(_NEXT, (number, limit)).fetchall()
-        # What was accepted together has one time.
+        # Messages accepted together have the same time.
         for sent_at, accepted in itertools.groupby(rows, key=itemgetter(2)):
             write = Template(self.client, datetime.fromisoformat(sent_at)).write
             for counter, message, _ in accepted:
                 yield counter, *write(counter, message)
 
     def cluster(self, queue: str) -> str | None:
-        """Return the name of the cluster that confirmed something in a queue; None if none did."""
+        """Return the name of the cluster that confirmed a publish to a queue; None if none did."""
         with self._translating("read"):
             row = self._db.execute(_CLUSTER, (queue,)).fetchone()
         return row[0] if row else None
 
     def keep_cluster(self, queue: str, cluster: str) -> None:
-        """Remember it."""
+        """Store the name of the cluster that confirmed a publish to a queue."""
         with self._translating("write"):
             self._db.execute(_KEEP_CLUSTER, (queue, cluster))
 
@@ -156,7 +156,7 @@ class Outbox:
     def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Remove confirmed requests: each range is a first and a last counter, both included.
 
-        Should the machine fail now, some may still be there afterwards, and are published again.
+        If the machine fails now, some may be back afterwards, and are published again.
         """
         with self._translating("write"):
             with outbox_file.unsynced(self._db):
@@ -187,7 +187,7 @@ def read_status(path: Path) -> Status:
     with outbox_file.translating(path, "read"):
         db, version = outbox_file.connect(path)
         with contextlib.closing(db):
-            # One statement, one moment: the other process goes on accepting and forgetting.
+            # One statement, hence one snapshot: the other process keeps accepting and forgetting.
             query = _STATUS if version > 1 else _STATUS_OF_VERSION_1
             client, accepted, confirmed = db.execute(query).fetchone()
     return Status(client, accepted, confirmed, accepted - confirmed)

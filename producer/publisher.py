@@ -1,4 +1,4 @@
-"""Backlog -> RabbitMQ: publishes what waits, in order, and forgets it only once it is confirmed."""
+"""Publishes a backlog to RabbitMQ in order, and forgets requests only once they are confirmed."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from turnwise.topology import Topology
 log = logging.getLogger(__name__)
 
 WINDOW = 1000
-"""The most requests in flight: what a lost connection makes the broker see twice, and what a
-producer keeps in memory."""
+"""The most requests in flight: as many may be published twice when a connection is lost, and are
+kept in memory."""
 
 CONFIRM_TIMEOUT = 60.0
-"""Seconds without any confirm, on a connection that is not blocked, until it is given up.
+"""Seconds without any confirm, on a connection that is not blocked, before it is abandoned.
 
-A quorum queue that lost its majority confirms nothing, and a confirm has no timeout of its own.
-Where there are other nodes, MOVE_ON is enough: this one may be cut off without knowing."""
+A quorum queue that lost its majority confirms nothing, and AMQP has no timeout for confirms. Where
+there are other nodes, MOVE_ON is enough: this one may be cut off without knowing it."""
 
 DRAIN_TIMEOUT = 5.0
-"""Seconds to wait for confirms that are under way before a channel is closed."""
+"""Seconds to wait for outstanding confirms before a channel is closed."""
 
 
 class Backlog(Protocol):
-    """What a publisher publishes: requests numbered upwards, kept until they are confirmed."""
+    """The source of a publisher: requests in ascending order, kept until they are confirmed."""
 
     @property
     def accepted(self) -> int:
-        """The highest number given out."""
+        """The highest number assigned."""
 
     def after(self, number: int, limit: int) -> Iterable[tuple[int, bytes, bytes]]:
         """Return at most ``limit`` requests numbered above ``number``, lowest first.
 
-        Of each its number, and its body and properties as they are on the wire.
+        Each is its number, and its body and properties in wire format.
         """
 
     def number(self, message_id: str) -> int:
-        """Return the number under which a request was published last."""
+        """Return the number under which a request was last published."""
 
     def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Take note that requests are confirmed: the first and last number of each range."""
+        """Record that requests are confirmed. A range is a first and a last number, inclusive."""
 
 
 class Publisher:
-    """Publishes on one channel. When that fails, a new Publisher begins anew with what waits.
+    """Publishes on one channel. When that fails, a new Publisher starts again from the backlog.
 
-    Whatever was in flight is still in the backlog then, and is published again: the key in the
-    database makes that a repeat without effect.
+    Requests that were in flight are still in the backlog and are published again. The primary key
+    in the database makes the repeats harmless.
     """
 
     def __init__(self, broker: Broker, topology: Topology, backlog: Backlog) -> None:
@@ -75,26 +75,26 @@ class Publisher:
         self._publish = self._channel.publishing(topology.exchange, topology.queue)
 
     def run(self, until: Callable[[], bool], progress: Callable[[], None]) -> None:
-        """Publish until ``until()``, calling ``progress()`` after each confirm.
+        """Publish until ``until()`` is true, calling ``progress()`` when requests are confirmed.
 
-        Raises Transient when the broker did not take something, or is lost.
+        Raises Transient when the broker refuses a request or the connection is lost.
         """
         while not until():
             published = self.publish()
-            # With room in the window and more to publish, only look whether a confirm is there.
+            # With room in the window and more to publish, only poll for confirms.
             self._broker.turn(0 if published and len(self._window) < WINDOW else 1)
             if self.settle():
                 progress()
 
     @property
     def in_flight(self) -> int:
-        """How many requests are published and not confirmed."""
+        """The number of requests that are published and not confirmed."""
         return len(self._window)
 
     def settle(self) -> bool:
-        """Have the backlog forget what was confirmed since the last call; whether there was any.
+        """Forget the requests confirmed since the last call; return whether there were any.
 
-        Raises Transient when the broker did not take something, or has closed the channel.
+        Raises Transient when the broker refused a request or closed the channel.
         """
         self._channel.check()
         settled = self._forget()
@@ -102,16 +102,16 @@ class Publisher:
         return settled
 
     def close(self) -> None:
-        """Close the channel. What is in flight stays in the backlog."""
+        """Close the channel. Requests in flight stay in the backlog."""
         self._channel.close()
 
     def drain(self) -> None:
-        """Wait for the confirms that are under way, for a while, and forget what they cover."""
+        """Wait up to DRAIN_TIMEOUT for outstanding confirms, and forget what they cover."""
         self._broker.wait(lambda: not self._window, DRAIN_TIMEOUT)
         self._forget()
 
     def publish(self) -> int:
-        """Publish as much as the window has room for; return how many requests."""
+        """Publish as much as the window has room for; return the number of requests."""
         room = WINDOW - len(self._window)
         if self._broker.blocked or room < WINDOW // 4:
             return 0
@@ -149,7 +149,7 @@ class Publisher:
             )
 
     def _why(self) -> str:
-        """Say why something was not taken. A queue that is missing gives back, others refuse."""
+        """Return why requests were refused: a missing queue returns them, others nack them."""
         queue = f"the queue {self._topology.queue!r}"
         if self._window.unroutable:
             return f"{queue} is missing, or not bound to its exchange"
@@ -166,5 +166,5 @@ class Publisher:
     def _on_return(
         self, _channel: object, _method: object, properties: BasicProperties, _body: bytes
     ) -> None:
-        # The identity came with the request, and comes back with it.
+        # A returned message carries the identity that it was published with.
         self._window.returned(self._backlog.number(properties.message_id))

@@ -27,7 +27,7 @@ def command(ctx: click.Context, path: Path, queue: str, as_json: bool, nodes: li
 
     Waits for RabbitMQ if it is away; Ctrl-C ends that, and what waits goes on waiting.
     """
-    read_status(path)  # flushing makes no outbox
+    read_status(path)  # raises if there is no outbox: flushing must not create one
     with interruptible_loop() as loop, Outbox(path) as outbox:
         report = Report(loop, outbox, as_json=as_json)
         try:

@@ -1,4 +1,4 @@
-"""What several commands of ``producer`` share."""
+"""Code shared by several commands of ``producer``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def interruptible_loop() -> Iterator[Loop]:
 
 
 def exit_code(outbox: Outbox, report: Report) -> ExitCode:
-    """Return how a command ends that has published what it could."""
+    """Return the exit code of a command that has published what it could."""
     if outbox.waiting:
         return ExitCode.WAITING
     return report.lost.exit_code if report.lost else ExitCode.OK

@@ -1,4 +1,4 @@
-"""What the door answers: a status, headers and a body. Problems are those of RFC 9457. Pure."""
+"""The door's responses: status, headers and body. Errors are problem details (RFC 9457). Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from turnwise.message import Request
 Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER = 1
-"""Seconds. A door that lost RabbitMQ tries again within two."""
+"""Seconds. A door that lost RabbitMQ retries within two."""
 
 _RETRY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _PROBLEM_TYPE = (b"content-type", b"application/problem+json")
 
 
 class Answer(NamedTuple):
-    """One answer. ``headers`` are complete: uvicorn adds the date only."""
+    """One response. ``headers`` are complete: uvicorn only adds the date."""
 
     status: HTTPStatus
     headers: Headers
@@ -26,13 +26,13 @@ class Answer(NamedTuple):
 
 
 def confirmed(request: Request) -> Answer:
-    """Return the answer to a request that RabbitMQ has confirmed."""
+    """Return the response to a request that RabbitMQ has confirmed."""
     location = f"/requests/{request.message_id}".encode()
     return Answer(HTTPStatus.CREATED, [(b"location", location), (b"content-length", b"0")], b"")
 
 
 def page(status: HTTPStatus, content_type: str, body: bytes) -> Answer:
-    """Return the answer of a probe or of the metrics."""
+    """Return the response of a probe or of the metrics page."""
     return Answer(
         status,
         [
@@ -45,7 +45,7 @@ def page(status: HTTPStatus, content_type: str, body: bytes) -> Answer:
 
 
 class Problem(Exception):
-    """Something that keeps a request from being taken, as it is told to the client."""
+    """The reason why a request is not accepted, as reported to the client."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Problem(Exception):
         allow: str | None = None,
         close: bool = False,
     ) -> None:
-        """Take the methods that are allowed (405), and whether the connection must end."""
+        """``allow``: the allowed methods (for a 405); ``close``: close the connection after it."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
@@ -63,7 +63,7 @@ class Problem(Exception):
         self.close = close
 
     def answer(self) -> Answer:
-        """Return it as an answer."""
+        """Return the problem as a response."""
         body = json.dumps(
             {
                 "type": "about:blank",

@@ -1,4 +1,4 @@
-"""The door's ASGI application: which condition is answered how (the table in docs/http.md)."""
+"""The door's ASGI application: the response to each condition (see the table in docs/http.md)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class Application:
-    """Takes PUT /requests/CLIENT/COUNTER, and answers probes.
+    """Accepts PUT /requests/CLIENT/COUNTER, and answers probes.
 
-    A PUT takes at most ``timeout`` seconds from its head to its answer. Without a ``token`` only
-    ``hosts`` are answered to: another site's script could otherwise reach a door on loopback by a
-    name that it makes resolve to it (DNS rebinding).
+    A PUT takes at most ``timeout`` seconds from its head to its response. Without a ``token``, the
+    Host header must name one of ``hosts``. Otherwise another site's script could reach a door on
+    loopback through a name that resolves to it (DNS rebinding).
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Application:
             client, counter = self._check(scope, path)
             self._pending.check()
         except Problem as problem:
-            # A client that waits for leave to send the body may now send another request or the
-            # body, and nobody could tell which.
+            # A client that sent "Expect: 100-continue" may now send the body or another request,
+            # and the two cannot be distinguished.
             problem.close = problem.close or _header(scope, b"expect") is not None
             raise
         request: Request | None = None
@@ -114,7 +114,7 @@ class Application:
         return confirmed(request)
 
     def _check(self, scope: Scope, path: list[str]) -> tuple[str, int]:
-        """Return client and counter. Raises Problem if the head of the request is wrong."""
+        """Return client and counter. Raises Problem if the head of the request is invalid."""
         if self._credentials is not None:
             self._authorize(scope)
         else:
@@ -143,7 +143,7 @@ class Application:
             raise _too_large()
         has_body = int(length or 0) or _header(scope, b"transfer-encoding") is not None
         if has_body and _header(scope, b"upgrade") is not None:
-            # To the parser, what follows such a head is another protocol: it would hand over an
+            # The parser takes what follows such a head for another protocol, and would hand over an
             # empty message.
             raise Problem(
                 HTTPStatus.BAD_REQUEST,
@@ -156,7 +156,7 @@ class Application:
         kind, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
         if kind.lower() != b"bearer":
             raise Problem(HTTPStatus.UNAUTHORIZED, "send the token: 'Authorization: Bearer TOKEN'")
-        # In a time that tells nothing of how much is right.
+        # In constant time, which reveals nothing about how much of it matches.
         if not hmac.compare_digest(given.strip(), self._credentials or b""):
             raise Problem(HTTPStatus.UNAUTHORIZED, "the token is wrong")
 
@@ -185,8 +185,8 @@ class Application:
         return look()
 
     def _healthz(self) -> Answer:
-        # This thread is alive, since it answers; the one that speaks AMQP is if its loop turns.
-        # RabbitMQ's absence is no death.
+        # This thread is alive, since it answers. The AMQP thread is alive if its loop turns; that
+        # RabbitMQ is away does not make the door unhealthy.
         silence = self._loop.silence
         alive = silence < ALIVE_WITHIN
         return _state({"alive": alive, "seconds_since_turn": round(silence, 3)}, good=alive)
@@ -203,14 +203,14 @@ class Application:
 
 
 class _Gone(Exception):
-    """The client went away before it had sent all of its request."""
+    """The client disconnected before it had sent the whole request."""
 
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 async def _read(receive: Receive) -> bytes:
-    """Return the body. In chunks its size shows as it comes, without having been announced."""
+    """Return the body. A chunked body does not announce its size, so count it as it arrives."""
     body = b""
     more = True
     while more:

@@ -1,4 +1,4 @@
-"""The door at work: one thread speaks HTTP, this one AMQP. It keeps nothing between two runs."""
+"""The running door: one thread speaks HTTP, this one AMQP. It keeps no state between runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from turnwise.retry import persist
 from turnwise.topology import Topology
 
 STOP_MARGIN = 3.0 + DRAIN_TIMEOUT + CLOSE_TIMEOUT
-"""Seconds beyond --timeout from SIGTERM to the end at worst: uvicorn's looks, then confirms that
-nobody waits for any more, then a broker that does not say goodbye."""
+"""Seconds beyond --timeout from SIGTERM to exit, at worst: for uvicorn to notice, then for late
+confirms, then for a broker that does not answer the close."""
 
 log = logging.getLogger(__name__)
 
 
 class Door:
-    """Publishes what is PUT, and answers when it is confirmed, until asked to stop."""
+    """Publishes each PUT and answers it once it is confirmed, until asked to stop."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Door:
         limit: int,
         timeout: float,
     ) -> None:
-        """Listen on ``address``, without accepting yet. Raises ListenError if that cannot be."""
+        """Bind ``address``, without accepting yet. Raises ListenError if that fails."""
         self._loop = loop
         self._nodes = nodes
         self._topology = topology
-        # It keeps nothing between two runs.
+        # The door keeps no state between runs.
         self._acquaintance = Acquaintance(topology, lambda: None, lambda _: None)
         self._name = name
         self._timeout = timeout
@@ -64,7 +64,7 @@ class Door:
         self._closing = False
 
     def run(self) -> None:
-        """Serve until the loop is asked to stop. Raises Permanent when somebody has to act."""
+        """Serve until the loop is asked to stop. Raises Permanent when an operator must act."""
         self._listener.start()
         event(log, logging.INFO, "door.serving", url=self._listener.url)
         try:
@@ -98,12 +98,12 @@ class Door:
                 publisher.run(lambda: self._finished(broker), confirmed)
                 publisher.drain()
         except Transient:
-            # Which host, and what it said, is in the log: it is no client's business.
+            # The host and its error are in the log: they are not for clients.
             self._pending.refuse("RabbitMQ cannot be reached, or has no queue for requests")
             raise
 
     def _finished(self, broker: Broker) -> bool:
-        """Look, once a turn, at whether requests can be published, and whether to end."""
+        """Check, once a turn, whether requests can be published; return whether to stop."""
         obstacle = self._obstacle(broker)
         if obstacle is None:
             if self._pending.refusal is not None:
@@ -121,7 +121,7 @@ class Door:
             return f"RabbitMQ accepts no messages at the moment ({broker.blocked})"
         if self._pending.stalled(self._timeout):
             self._stalled_since = self._pending.progress_at
-        # It is over when one of those confirms comes that were given up.
+        # The stall is over when one of the abandoned confirms arrives.
         if self._stalled_since == self._pending.progress_at:
             return f"RabbitMQ has confirmed nothing for {self._timeout:g} s"
         return None

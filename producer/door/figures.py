@@ -1,4 +1,4 @@
-"""What the door knows about itself: whether it may publish, and its counts."""
+"""The door's metrics: whether it can publish, and its counters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 3
 
 
 class Figures(Collector):
-    """Written by the door's two threads, each its own fields; read by the metrics."""
+    """The door's metrics. Each of its two threads writes its own fields."""
 
     def __init__(self, pending: Pending) -> None:
         self.connections: Callable[[], int] = int
@@ -38,17 +38,17 @@ class Figures(Collector):
         )
 
     def answered(self, status: HTTPStatus, seconds: float) -> None:
-        """Count an answer."""
+        """Count a response."""
         self._answers.labels(status.value).inc()
         if status == HTTPStatus.CREATED:
             self._seconds.observe(seconds)
 
     def exposition(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is read at the moment of asking."""
+        """Yield the metrics that are read on each scrape."""
         yield GaugeMetricFamily(
             "turnwise_door_under_way",
             "Requests that wait for their confirm.",

@@ -1,6 +1,6 @@
-"""The thread that speaks HTTP: uvicorn, and the limits that it leaves to others.
+"""The HTTP thread: uvicorn, and the limits that it lacks.
 
-uvicorn accepts a head of any size, waits for it for ever, and keeps silent connections.
+uvicorn accepts a head of any size, waits for it for ever, and keeps silent connections open.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ HEAD_TIMEOUT = 10.0
 """Seconds from the opening of a connection to the end of the first head on it."""
 
 IDLE_TIMEOUT = 75.0
-"""Seconds from an answer to the end of the next head. Longer than a load balancer keeps a
-connection, 60 as a rule: else it would send a request into one that is just being closed."""
+"""Seconds from a response to the end of the next head. Longer than load balancers keep a connection
+(usually 60), or they would send requests on connections that are just being closed."""
 
 MAX_HEAD = 16 * 1024
-"""Bytes of a head, give or take what one read brings."""
+"""Bytes of a head, give or take one read."""
 
 MAX_DISCARDED = 1024 * 1024
-"""Bytes of a body that are read and thrown away after an early answer. To close at once would keep
-the answer from a client that is still sending."""
+"""Bytes of a body to read and discard after an early response. If the connection were closed at
+once, a client that is still sending would not see the response."""
 
 MAX_CONNECTIONS = 10_000
-"""Open at the same time; fewer where the process may not open as many files."""
+"""The most connections open at the same time; fewer where the limit on open files is lower."""
 
 _SWEEP = 1.0
 _OTHER_FILES = 50
@@ -53,9 +53,9 @@ class ListenError(TurnwiseError):
 
 
 class Listener:
-    """Serves the application on ``address`` in a thread of its own, from start() on.
+    """Serves the application on ``address`` in a thread of its own, once start() is called.
 
-    ``ended()`` is called in that thread when it ends, whatever the reason.
+    Calls ``ended()`` in that thread when it ends, for whatever reason.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Listener:
         self._socket = _listen(address)
         self._ended = ended
         self.answers = False
-        """Whether it goes on; once it does not, all is answered that was under way."""
+        """Whether the thread is running. When it has ended, every pending request is answered."""
         most = _raise_files(MAX_CONNECTIONS + _OTHER_FILES) - _OTHER_FILES
         protocol = type("_Protocol", (_Protocol,), {"timeout": timeout, "most": most})
         config = uvicorn.Config(
@@ -89,26 +89,26 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL that it listens on."""
         host, port = self._socket.getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._server.server_state.connections)
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting connections."""
         self.answers = True
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept no more; end when all that is under way is answered. Returns at once."""
+        """Stop accepting; end once every pending request is answered. Returns at once."""
         self._server.should_exit = True
 
     def join(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the thread has ended."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -129,7 +129,7 @@ class Listener:
             sweeping.cancel()
 
     async def _sweep(self) -> None:
-        """Close the connections that are in one state for too long."""
+        """Close connections that have passed their deadline."""
         while True:
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
@@ -168,7 +168,7 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._discarded = 0
-        # The application takes no longer than its timeout: this is for clients that do not read.
+        # The application takes no longer than its timeout; this is for clients that do not read.
         self.deadline = time.monotonic() + 2 * self.timeout + HEAD_TIMEOUT
         super().on_headers_complete()
 
@@ -189,11 +189,11 @@ class _Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Respond to what is not HTTP."""
         self._refuse(Problem(HTTPStatus.BAD_REQUEST, f"this is not HTTP: {msg}", close=True))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer what has not come as far as the application, and close."""
+        """Respond to a request that does not reach the application, and close the connection."""
         status, headers, body = problem.answer()
         lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
         self.transport.write(b"".join([*lines, body]))
@@ -212,7 +212,7 @@ def _listen(address: tuple[str, int]) -> socket.socket:
 
 
 def _raise_files(wanted: int) -> int:
-    """Raise how many files the process may open, as far as that goes; return how many it may."""
+    """Raise the limit on open files towards ``wanted``; return how many may be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)

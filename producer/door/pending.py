@@ -1,7 +1,7 @@
 """The door's backlog: requests between their PUT and RabbitMQ's confirm, in memory only.
 
-Two threads meet here, and only here: the one that speaks HTTP and the one that speaks AMQP. Each
-hands over in batches, once for whatever has gathered in a turn of its loop.
+Two threads meet here and nowhere else: the HTTP thread and the AMQP thread. Each hands over in
+batches: everything that one turn of its loop has gathered.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from turnwise.message import Request
 class _Entry:
     request: Request
     answered: asyncio.Future[str | None]
-    """Done with None when the request is confirmed, otherwise with the reason why it is not."""
+    """Resolves to None when the request is confirmed, otherwise to the reason why it is not."""
 
 
 class Pending:
-    """Requests that are to be published or confirmed, at most ``limit``. Kept by nobody else.
+    """Requests to be published or confirmed, at most ``limit``. They are stored nowhere else.
 
-    Each ends with a confirm or with a reason why nobody knows: its client, who still has it, tries
-    again. None is published on a second connection.
+    Each ends with a confirm, or with the reason why its outcome is unknown. In that case its
+    client, which still has it, retries. No request is published on a second connection.
     """
 
     def __init__(self, loop: Loop, limit: int) -> None:
-        """Take the loop of the thread that speaks AMQP."""
+        """``loop`` is the loop of the AMQP thread."""
         self.refusal: str | None = "the door has not reached RabbitMQ yet"
         """Why nothing can be published now; None if it can. Written by the AMQP thread."""
         self.accepted = 0
         self._loop = loop
         self._limit = limit
-        # Of the HTTP thread
+        # Owned by the HTTP thread
         self._under_way: dict[str, _Entry] = {}
         self._handing_over: list[_Entry] = []
-        # Of the AMQP thread
+        # Owned by the AMQP thread
         self._http: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[int, Request]] = deque()
         self._entries: dict[int, _Entry] = {}
         self._numbers: dict[str, int] = {}
         self.progress_at = time.monotonic()
-        """When something was confirmed last, or began to wait. Of the AMQP thread."""
+        """When a request was last confirmed, or the first one began to wait."""
 
     # -- called by the HTTP thread
 
     @property
     def under_way(self) -> int:
-        """How many requests wait for their confirm."""
+        """The number of requests that wait for their confirm."""
         return len(self._under_way)
 
     def check(self) -> None:
@@ -70,13 +70,13 @@ class Pending:
             )
 
     def submit(self, request: Request) -> asyncio.Future[str | None]:
-        """Have a request published; return what will be None, or the reason why it was not.
+        """Queue a request; return a future of None, or of the reason why it is not confirmed.
 
         The future may be shared: shield it. Raises Problem if it cannot be published now.
         """
         entry = self._under_way.get(request.message_id)
         if entry is not None:
-            # Its client tries again while the first try is under way: one confirm answers both.
+            # The client retries while its first try is pending: one confirm answers both.
             if entry.request.message == request.message:
                 return entry.answered
             raise Problem(
@@ -116,29 +116,29 @@ class Pending:
             self._waiting.append((self.accepted, entry.request))
 
     def after(self, _number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield at most ``limit`` requests that were not published yet, in their order."""
+        """Yield at most ``limit`` requests that are not published yet, in order."""
         for _ in range(min(limit, len(self._waiting))):
             number, request = self._waiting.popleft()
             yield number, request.encode(), request.encode_properties()
 
     def number(self, message_id: str) -> int:
-        """Return the number of a request that was published; 0 if nobody waits for it any more."""
+        """Return the number of a published request; 0 if no client is waiting for it any more."""
         return self._numbers.get(message_id, 0)
 
     def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Answer requests that are confirmed."""
+        """Answer the clients of confirmed requests."""
         self.progress_at = time.monotonic()
         numbers = (number for first, last in ranges for number in range(first, last + 1))
         self._tell([entry for number in numbers if (entry := self._pop(number))], None)
 
     def stalled(self, timeout: float) -> bool:
-        """Whether nothing was confirmed for so many seconds, though something waits for it."""
+        """Whether requests wait but none was confirmed for ``timeout`` seconds."""
         return bool(self._entries) and time.monotonic() - self.progress_at > timeout
 
     def refuse(self, reason: str) -> None:
-        """Answer everything with the reason, from now on and all that waits.
+        """Answer all waiting requests, and all later ones, with the reason.
 
-        What was published is not confirmed to anybody any more, should its confirm come.
+        If a confirm of one of them still arrives, it is not reported to the client.
         """
         self.refusal = reason
         self._waiting.clear()
@@ -147,7 +147,7 @@ class Pending:
         self._tell(entries, reason)
 
     def resume(self) -> None:
-        """Take requests again."""
+        """Accept requests again."""
         self.refusal = None
 
     def _pop(self, number: int) -> _Entry | None:
@@ -159,6 +159,6 @@ class Pending:
     def _tell(self, entries: list[_Entry], reason: str | None) -> None:
         if not entries or self._http is None:
             return
-        # Once the HTTP thread has ended, nobody waits.
+        # Once the HTTP thread has ended, no client is waiting.
         with contextlib.suppress(RuntimeError):
             self._http.call_soon_threadsafe(self._answer, entries, reason)

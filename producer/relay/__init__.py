@@ -1,1 +1,1 @@
-"""The third door: what applications left in the table ``outbox``, numbered and published."""
+"""The relay: numbers and publishes the rows that applications insert into table ``outbox``."""

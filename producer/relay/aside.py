@@ -1,6 +1,6 @@
-"""Rows that are no requests: reported, passed over, and looked at again in a while.
+"""Invalid rows: reported, skipped, and checked again after a while.
 
-The table's constraints refuse them, unless somebody switches those off.
+The table's constraints reject such rows, unless an operator switches the constraints off.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from turnwise.log import event
 log = logging.getLogger(__name__)
 
 AGAIN = 5.0
-"""Seconds until such rows are looked at again: somebody may have mended or removed them."""
+"""Seconds until such rows are checked again: they may have been repaired or removed."""
 
 
 class Aside:
-    """What a relay has set aside. Some rows have a number already, and keep it."""
+    """The rows that a relay has set aside. Some are numbered already, and keep their number."""
 
     def __init__(self, vitals: Vitals) -> None:
         self.look_at = math.inf
-        """When to take() them."""
+        """When to take() them, on the monotonic clock."""
         self._vitals = vitals
         self._left_out: set[int] = set()
         self._kept: dict[int, Batch] = {}
@@ -35,23 +35,23 @@ class Aside:
 
     @property
     def ranges(self) -> Iterator[Range]:
-        """The rows that need not be read until then."""
+        """The rows that need not be read before ``look_at``."""
         return ((each, each) for each in (*self._left_out, *self._kept))
 
     def leave_out(self, invalid: Iterable[Invalid]) -> None:
-        """Set rows aside that have no number, and need none."""
+        """Set aside rows that have no number and need none."""
         for row, error in invalid:
             self._left_out.add(row.id)
             self._report(row, error)
 
     def keep(self, batch: Batch, invalid: Iterable[Invalid]) -> None:
-        """Set a row aside whose batch is written down: whoever mends it has it sent."""
+        """Set aside rows of a recorded batch. Once repaired, they are sent with the same number."""
         for row, error in invalid:
             self._kept[row.id] = batch
             self._report(row, error, number=batch.first)
 
     def take(self) -> Sequence[Batch]:
-        """Forget all; return the batches of those that have a number."""
+        """Forget all rows; return the batches of the numbered ones."""
         batches = list(self._kept.values())
         self._left_out.clear()
         self._kept.clear()
@@ -59,7 +59,7 @@ class Aside:
         return batches
 
     def count(self) -> None:
-        """Note how many there are, once they were looked at."""
+        """Record the number of rows set aside, and schedule the next check."""
         self._vitals.invalid = len(self._left_out) + len(self._kept)
         if self._vitals.invalid and self.look_at == math.inf:
             self.look_at = time.monotonic() + AGAIN

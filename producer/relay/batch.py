@@ -1,4 +1,4 @@
-"""A batch: rows of the outbox that were given consecutive numbers in one commit. Pure."""
+"""A batch: rows of the outbox that got consecutive numbers in one commit. Pure."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from itertools import chain
 from typing import Self
 
 Range = tuple[int, int]
-"""The first and the last of ids without a hole."""
+"""The first and the last of consecutive ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``size`` rows that are the requests ``first``, ``first + 1`` ... of ``client``."""
+    """``size`` rows, numbered ``first``, ``first + 1`` ... as requests of ``client``."""
 
     queue: str
     client: str
     first: int
     size: int
     ranges: tuple[Range, ...]
-    """The ids of the rows, in the order of their numbers, which is ascending."""
+    """The ids of the rows, ascending, in the order of their numbers."""
 
     @classmethod
     def of(cls, queue: str, client: str, first: int, ids: Sequence[int]) -> Self:
-        """Make one of ascending ids."""
+        """Create a batch from ascending ids."""
         return cls(queue, client, first, len(ids), tuple(ranges(ids)))
 
     @property
     def last(self) -> int:
-        """The number of its last request."""
+        """The number of the last request."""
         return self.first + self.size - 1
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The rows, one by one."""
+        """The ids of the rows, one by one."""
         return tuple(chain.from_iterable(range(first, last + 1) for first, last in self.ranges))
 
     def apart(self, odd: Collection[int]) -> Iterator[Self]:
-        """Yield batches of the same rows under the same numbers; each ``odd`` row is one alone."""
+        """Split the batch, keeping all numbers, so that each ``odd`` row is a batch by itself."""
         ids = self.ids
         begin = 0
         for place, each in enumerate(ids):
@@ -52,7 +52,7 @@ class Batch:
 
 
 def ranges(ids: Iterable[int]) -> Iterator[Range]:
-    """Yield ascending ids as ranges without a hole."""
+    """Yield ascending ids as ranges of consecutive ids."""
     first = last = None
     for each in ids:
         if last is not None and each == last + 1:
@@ -66,7 +66,7 @@ def ranges(ids: Iterable[int]) -> Iterator[Range]:
 
 
 def merge(unordered: Iterable[Range]) -> list[Range]:
-    """Return ranges that hold the same ids, as few and as long as can be, ascending."""
+    """Return the fewest ranges that hold the same ids, ascending."""
     merged: list[Range] = []
     for first, last in sorted(unordered):
         if merged and first <= merged[-1][1] + 1:
@@ -77,11 +77,11 @@ def merge(unordered: Iterable[Range]) -> list[Range]:
 
 
 def write_ranges(of: Iterable[Range]) -> str:
-    """Return ranges as the table keeps them: ``4-6,9``."""
+    """Return ranges as text, as the table stores them: ``4-6,9``."""
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in of)
 
 
 def read_ranges(text: str) -> tuple[Range, ...]:
-    """Return the ranges that write_ranges() wrote."""
+    """Parse the text that write_ranges() returns."""
     parts = (part.partition("-") for part in text.split(","))
     return tuple((int(first), int(last or first)) for first, _, last in parts)

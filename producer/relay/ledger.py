@@ -1,9 +1,9 @@
-"""The outbox's tables: what waits, which numbers were given out, and which relay is at work.
+"""The outbox's tables: the waiting rows, the numbers assigned, and which relay is active.
 
-Every write is one transaction that begins with the row of ``outbox_relay``, and goes on only if
-that row still has the epoch of the writer. The row stays locked until the commit: a relay that was
-taken over can write nothing more, however late it wakes up, and one that takes over finds all
-that was written before it, or nothing of it. No clock is involved.
+The epoch in the one row of ``outbox_relay`` is a fencing token. Every write is a transaction that
+first updates that row, and continues only if it still has the writer's epoch. The row stays locked
+until the commit. So a relay that was replaced can write nothing further, however late it wakes up,
+and its successor finds each earlier write complete or not at all. No clock is involved.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SILENCE = 5
-"""Seconds after which the server ends a connection that says nothing, its transaction and its locks
-with it: a relay that is frozen or cut off in mid-transaction must not keep the others out."""
+"""Seconds after which the server closes an idle connection and releases its locks. Otherwise a
+relay that freezes or is cut off in mid-transaction would keep the others out."""
 
-# READ COMMITTED: only what is committed is sent, and no gap is locked against applications.
+# READ COMMITTED: only committed rows are read, and no gap locks block applications.
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _TIMEOUTS = (
     f"SET SESSION wait_timeout = {SILENCE}, net_read_timeout = {SILENCE},"
@@ -69,8 +69,8 @@ _ADD_BATCH = (
     "INSERT INTO outbox_batches (client, first, size, queue, ids) VALUES (%s, %s, %s, %s, %s)"
 )
 _REMOVE_BATCH = "DELETE FROM outbox_batches WHERE client = %s AND first = %s"
-# Of clients that an operator has removed, as after a backup was restored: their rows get new
-# numbers.
+# Batches of clients that an operator has removed, for instance after restoring a backup: their rows
+# get new numbers.
 _REMOVE_ORPHANS = (
     "DELETE FROM outbox_batches WHERE NOT EXISTS (SELECT 1 FROM outbox_clients AS c"
     " WHERE c.client = outbox_batches.client AND c.queue = outbox_batches.queue)"
@@ -79,7 +79,7 @@ _REMOVE_ORPHANS = (
 _REMOVE_ROWS = "DELETE FROM outbox WHERE id IN %s"
 _REMOVE_RANGE = "DELETE FROM outbox WHERE id BETWEEN %s AND %s"
 _LONG = 50
-"""Rows without a hole that are asked for, or removed, as a range."""
+"""The least number of consecutive rows that are read or deleted as a range."""
 
 _ROWS = "SELECT id, queue, message, created_at FROM outbox WHERE "
 _IN_RANGE = "id BETWEEN %s AND %s"
@@ -87,7 +87,7 @@ _IN_RANGE = "id BETWEEN %s AND %s"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Which relay is at work, and how far it has come. No holder: none is."""
+    """Which relay is active, and its progress. Without a holder, none is."""
 
     epoch: int
     beat: int
@@ -96,34 +96,34 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a relay finds when it begins: its epoch, and what it is in charge of from now on."""
+    """What a relay takes over when it becomes active: its epoch and the state of the tables."""
 
     epoch: int
     clients: Mapping[str, tuple[str, int]]
-    """For each queue: the client, and its last number."""
+    """For each queue, its client and the last number assigned."""
     clusters: Mapping[str, str]
-    """For each queue that ever confirmed something: the RabbitMQ cluster that it is in."""
+    """For each queue that ever confirmed a publish, the RabbitMQ cluster that it belongs to."""
     batches: Sequence[Batch]
-    """What is numbered and not yet known to be confirmed."""
+    """The batches that are numbered and not known to be confirmed."""
     highest: int
     """The highest id that was ever numbered."""
     swept: int
-    """Hardly anything waits up to this id."""
+    """Up to this id, hardly any rows are waiting."""
 
 
 class LedgerAway(Transient):
-    """The database cannot read or write the ledger now."""
+    """The database cannot read or write the outbox's tables now."""
 
 
 class TakenOver(Exception):
-    """Another relay is at work."""
+    """Another relay has taken over."""
 
 
 class Ledger:
-    """A connection to the database, made when it is needed, for a relay called ``name``.
+    """A connection to the database for a relay called ``name``, opened when it is needed.
 
-    Every method raises LedgerAway when the database cannot do it now; the connection is thrown away
-    then, and whether a write was committed is known only by acquiring anew.
+    Every method raises LedgerAway when the database is unavailable, and closes the connection.
+    Whether a write was committed is then unknown until the relay acquires the ledger again.
     """
 
     def __init__(self, database: Database, name: str, base: str) -> None:
@@ -134,21 +134,21 @@ class Ledger:
         self._connection: Connection | None = None
 
     def close(self) -> None:
-        """Throw the connection away."""
+        """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def state(self) -> State:
-        """Return which relay is at work."""
+        """Return which relay is active."""
         return self._using(self._state)
 
     def acquire(self, seen: State) -> Charge | None:
-        """Be the one at work from now on, if all is still as it was ``seen``; None if it is not."""
+        """Become the active relay if the state is still as ``seen``; return None if it is not."""
         return self._using(lambda connection: self._acquire(connection, seen))
 
     def renew(self, epoch: int) -> None:
-        """Show that the relay of this epoch is at work. Raises TakenOver if it is not any more."""
+        """Renew the lease of this epoch. Raises TakenOver if another relay has taken over."""
 
         def renew(connection: Connection) -> None:
             if _execute(connection, _RENEW, epoch) != 1:
@@ -157,7 +157,7 @@ class Ledger:
         self._using(renew)
 
     def release(self, epoch: int) -> None:
-        """Let another relay begin at once."""
+        """Release the lease, so that another relay can take over at once."""
         self._using(lambda connection: _execute(connection, _RELEASE, epoch))
 
     def read(
@@ -165,7 +165,7 @@ class Ledger:
     ) -> list[Row]:
         """Return committed rows that are neither ``known`` nor for one of the queues ``without``.
 
-        At most ``limit`` of them, the lowest ids first.
+        At most ``limit`` of them, lowest ids first.
         """
         condition, values = "id > %s", [look.after]
         if look.through is not None:
@@ -182,7 +182,7 @@ class Ledger:
         return self._using(lambda connection: _rows(connection, statement, *arguments))
 
     def rows(self, batches: Iterable[Batch]) -> dict[int, Row]:
-        """Return the rows of batches, by their ids; those that somebody removed are missing."""
+        """Return the rows of batches by id. Rows that were deleted are missing."""
         long, short = _parted(chain.from_iterable(batch.ranges for batch in batches))
 
         def read(connection: Connection) -> dict[int, Row]:
@@ -194,7 +194,7 @@ class Ledger:
         return self._using(read)
 
     def add_client(self, epoch: int, queue: str) -> str:
-        """Name a client for a new queue; no other installation has the same."""
+        """Create a client for a new queue; return its name, which is globally unique."""
         client = unique_name(self._base)
 
         def add(connection: Connection) -> str:
@@ -207,7 +207,7 @@ class Ledger:
         return self._using(add)
 
     def part(self, epoch: int, whole: Sequence[Batch], parts: Sequence[Batch]) -> None:
-        """Write ``parts`` down in place of ``whole``: the same rows under the same numbers."""
+        """Replace the batches ``whole`` by ``parts``: the same rows under the same numbers."""
 
         def part(connection: Connection) -> None:
             with _transaction(connection):
@@ -231,9 +231,9 @@ class Ledger:
     ) -> None:
         """Number ``new`` batches and remove ``confirmed`` ones with their rows, all or nothing.
 
-        ``met`` has the queues that confirmed something for the first time, each with its cluster.
+        ``met`` maps queues that confirmed a publish for the first time to their cluster.
 
-        Raises TakenOver if another relay is at work; then nothing was written.
+        Raises TakenOver if another relay has taken over; then nothing was written.
         """
 
         def write(connection: Connection) -> None:
@@ -266,7 +266,7 @@ class Ledger:
     def _state(self, connection: Connection) -> State:
         rows = _fetch(connection, _STATE)
         if not rows:
-            # A migration makes the table first, and then its row.
+            # A migration first creates the table, then its row.
             raise Transient(
                 f"the table outbox_relay of {self.database} has no row; waiting for 'worker "
                 "migrate', or for whoever deleted it"
@@ -304,7 +304,7 @@ def _transaction(connection: Connection) -> Iterator[None]:
 
 
 def _execute(connection: Connection, statement: str, *values: object) -> int:
-    """Return how many rows it changed."""
+    """Execute a statement; return how many rows it changed."""
     with connection.cursor() as cursor:
         return cursor.execute(statement, values or None)
 
@@ -320,7 +320,7 @@ def _rows(connection: Connection, statement: str, *values: object) -> list[Row]:
 
 
 def _read_time(text: str) -> datetime | str:
-    # The session's time zone is UTC. PyMySQL would take ten times as long, and leave the zone out.
+    # The session's time zone is UTC. PyMySQL takes ten times as long, and returns no zone.
     try:
         return datetime.fromisoformat(f"{text}Z")
     except ValueError:
@@ -333,7 +333,7 @@ def _number(connection: Connection, batch: Batch) -> None:
         connection, _NUMBERED, batch.last, batch.queue, batch.client, batch.first - 1
     )
     if changed != 1:
-        # Somebody changed the table by hand, or restored it. Begin anew with what it says now.
+        # The table was edited by hand, or restored. Start again from what it holds now.
         raise Transient(f"the numbers of queue {batch.queue!r} are not where this relay left them")
 
 
@@ -351,7 +351,7 @@ def _remove_rows(connection: Connection, batches: Iterable[Batch]) -> None:
 
 
 def _parted(ids: Iterable[Range]) -> tuple[list[Range], list[int]]:
-    """Return the long ranges, and the ids that are in none of these."""
+    """Return the long ranges, and the ids outside of them."""
     merged = merge(ids)
     long = [each for each in merged if each[1] - each[0] >= _LONG]
     short = [
@@ -362,7 +362,7 @@ def _parted(ids: Iterable[Range]) -> tuple[list[Range], list[int]]:
 
 def _away(error: ServerError, database: Database) -> LedgerAway | Permanent:
     if error.code == ER.NO_SUCH_TABLE:
-        # As with the worker: somebody is about to run it.
+        # As in the worker: the migration is probably about to run.
         return LedgerAway(f"{database} has no table for the outbox; waiting for 'worker migrate'")
     if error.code == ER.DUP_ENTRY:
         return LedgerAway(f"{error}: begin anew")

@@ -1,4 +1,4 @@
-"""One queue's line: what is numbered for it and not yet confirmed. Pure; a publisher's backlog."""
+"""One queue's line: the requests numbered for it and not yet confirmed. Pure."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class Row(NamedTuple):
     queue: str
     message: str
     created_at: datetime | str
-    """In UTC; as the database says it if it is none, such as 0000-00-00."""
+    """In UTC; the database's text if that is not a valid time, such as 0000-00-00."""
 
 
 Written = tuple[int, bytes, bytes]
-"""A request: its number, its body, and its properties as they are on the wire."""
+"""A request: its number, and its body and properties in wire format."""
 
 Invalid = tuple[Row, InvalidRequest]
-"""A row that is no request, and why."""
+"""A row that is not a valid request, and the reason."""
 
 
 class Line:
     """The numbered requests of a queue, in order. Implements ``producer.publisher.Backlog``."""
 
     def __init__(self, queue: str, client: str, last: int) -> None:
-        """``last`` is the last number given out."""
+        """``last`` is the last number assigned."""
         self.queue = queue
         self.client = client
         self.accepted = last
         self._requests: dict[int, Written] = {}
-        self._unconfirmed: dict[int, _Unconfirmed] = {}  # by their first number, lowest first
+        self._unconfirmed: dict[int, _Unconfirmed] = {}  # by first number, ascending
         self._confirmed: list[Batch] = []
 
     def __len__(self) -> int:
@@ -47,14 +47,14 @@ class Line:
 
     @property
     def ranges(self) -> Iterator[Range]:
-        """The rows that need not be read again: they are numbered, and still in the table."""
+        """The rows that need not be read again: they are numbered and still in the table."""
         for unconfirmed in self._unconfirmed.values():
             yield from unconfirmed.batch.ranges
         for batch in self._confirmed:
             yield from batch.ranges
 
     def number_rows(self, rows: Iterable[Row]) -> tuple[Numbered, list[Invalid]]:
-        """Number rows on from the last number. Returns those that are no requests apart."""
+        """Number rows, continuing from the last number. Returns invalid rows separately."""
         ids: list[int] = []
         requests: list[Written] = []
         invalid: list[Invalid] = []
@@ -69,7 +69,7 @@ class Line:
         return Numbered(batch, requests), invalid
 
     def add(self, numbered: Numbered) -> None:
-        """Take what is numbered once that is written down. Lower numbers may come later."""
+        """Add a numbered batch once it is committed. Lower numbers may be added later."""
         batch = numbered.batch
         late = batch.first <= next(reversed(self._requests), 0)
         self._requests.update((written[0], written) for written in numbered.requests)
@@ -98,7 +98,7 @@ class Line:
         return int(message_id.rpartition("/")[2])
 
     def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Take note that requests are confirmed, each range by its first and last number."""
+        """Record that requests are confirmed. A range is a first and a last number, inclusive."""
         for first, last in ranges:
             for counter in range(first, last + 1):
                 del self._requests[counter]
@@ -113,11 +113,11 @@ class Line:
 
     @property
     def confirmed(self) -> Sequence[Batch]:
-        """The batches that are wholly confirmed, and whose rows may go."""
+        """The batches that are fully confirmed and whose rows may be deleted."""
         return self._confirmed
 
     def removed(self) -> None:
-        """Note that the rows of the confirmed batches are gone."""
+        """Record that the rows of the confirmed batches are deleted."""
         self._confirmed = []
 
 
@@ -136,9 +136,9 @@ class _Unconfirmed:
 
 
 def restore(batch: Batch, rows: Mapping[int, Row]) -> tuple[Numbered, list[Invalid]]:
-    """Return the requests of a batch that is written down. Rows that are gone have none.
+    """Return the requests of a recorded batch. Deleted rows are left out.
 
-    Those that are no requests any more, since somebody changed them, are returned apart.
+    Rows that were changed and are no longer valid requests are returned separately.
     """
     requests: list[Written] = []
     invalid: list[Invalid] = []

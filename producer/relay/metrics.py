@@ -26,14 +26,14 @@ from turnwise.status_server import Page
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0
-"""Seconds from one count of what waits to the next."""
+"""Seconds between two counts of the waiting rows."""
 
 SHARE = 20
-"""A count is followed by a pause of so many times its own length."""
+"""Each count is followed by a pause of this many times its duration."""
 
 
 class Figures:
-    """Counts what waits, beside the work and on a connection of its own."""
+    """Counts the waiting rows, in a thread and on a connection of its own."""
 
     def __init__(self, database: Database, name: str) -> None:
         self.status: OutboxStatus | None = None
@@ -49,7 +49,7 @@ class Figures:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Not waited for: it may be waiting for a hung database.
+        # Do not join the thread: it may be waiting for a hung database.
         self._stop.set()
 
     def _count(self) -> None:

@@ -1,7 +1,7 @@
-"""The way out for one queue's line: a publisher, and patience when the queue takes nothing.
+"""Publishes one queue's line, with back-off while the queue accepts nothing.
 
-A queue that is missing, full or not ours to publish to keeps its own requests waiting, and nobody
-else's: which queue is meant, any application may say.
+A queue that is missing, full or forbidden keeps only its own requests waiting, since any
+application may name any queue.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 10.0
-"""Seconds from one try to the next at a queue that takes nothing."""
+"""Seconds between tries at a queue that accepts nothing."""
 
 PATIENCE = 5.0
-"""Seconds for each answer about a queue. The others wait meanwhile, so that it is not many."""
+"""Seconds to wait for each answer about a queue. Few, since the other queues wait meanwhile."""
 
 
 class Outlet:
-    """Publishes one line on a channel of its own. Raises only when the connection ends or hangs.
+    """Publishes one line on a channel of its own.
 
-    Or when its node turns out to be a stranger to its cluster.
+    Raises only when the connection ends or hangs, when the connected node turns out not to belong
+    to the cluster, or when the lease could not be renewed meanwhile (LedgerAway, TakenOver).
     """
 
     def __init__(self, broker: Broker, line: Line, cluster: str | None = None) -> None:
-        """``cluster`` is the one that has confirmed something in this queue before."""
+        """``cluster`` is the cluster that has confirmed a publish to this queue before, if any."""
         self.line = line
         self.cluster = cluster
         self.trouble: str | None = None
-        """Why the queue takes nothing; None if it does."""
+        """Why the queue accepts nothing; None if it does."""
         self._broker = broker
         self._publisher: Publisher | None = None
-        # A queue that may just have been made, by whomever, is given time: its node may forget it.
+        # Wait before publishing to a queue that may be new: its node may still forget it.
         self._ripe = self._known
         self._try_at = 0.0
         self._wait = FIRST_WAIT
@@ -54,20 +55,20 @@ class Outlet:
 
     @property
     def in_flight(self) -> int:
-        """How many requests are published and not confirmed."""
+        """The number of requests that are published and not confirmed."""
         return self._publisher.in_flight if self._publisher else 0
 
     def publish(self) -> int:
-        """Publish what there is room for; return how many requests."""
+        """Publish what there is room for; return the number of requests."""
         if time.monotonic() < self._try_at or not (self.line or self.trouble):
             return 0
         try:
             if self._publisher is None:
                 topology = Topology(self.line.queue)
-                # Gone from where it has confirmed something: to make it again would hide the loss.
+                # Recreating a queue that has confirmed a publish would hide the loss.
                 topology.declare(self._broker, make=not self._known, patience=PATIENCE)
                 if not self._ripe:
-                    # The other queues go on meanwhile.
+                    # The other queues continue meanwhile.
                     self._ripe = True
                     self._try_at = time.monotonic() + CREATION_PAUSE
                     return 0
@@ -76,18 +77,18 @@ class Outlet:
                     self._recover()
             return self._publisher.publish()
         except (Elsewhere, LedgerAway):
-            raise  # this is no place for any queue; or no sign of life was possible meanwhile
+            raise  # the node is unfit for every queue, or the lease could not be renewed
         except (Transient, Permanent) as error:
             self._ripe = self._ripe and not isinstance(error, QueueMissing | Unsure)
             self._fail(error)
             return 0
 
     def begin_anew(self) -> None:
-        """Publish from the lowest number on: something was added below what is published."""
+        """Publish again from the lowest number: requests were added below those published."""
         self.close()
 
     def settle(self) -> bool:
-        """Have the line forget what was confirmed; whether there was any."""
+        """Forget the confirmed requests; return whether there were any."""
         if self._publisher is None:
             return False
         try:
@@ -103,7 +104,7 @@ class Outlet:
         return settled
 
     def close(self) -> None:
-        """Stop publishing. What is in flight will be published again, by whoever goes on."""
+        """Stop publishing. Requests in flight will be published again by this relay or another."""
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.close()
@@ -111,7 +112,7 @@ class Outlet:
     def _fail(self, error: Transient | Permanent) -> None:
         self._broker.check()
         if isinstance(error, Unanswered):
-            # Is it the queue, or the node? Any node that is there opens a channel.
+            # Is it the queue or the node? A healthy node can open a channel.
             self._broker.channel(PATIENCE).close()
         if str(error) != self.trouble:
             event(log, logging.WARNING, "queue.stuck", queue=self.line.queue, error=error)

@@ -1,4 +1,4 @@
-"""A relay's life: connected to both servers it stands by; when its turn comes, it works."""
+"""The relay process: connected to both servers, it stands by until it can take over."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from turnwise.retry import persist
 log = logging.getLogger(__name__)
 
 LEASE = 5.0
-"""Seconds without a sign of life from the relay at work, after which another takes over.
+"""Seconds without a renewal by the active relay, after which another takes over.
 
-By the clock of the one that stands by, which cannot be set; and if it is wrong, no harm is done."""
+Measured with the standby's monotonic clock. A wrong clock does no harm: the epoch fences writes."""
 
 STOP_GRACE = 5.0
-"""Seconds for what is numbered to be confirmed, once asked to stop."""
+"""Seconds to wait for the numbered requests to be confirmed, once asked to stop."""
 
 STOP_BUDGET = STOP_GRACE + 3 * TIMEOUT + 2 * CLOSE_TIMEOUT
-"""Seconds from SIGTERM to the end at worst: the database takes its time for what is being written,
-then to remove what was confirmed, then to let another relay begin; then a hung broker does not
-answer the goodbye of channel and connection."""
+"""Seconds from SIGTERM to exit, at worst: the database is slow to finish the current write, then to
+delete the confirmed rows, then to release the lease; then a hung broker does not answer the close
+of the channel and of the connection."""
 
 WATCH = 1.0
-"""Seconds from one look at the relay at work to the next."""
+"""Seconds between two checks of the active relay."""
 
 
 class Relay:
@@ -45,11 +45,11 @@ class Relay:
         self._loop = loop
         self._nodes = nodes
         self._ledger = ledger
-        self._epoch = 0  # the last one that was this relay's
+        self._epoch = 0  # the last epoch of this relay
         self._outages = {name: Outage(log, name) for name in self.vitals.lost}
 
     def run(self) -> None:
-        """Relay. Raises Permanent when somebody has to act."""
+        """Run until asked to stop. Raises Permanent when an operator must act."""
         event(log, logging.INFO, "relay.started", relay=self._ledger.name)
         try:
             persist(self._session, sleep=self._sleep, on_failure=self._lost)
@@ -73,7 +73,7 @@ class Relay:
                 self.vitals.connected = False
 
     def _stand_by(self, broker: Broker) -> Charge:
-        """Return when it is this relay's turn."""
+        """Wait until this relay becomes the active one."""
         seen: State | None = None
         since = 0.0
         while True:
@@ -84,7 +84,7 @@ class Relay:
                 event(log, logging.INFO, "relay.standing_by", at_work=state.holder)
             if state != seen:
                 seen, since = state, time.monotonic()
-            # An epoch that was this relay's own: nobody has taken over since.
+            # If the epoch is still this relay's own, no other relay has taken over since.
             mine = state.epoch == self._epoch
             if (mine or state.holder is None or time.monotonic() - since > LEASE) and (
                 charge := self._ledger.acquire(state)
@@ -104,7 +104,7 @@ class Relay:
             try:
                 shift.run(progress)
             except TakenOver:
-                shift.close()  # the connection is used again
+                shift.close()  # the connection stays in use
                 raise
         except TakenOver:
             event(log, logging.WARNING, "relay.taken_over", epoch=charge.epoch)
@@ -112,7 +112,7 @@ class Relay:
         except LedgerAway:
             raise
         except (Transient, Permanent):
-            # Another relay may have more luck with RabbitMQ.
+            # Another relay may be able to reach RabbitMQ.
             with contextlib.suppress(Transient, Permanent):
                 self._ledger.release(charge.epoch)
             raise

@@ -1,4 +1,4 @@
-"""A relay at work, from when it takes charge until another does, or it stops."""
+"""An active relay, from when it takes over until another does, or until it stops."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from turnwise.limits import check_queue
 from turnwise.loop import LONGEST_TURN
 
 POLL = 0.05
-"""Seconds from one look at the outbox to the next while nothing waits."""
+"""Seconds between two polls of the outbox while no rows are waiting."""
 
 SHARE = 4
-"""A look is followed by a pause of so many times its own length, however slow the database is."""
+"""Each poll is followed by a pause of this many times its duration, to spare a slow database."""
 
 RENEW = 1.0
-"""Seconds without a write after which the relay shows that it is at work."""
+"""Seconds without a write after which the relay renews its lease."""
 
 BATCH = 1000
-"""The most requests that are numbered in one commit."""
+"""The most requests to number in one commit."""
 
 MOST = 2 * BATCH
-"""The most requests that are numbered and not confirmed: what the next relay sends once more, and
-what this one keeps in memory."""
+"""The most requests that are numbered and not confirmed: as many are kept in memory, and may be
+published again by the next relay."""
 
 SWEEPS = 10
-"""One in so many rows may be of those that became visible late, far below the others."""
+"""One row in this many is reserved for rows that became visible late, far below the others."""
 
 STALLED = 10.0
-"""Seconds without any confirm, on a connection that is not blocked, after which another relay may
-have more luck: this one may be cut off from RabbitMQ and not know it yet."""
+"""Seconds without any confirm, on a connection that is not blocked, after which another relay
+should try: this one may be cut off from RabbitMQ without knowing it."""
 
 
 class Shift:
-    """The work of one epoch. Raises TakenOver when it is over, Transient when a server is lost."""
+    """The work of one epoch. Raises TakenOver when that ends, Transient if a server is lost."""
 
     def __init__(self, broker: Broker, ledger: Ledger, charge: Charge, vitals: Vitals) -> None:
         self._broker = broker
@@ -65,7 +65,7 @@ class Shift:
         self._restore(charge.batches)
 
     def run(self, progress: Callable[[], None]) -> None:
-        """Work until the loop is asked to stop; then finish what is numbered, within its grace."""
+        """Run until the loop is asked to stop; then finish what is numbered within the grace."""
         loop = self._broker.loop
         with self._signs_of_life():
             while not loop.asked or (any(self._working()) and not loop.stopping):
@@ -88,7 +88,7 @@ class Shift:
 
     @contextlib.contextmanager
     def _signs_of_life(self) -> Iterator[None]:
-        """Renew in time, also while RabbitMQ takes long to answer something."""
+        """Keep renewing the lease, also while RabbitMQ is slow to answer."""
         loop = self._broker.loop
 
         def renew() -> None:
@@ -106,11 +106,11 @@ class Shift:
             timers[0].cancel()
 
     def _working(self) -> Iterator[Outlet]:
-        """Yield the outlets that have something to publish, or to be confirmed."""
+        """Yield the healthy outlets that have unconfirmed requests."""
         return (o for o in self._outlets.values() if o.line and not o.trouble)
 
     def _room(self) -> int:
-        """Return how many more requests may be numbered; 0 if it is not worth a commit."""
+        """Return how many more requests may be numbered; 0 if too few to be worth a commit."""
         room = MOST - sum(len(outlet.line) for outlet in self._working())
         return room if room >= BATCH // 2 else 0
 
@@ -126,7 +126,7 @@ class Shift:
         self._aside.count()
 
     def _write(self, rows: list[Row]) -> None:
-        """Number rows, and remove what is confirmed."""
+        """Number rows, and delete the confirmed ones."""
         numbered = list(self._number(rows))
         batches = [each.batch for each in numbered]
         self._highest = max([self._highest, *(batch.ranges[-1][1] for batch in batches)])
@@ -139,7 +139,7 @@ class Shift:
         for outlet in self._outlets.values():
             outlet.line.removed()
         self._vitals.confirmed += sum(batch.size for batch in confirmed)
-        # Only now that the numbers are committed may anybody see them.
+        # Publish only now that the numbers are committed.
         for each in numbered:
             self._outlet(each.batch).line.add(each)
 
@@ -162,14 +162,14 @@ class Shift:
                 yield numbered
 
     def _restore(self, batches: Sequence[Batch]) -> None:
-        """Go on with what is written down. A row that is no request any more is set aside."""
+        """Resume recorded batches. Rows that are no longer valid requests are set aside."""
         if not batches:
             return
         rows = self._ledger.rows(batches)
         restored = [(batch, *restore(batch, rows)) for batch in batches]
         invalid = [each for _, _, of_batch in restored for each in of_batch]
         odd = {row.id for row, _ in invalid}
-        # In a batch of its own it keeps its number, and the others need not wait for it.
+        # In a batch by itself, an invalid row keeps its number and does not hold up the others.
         whole = [batch for batch, _, of_batch in restored if of_batch and batch.size > 1]
         if whole:
             parts = [part for batch in whole for part in batch.apart(odd)]
@@ -191,10 +191,10 @@ class Shift:
     # -- looking
 
     def _look(self, limit: int) -> list[Row]:
-        """Return rows that have no number yet, the lowest ids first."""
+        """Return rows that have no number yet, lowest ids first."""
         stuck = {queue: o.trouble for queue, o in self._outlets.items() if o.trouble is not None}
         if self._vitals.stuck.keys() - stuck.keys():
-            self._sight.begin_anew()  # rows of a queue that is free again may wait far below
+            self._sight.begin_anew()  # rows of a recovered queue may wait far below
         self._vitals.stuck = stuck
         if time.monotonic() >= self._aside.look_at:
             self._restore(self._aside.take())
@@ -207,14 +207,14 @@ class Shift:
             rows = self._ledger.read(look, limit, known, list(stuck))
             return rows, time.monotonic() - begun
 
-        # Of new rows there may be more than enough for ever: some room is for those further down.
+        # New rows may arrive without end: reserve some room for those further down.
         share = limit if self._sight.covers_all else limit - limit // SWEEPS
         rows, seconds = read(self._sight.main(), share)
         self._sight.looked(seconds, len(rows), rows[-1].id if rows else None)
         whole = len(rows) < share
         room = limit - len(rows)
         if room and (below := self._sight.sweep()):
-            # The step may reach into what was just looked at: no row is to get two numbers.
+            # This range may overlap the one just read: no row may get two numbers.
             known.extend((row.id, row.id) for row in rows)
             found, more = read(below, room)
             self._sight.swept(more, len(found), all_of_it=len(found) < room)
@@ -225,7 +225,7 @@ class Shift:
         return rows
 
     def _pause(self, *, look: bool) -> float:
-        """Return how long nothing needs doing but what RabbitMQ says."""
+        """Return how long to wait for RabbitMQ, in seconds, before there is other work."""
         if any(outlet.line.confirmed for outlet in self._outlets.values()):
             return 0
         if not (look and self._room()):

@@ -1,4 +1,4 @@
-"""What a relay knows about itself: its state, and its counts."""
+"""A relay's state and counters."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 
 
 class Vitals:
-    """Written by the relay's one thread, read by others."""
+    """State and counters, written by the relay's main thread and read by others."""
 
     def __init__(self) -> None:
         self.connected = False
-        """Whether it has both servers, and works or stands by."""
+        """Whether it is connected to both servers, active or standing by."""
         self.at_work = False
         self.shifts = 0
         self.confirmed = 0
         self.invalid = 0
         self.stuck: dict[str, str] = {}
-        """Why each queue that takes nothing does so."""
+        """For each queue that accepts nothing, the reason."""
         self.lost: Counter[str] = Counter({"broker": 0, "database": 0})
         """How often a connection to a server was lost, or could not be made."""
