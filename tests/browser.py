@@ -1,4 +1,4 @@
-"""A real browser for the tests: Chromium without a window, and what it did meanwhile."""
+"""A real browser for the tests: headless Chromium, and a record of its requests and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str, width: int = 1280, height: int = 900) -> None:
-        # Away from what was open before, and forget what that said and asked for.
+        # Leave the previous page, and discard its errors and requests.
         self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get_log("performance")
@@ -66,11 +66,11 @@ class Browser:
         )
 
     def errors(self) -> list[str]:
-        """What stands in its console as an error."""
+        """Return the errors in its console."""
         return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
 
     def asked(self) -> list[str]:
-        """The addresses that the page has asked for."""
+        """Return the addresses that the page has requested."""
         messages = (json.loads(e["message"]) for e in self.driver.get_log("performance"))
         return [
             message["message"]["params"]["request"]["url"]

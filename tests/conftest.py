@@ -1,4 +1,4 @@
-"""Real servers for the tests that need them, and a pipeline of its own for each such test."""
+"""Real servers for the tests that need them, and a separate pipeline for each such test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.browser import Browser
 from tests.pipeline import Pipeline
 from tests.shop import Shop
 
-# A shared machine is slow at times; that is no failure.
+# A shared machine is slow at times, which is not a failure.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs servers or a browser, so that ``-m "not servers"`` leaves it out."""
+    """Mark tests that need servers or a browser, so that ``-m "not servers"`` deselects them."""
     for item in items:
         for need, fixture in (("servers", "servers"), ("browser", "chromium")):
             if fixture in getattr(item, "fixturenames", ()):
@@ -61,7 +61,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
 
 @pytest.fixture
 def pipeline(servers: Servers, tmp_path: Path) -> Iterator[Pipeline]:
-    """A vhost and a schema of the test's own."""
+    """A pipeline on the test's own vhost and schema."""
     with Pipeline(servers, f"test-{uuid.uuid4().hex[:12]}", tmp_path) as pipeline:
         yield pipeline
 
@@ -73,7 +73,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser, pipeline: Pipeline) -> Iterator[Browser]:  # noqa: ARG001 - outlives it
-    """A browser that must not have met an error, nor asked anybody else.
+    """A browser that must end without an error or a request to another host.
 
     It leaves the page before the pipeline ends: a page whose server is gone complains.
     """
@@ -96,7 +96,7 @@ def shop(pipeline: Pipeline) -> Shop:
 def pytest_runtest_makereport(
     item: pytest.Function, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the processes of a failed test said."""
+    """Show the logs of a failed test's processes."""
     report = yield
     pipeline = item.funcargs.get("pipeline")
     if call.when == "call" and report.failed and isinstance(pipeline, Pipeline):

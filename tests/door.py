@@ -1,4 +1,4 @@
-"""A door under test, and clients for it: well-behaved ones, and the raw bytes of the others."""
+"""A door under test, and clients for it: well-behaved ones, and raw bytes for the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Answer:
 
     @property
     def detail(self) -> str:
-        """What a problem says, having looked at the rest of it."""
+        """Return a problem's detail, after checking its other members."""
         assert self.headers["content-type"] == "application/problem+json"
         problem: dict[str, Any] = json.loads(self.body)
         assert problem.keys() == {"type", "title", "status", "detail"}
@@ -45,7 +45,7 @@ class Door:
         timeout: float = 30,
         **headers: str,
     ) -> Answer:
-        """Ask on a connection of its own. An iterator is sent in chunks."""
+        """Send a request on a new connection. An iterator is sent in chunks."""
         if self.token is not None:
             headers.setdefault("Authorization", f"Bearer {self.token}")
         with contextlib.closing(self.connection(timeout)) as connection:
@@ -71,7 +71,7 @@ class Door:
         return connection
 
     def head(self, path: str, *lines: str, method: str = "PUT") -> bytes:
-        """The head of a request, to be sent as it is."""
+        """Return the raw head of a request."""
         if self.token is not None:
             lines = (f"Authorization: Bearer {self.token}", *lines)
         return "\r\n".join(
@@ -86,7 +86,7 @@ def exchange(
     body: bytes | Iterator[bytes] | None = None,
     **headers: str,
 ) -> Answer:
-    """Ask on a connection, and leave it open."""
+    """Send a request on a connection, and leave it open."""
     chunked = body is not None and not isinstance(body, bytes)
     connection.request(method, path, body, headers, encode_chunked=chunked)
     response = connection.getresponse()
@@ -95,7 +95,7 @@ def exchange(
 
 
 def read_answer(connection: socket.socket, method: str = "PUT") -> Answer:
-    """Read one answer off a socket."""
+    """Read one answer from a socket."""
     response = http.client.HTTPResponse(connection, method=method)
     response.begin()
     answer = {name.lower(): value for name, value in response.getheaders()}

@@ -1,4 +1,4 @@
-"""The command ``lab``, in a folder of the test's own."""
+"""The command ``lab`` in the test's own folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lab(
 
 
 def share_packages(servers: Servers, folder: Path) -> None:
-    """Spare a lab in this folder to fetch the servers' programs again."""
+    """Let a lab in this folder reuse the servers' programs already fetched."""
     packages = servers.folder.parent / "packages"
     if packages.exists():
         (folder / "packages").symlink_to(packages.resolve())

@@ -1,4 +1,4 @@
-"""Bodies that are no requests: a name, the body, and the field the error must name."""
+"""Malformed bodies: a name, the body, and the field that the error must name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test does with the pipeline: start its real commands, break things, look at the table."""
+"""The pipeline as tests drive it: start its real commands, break things, inspect the table."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Pipeline:
         return self.adopt(process)
 
     def adopt(self, process: Process) -> Process:
-        """End a process with the pipeline, and show its log if the test fails."""
+        """Stop a process along with the pipeline, and show its log if the test fails."""
         self._processes.append(process)
         return process
 
@@ -111,7 +111,7 @@ class Pipeline:
         return str(self.status()["client"])
 
     def wait_client(self) -> str:
-        """The client's name, as soon as its outbox is there."""
+        """Wait until the outbox exists; return the client's name."""
         self.wait(self.outbox.exists, "an outbox")
         return self.client()
 
@@ -127,7 +127,7 @@ class Pipeline:
         commands.wait_event(process, event, times)
 
     def rows(self) -> list[Row]:
-        """All rows, in the order they were served."""
+        """Return all rows in the order they were served."""
         rows = self.servers.database.query(
             "SELECT client, counter, message, sent_at, served_at, served_by, deliveries"
             " FROM requests ORDER BY served_at, client, counter",
@@ -140,7 +140,7 @@ class Pipeline:
         return int(self.servers.database.query(query, name=self.name)[0][0])
 
     def wait_served(self, count: int, timeout: float = 60, interval: float = 0.02) -> list[Row]:
-        """Wait until so many rows are there, and return them."""
+        """Wait until the table holds this many rows, and return them."""
         wait_until(lambda: self.served() >= count, f"{count} rows", timeout, interval=interval)
         return self.rows()
 
@@ -154,7 +154,7 @@ class Pipeline:
         wait_until(condition, what, timeout, interval=interval)
 
     def assert_exactly_once(self, client: str, count: int) -> list[Row]:
-        """The rows are 1 ... count of this client, each once."""
+        """Assert that the rows are 1 ... count of this client, each once; return them."""
         rows = self.rows()
         assert sorted((row.client, row.counter) for row in rows) == [
             (client, counter) for counter in range(1, count + 1)
@@ -162,7 +162,7 @@ class Pipeline:
         return rows
 
     def logs(self) -> str:
-        """What the processes said, for the report of a failure."""
+        """Return the processes' logs, for the report of a failure."""
         return "\n".join(f"{p.name}:\n{p.log.read_text()[-5000:]}" for p in self._processes)
 
     # -- the broker's side
@@ -174,15 +174,15 @@ class Pipeline:
         return dict(self.api("GET", f"queues/{self.name}/{name}"))
 
     def messages(self, name: str = "requests") -> int | None:
-        """How many messages a queue holds, ready and unacked, as of a second ago."""
+        """Return how many messages a queue holds, ready and unacked, as of a second ago."""
         return self.queue(name).get("messages")
 
     def wait_all_settled(self) -> None:
-        """Wait until nothing is ready and nothing is in hand."""
+        """Wait until no message is ready or unacked."""
         self.wait(lambda: self.messages() == 0, "an empty queue")
 
     def wait_writing(self, workers: int = 1) -> None:
-        """Wait until so many workers have a request in hand and are writing it."""
+        """Wait until this many workers hold a request and are writing it."""
         query = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND info LIKE %s"
         values = (self.name, "INSERT INTO requests%")
         self.wait(
@@ -191,7 +191,7 @@ class Pipeline:
         )
 
     def ready(self, name: str = "requests") -> int:
-        """How many messages a queue has ready for delivery, as the queue itself says."""
+        """Return how many messages are ready for delivery, as the queue itself reports."""
         with self.channel() as channel:
             frame = channel.queue_declare(name, passive=True)
         return int(frame.method.message_count)
@@ -206,7 +206,7 @@ class Pipeline:
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[Any]:
-        """Another AMQP client than ours: pika's blocking one."""
+        """Open a channel with another AMQP client: pika's blocking one."""
         with pika.BlockingConnection(pika.URLParameters(self.amqp_url)) as connection:
             yield connection.channel()
 
@@ -214,12 +214,12 @@ class Pipeline:
         return self._exit.enter_context(Proxy(target, port))
 
     def broker_proxy(self, port: int = 0) -> tuple[Proxy, str]:
-        """A proxy before the broker, and the AMQP_URL through it."""
+        """Start a proxy in front of the broker; return it and the AMQP_URL through it."""
         proxy = self.proxy(self.servers.rabbitmq.port, port)
         return proxy, self.servers.rabbitmq.url(self.name, proxy.port)
 
     def database_proxy(self) -> tuple[Proxy, str]:
-        """A proxy before the database, and the MYSQL_URL through it."""
+        """Start a proxy in front of the database; return it and the MYSQL_URL through it."""
         proxy = self.proxy(self.servers.database.port)
         return proxy, self.servers.database.url(self.name, proxy.port)
 
@@ -242,6 +242,6 @@ def run(
 
 
 def alternation(names: Sequence[str]) -> float:
-    """The share of neighbours that differ."""
+    """Return the share of neighbours that differ."""
     pairs = list(itertools.pairwise(names))
     return sum(a != b for a, b in pairs) / len(pairs)

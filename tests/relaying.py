@@ -1,4 +1,4 @@
-"""What a test does with relays: start them, leave requests for them, look at their tables."""
+"""Helpers for tests of relays: start them, commit requests for them, inspect their tables."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def start(pipeline: Pipeline, name: str, **environment: str) -> Process:
 
 
 def at_work(pipeline: Pipeline, name: str) -> Process:
-    """Start a relay, and wait until it is the one at work."""
+    """Start a relay, and wait until it is the working one."""
     relay = start(pipeline, name)
     pipeline.wait_event(relay, "relay.working")
     return relay
 
 
 def commit(pipeline: Pipeline, *messages: str, queue: str = "requests") -> None:
-    """Leave messages in the outbox, in one transaction."""
+    """Commit messages to the outbox in one transaction."""
     with pipeline.servers.database.connect(pipeline.name) as cursor:
         cursor.execute("BEGIN")
         for message in messages:
@@ -32,13 +32,13 @@ def commit(pipeline: Pipeline, *messages: str, queue: str = "requests") -> None:
 
 
 def waiting(pipeline: Pipeline) -> int:
-    """How many rows wait in the outbox."""
+    """Return how many rows wait in the outbox."""
     [(count,)] = pipeline.servers.database.query("SELECT COUNT(*) FROM outbox", name=pipeline.name)
     return int(count)
 
 
 def client(pipeline: Pipeline, queue: str = "requests") -> str:
-    """As whom the relay sends to a queue."""
+    """Return the client's name under which the relay publishes to a queue."""
     [(name,)] = pipeline.servers.database.query(
         "SELECT client FROM outbox_clients WHERE queue = %s", queue, name=pipeline.name
     )
@@ -46,14 +46,14 @@ def client(pipeline: Pipeline, queue: str = "requests") -> str:
 
 
 def wait_empty(pipeline: Pipeline) -> None:
-    """Wait until nothing is left in the outbox, nor in the relay's books."""
+    """Wait until neither the outbox nor the relay's batches hold anything."""
     pipeline.wait(lambda: waiting(pipeline) == 0, "an empty outbox")
     batches = pipeline.servers.database.query("SELECT * FROM outbox_batches", name=pipeline.name)
     assert batches == []
 
 
 def wait_numbered(pipeline: Pipeline, count: int) -> None:
-    """Wait until so many requests of the queue 'requests' have a number."""
+    """Wait until this many requests of the queue 'requests' have a number."""
     query = "SELECT last FROM outbox_clients WHERE queue = 'requests'"
     pipeline.wait(
         lambda: pipeline.servers.database.query(query, name=pipeline.name) == [(count,)],

@@ -1,6 +1,6 @@
-"""A pika that has changed inside: ``python -m tests.renamed_pika NAME COMMAND ...``.
+"""A pika whose internals have changed: ``python -m tests.renamed_pika NAME COMMAND ...``.
 
-Each place where its sources have NAME gets another one, as they would in a release that renames it.
+Every occurrence of NAME in its sources is renamed, as a later release might do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import ModuleType
 
 
 class _Loader(SourceFileLoader):
-    """Loads a module from its changed source, whatever is compiled already."""
+    """Loads a module from its changed source, ignoring compiled files."""
 
     renamed = 0
     name_of_old = ""

@@ -1,4 +1,4 @@
-"""What a test needs of the machine: it is fetched, else the test is skipped, or fails in CI."""
+"""What a test needs on the machine: fetched, or else the test is skipped, or fails in CI."""
 
 from __future__ import annotations
 

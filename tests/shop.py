@@ -1,4 +1,4 @@
-"""A pipeline whose workers serve by a handler, and what a test looks at there."""
+"""A pipeline whose workers run a handler, and the effects that tests inspect."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Shop:
         return self.pipeline.start(name, *command, **environment)
 
     def wait_handling(self) -> None:
-        """Wait until a handler has done its first statement, and not its last."""
+        """Wait until a handler has run its first statement, but not its last."""
         locked = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_modified > 1"
         self.pipeline.wait(lambda: self.query(locked) != [(0,)], "a handler at work")
 
@@ -82,11 +82,11 @@ class Shop:
         return [row[0] for row in self.query("SELECT message FROM outbox ORDER BY id")]
 
     def calls(self) -> list[int]:
-        """The counters of the calls whose effects were committed."""
+        """Return the counters of the calls whose effects were committed."""
         return [row[0] for row in self.query("SELECT counter FROM calls ORDER BY n")]
 
     def assert_served(self, *counters: int) -> None:
-        """These have had their effects once, and nothing else has had any."""
+        """Assert that these requests had their effects exactly once, and no others had any."""
         assert sorted(row.counter for row in self.pipeline.rows()) == sorted(counters)
         assert sorted(self.calls()) == sorted(counters)
         assert sorted(self.sent()) == sorted(

@@ -1,6 +1,6 @@
-"""The pipeline with a promise broken: ``python -m tests.mutants.broken NAME COMMAND ...``.
+"""The pipeline with one promise broken: ``python -m tests.mutants.broken NAME COMMAND ...``.
 
-Each mutant is a mistake that such systems are built with. What checks the pipeline must catch it.
+Each mutant is a mistake common in such systems. The checks of the pipeline must catch it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from worker.store import Outcome
 
 
 def ack_before_commit() -> None:
-    """Tell the broker first, the database then."""
+    """Ack to the broker before the database commits."""
     serve_batch = Consumer._serve_batch
 
     def acked_first(self: Consumer) -> None:
@@ -49,7 +49,7 @@ def ack_before_commit() -> None:
 
 
 def no_unique_key() -> None:
-    """Believe that nothing comes twice."""
+    """Assume that nothing is delivered twice."""
     first, *others = schema.STEPS
     without = first.replace("PRIMARY KEY (client", "KEY (client")
     assert without != first
@@ -57,7 +57,7 @@ def no_unique_key() -> None:
 
 
 def forgotten_before_confirm() -> None:
-    """Believe that what was published has arrived."""
+    """Forget published requests before their confirm."""
     after = Outbox.after
 
     def forgetting(self: Outbox, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
@@ -69,7 +69,7 @@ def forgotten_before_confirm() -> None:
 
 
 def forgotten_on_reconnect() -> None:
-    """Begin each connection as if all of the one before had been confirmed."""
+    """Start each connection as if all publishes of the previous one had been confirmed."""
     begin = Publisher.__init__
     published = 0
 
@@ -91,7 +91,7 @@ def forgotten_on_reconnect() -> None:
 
 
 def not_mandatory() -> None:
-    """Take the confirm of a request that went to no queue for its arrival."""
+    """Count the confirm of an unroutable request as its arrival."""
     vars(publishes)["_MANDATORY"] = b"\x00"
 
 
@@ -107,12 +107,12 @@ def default_delivery_limit() -> None:
 
 
 def queue_made_anywhere() -> None:
-    """Make a queue wherever there is none."""
+    """Declare a queue on any node that lacks it."""
     vars(topology)["ensure_nowhere"] = lambda *_: None
 
 
 def answered_before_confirm() -> None:
-    """Believe that what was put will be confirmed."""
+    """Answer a PUT before its confirm."""
     submit = Pending.submit
 
     def submitting(self: Pending, request: Request) -> asyncio.Future[str | None]:
@@ -125,7 +125,7 @@ def answered_before_confirm() -> None:
 
 
 def deleted_before_confirm() -> None:
-    """Believe that what the relay published has arrived."""
+    """Delete rows from the outbox before their confirm."""
     after, forget = Line.after, Line.forget
 
     def deleting(self: Line, number: int, limit: int) -> Iterator[tuple[int, bytes, bytes]]:
@@ -138,7 +138,7 @@ def deleted_before_confirm() -> None:
 
 
 def number_reused() -> None:
-    """Look at nothing that the relay before has written down, and count anew."""
+    """Ignore the batches that the previous relay recorded, and restart the numbers."""
     acquire, execute = ledger.Ledger.acquire, ledger._execute
 
     def acquiring(self: ledger.Ledger, seen: ledger.State) -> ledger.Charge | None:
@@ -151,7 +151,7 @@ def number_reused() -> None:
     def executing(connection: Any, statement: str, *values: object) -> int:
         if statement != ledger._NUMBERED:
             return execute(connection, statement, *values)
-        # Nor look whether the table says the same.
+        # Nor check that the table agrees.
         last, queue, *_ = values
         execute(
             connection,
@@ -167,12 +167,12 @@ def number_reused() -> None:
 
 
 def rolled_back_sent() -> None:
-    """Send what is inserted, committed or not."""
+    """Publish inserted rows, committed or not."""
     vars(ledger)["_ISOLATION"] = ledger._ISOLATION.replace("READ COMMITTED", "READ UNCOMMITTED")
 
 
 def alive_only_while_it_serves() -> None:
-    """Let the probe say that a process whose server is away hangs."""
+    """Let the probe report a process as hung while its server is away."""
     turn, wait = Loop.turn, Loop.wait
     state = {"waits": False, "served": time.monotonic()}
 
@@ -194,12 +194,12 @@ def alive_only_while_it_serves() -> None:
 
 
 def deleted_without_a_line() -> None:
-    """Delete old rows, and believe that nothing comes any more that is so old."""
+    """Delete old rows, assuming that no repeat of them will ever arrive."""
     vars(pruning)["_MOVE_LINES"] = "DO 0"
 
 
 def line_after_delete() -> None:
-    """Delete old rows, and write down then up to where they are gone."""
+    """Delete old rows first, and record afterwards how far they are gone."""
     draw_lines = pruning.draw_lines
 
     def deleting(connection: Connection, rows: pruning.Rows) -> pruning.Rows:
@@ -214,7 +214,7 @@ def line_after_delete() -> None:
 
 
 def handler_before_claim() -> None:
-    """Let the handler work first, and see then whether the request is new."""
+    """Run the handler before checking that the request is new."""
 
     def serve_together(self: Turns, connection: Connection, works: Sequence[Work]) -> None:
         try:
@@ -234,7 +234,7 @@ def handler_before_claim() -> None:
 
 
 def effects_committed_apart() -> None:
-    """Commit the row, then let the handler work, then commit that."""
+    """Commit the row, then run the handler, then commit its work."""
     claim_ = Turns._claim
 
     def claim(self: Turns, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
@@ -246,7 +246,7 @@ def effects_committed_apart() -> None:
 
 
 def handler_run_for_a_repeat() -> None:
-    """Let the handler work whether the request is new or not."""
+    """Run the handler whether the request is new or not."""
     claim_ = Turns._claim
 
     def claim(self: Turns, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
@@ -257,12 +257,12 @@ def handler_run_for_a_repeat() -> None:
 
 
 def attempt_counted_twice() -> None:
-    """Count an attempt when it begins, and once more when it ends."""
+    """Count an attempt when it begins and again when it ends."""
     vars(failures)["_END"] = failures._END.replace("SET", "SET attempts = attempts + 1,")
 
 
 def follow_up_outside_of_the_transaction() -> None:
-    """Send a follow-up at once."""
+    """Publish a follow-up at once, outside of the transaction."""
 
     def send(_cursor: object, queue: str, message: str) -> None:
         database = parse_url(os.environ["MYSQL_URL"])
@@ -276,7 +276,7 @@ def follow_up_outside_of_the_transaction() -> None:
 
 
 def swallowed_deadlock_goes_on() -> None:
-    """Take an error of the database's for the handler's own business, in autocommit."""
+    """Leave database errors to the handler, in autocommit."""
     vars(door)["interrupts"] = lambda _error: False
     vars(door)["_IN_TRANSACTION"] = 0xFFFF
 

@@ -1,4 +1,4 @@
-"""What checks the pipeline is checked itself: each mutant meets its faults, and must be caught."""
+"""The checks are checked: each mutant runs under its faults, and must be caught."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "line_after_delete": ([("prune.kill", 1, 0, 0)], "repeated"),
     "alive_only_while_it_serves": ([("outage.broker", 1, 30, 0)], "ended"),
 }
-# The same of those that serve by the trial's own handler.
+# The same for mutants that run the trial's own handler.
 CATCH_HANDLER: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "handler_before_claim": ([("handler.kill_after_commit", 1, 0, 0)], "effects"),
     "effects_committed_apart": ([("handler.kill", 1, 0, 0)], "effects"),
@@ -72,7 +72,7 @@ CATCH_HANDLER: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "follow_up_outside_of_the_transaction": ([("handler.kill", 1, 0, 0)], "follow-ups"),
     "swallowed_deadlock_goes_on": ([("handler.deadlock", 1, 0, 0)], "money"),
 }
-# The same of those that need three nodes.
+# The same for mutants that need three nodes.
 CATCH_NODES: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "queue_made_anywhere": ([("node.blank", 1, 0, 0)], "lost"),
 }
@@ -132,7 +132,7 @@ def run(
     workload: Workload | None,
     per_second: float = 100,
 ) -> Result:
-    """Let a mutant meet its faults; or none of them meet all."""
+    """Run a mutant under its faults, or the unbroken pipeline under all of them."""
 
     def program(command: list[str]) -> list[str | Path]:
         if mutant is None:

@@ -31,13 +31,13 @@ def imports(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
-def test_arrows_go_one_way(folder: str) -> None:
+def test_dependencies_go_one_way(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         used = set(imports(path)) & ALLOWED.keys() - {folder}
         assert used <= ALLOWED[folder], f"{path} uses {used - ALLOWED[folder]}"
 
 
-def test_the_harness_knows_nothing_of_what_runs_on_it() -> None:
+def test_the_harness_does_not_depend_on_what_runs_on_it() -> None:
     """The tests run on it, and so do demo, trials and benchmarks, which users run."""
     for path in (ROOT / "lab/harness").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -79,7 +79,7 @@ def drivers_errors(source: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("folder", ["turnwise", "producer", "worker", "dashboard"])
 def test_drivers_errors_are_translated_in_one_place(folder: str) -> None:
-    """Nobody else names one of them, be it to catch it or to raise it."""
+    """No other module names one of them, whether to catch it or to raise it."""
     for path in (ROOT / folder).rglob("*.py"):
         here = path.relative_to(ROOT).as_posix()
         for driver, name in drivers_errors(path.read_text()):
@@ -96,12 +96,12 @@ def test_drivers_errors_are_translated_in_one_place(folder: str) -> None:
         "import turnwise.database as d\ntry: ...\nexcept d.pymysql.Error: ...",
     ],
 )
-def test_a_drivers_error_is_found_by_whatever_name(source: str) -> None:
+def test_a_drivers_error_is_found_under_any_import_name(source: str) -> None:
     assert drivers_errors(source)
     assert not drivers_errors("import pymysql\nfrom pymysql.constants import ER\nprint(pymysql.v)")
 
 
-def test_no_file_does_too_much() -> None:
+def test_no_file_is_too_long() -> None:
     for path in ROOT.glob("*/**/*.py"):
         if path.relative_to(ROOT).parts[0] in ALLOWED:
             assert len(path.read_text().splitlines()) <= 420, path

@@ -1,4 +1,4 @@
-"""How often the page's audit is made."""
+"""How often the page runs its audit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def test_an_audit_takes_a_twentieth_of_the_time_however_long_it_takes(took: floa
     assert took / interval(took, took) == pytest.approx(0.05)
 
 
-def test_a_stall_of_the_database_does_not_put_the_next_one_off() -> None:
+def test_a_stalled_database_does_not_delay_the_next_audit() -> None:
     assert interval(20.0, 0.1) == pytest.approx(2.0)
     assert interval(0.1, 20.0) == pytest.approx(2.0)

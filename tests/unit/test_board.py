@@ -1,4 +1,4 @@
-"""What the page is told: what changed, and nothing else."""
+"""The page's updates: what changed, and nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def audited(missing: int, resume_at: int) -> Accounts:
     return Accounts(1, 9, missing, 0, 0, (line,), {"worker-1": 9})
 
 
-def test_a_page_is_told_what_changed_and_nothing_else() -> None:
+def test_a_page_receives_only_what_changed() -> None:
     board = Board(["database"], Clock())
     board.put_requests([served(2), served(1)], START)
     first = state(board)
@@ -52,7 +52,7 @@ def test_a_page_is_told_what_changed_and_nothing_else() -> None:
     assert state(board, second["sequence"])["skipped"]
 
 
-def test_a_page_of_another_process_is_told_what_that_one_may_not_have_seen() -> None:
+def test_a_page_receives_what_another_process_may_not_have_seen() -> None:
     """Two processes look at the same database at different times; a browser asks either."""
     clock = Clock()
     one, other = Board(["database"], clock), Board(["database"], clock)
@@ -76,13 +76,13 @@ def test_a_page_of_another_process_is_told_what_that_one_may_not_have_seen() -> 
 
 
 @pytest.mark.parametrize("cursor", ["", "0", "x-y-z", "nonsense", "5-abc", "-1", "9" * 99])
-def test_a_page_whose_cursor_says_nothing_is_told_all(cursor: str) -> None:
+def test_a_page_with_a_meaningless_cursor_receives_everything(cursor: str) -> None:
     board = Board(["database"], Clock())
     board.put_requests([served(1)], START)
     assert state(board, cursor)["requests"]
 
 
-def test_a_replica_is_told_of_as_long_as_it_is_in_a_figure() -> None:
+def test_a_replica_is_listed_as_long_as_a_figure_includes_it() -> None:
     clock = Clock()
     board = Board(["database"], clock)
     board.put_requests([served(2, "b"), served(1, "a")], START)
@@ -115,7 +115,7 @@ def test_seconds_are_counted_from_the_last_one_that_was() -> None:
     assert len(state(board)["seconds"]) == 1
 
 
-def test_a_gap_is_told_since_when_the_resume_point_stands() -> None:
+def test_a_gap_is_dated_from_when_the_resume_point_stopped() -> None:
     clock = Clock()
     board = Board(["audit"], clock)
 

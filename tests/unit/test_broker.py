@@ -1,4 +1,4 @@
-"""A peer that hangs up at once, at whatever moment that is noticed."""
+"""A peer that hangs up at once, whenever that is noticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from turnwise.node import Node, parse_urls
 
 @pytest.fixture
 def rude() -> Iterator[Node]:
-    """A node that resets each connection as soon as it stands."""
+    """A node that resets each connection as soon as it is established."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -34,14 +34,14 @@ def rude() -> Iterator[Node]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_peer_that_hangs_up_at_once_is_tried_again(rude: Node) -> None:
+def test_a_peer_that_hangs_up_at_once_is_retried(rude: Node) -> None:
     with contextlib.closing(Loop()) as loop:
         for _ in range(100):
             with pytest.raises(Transient):
                 Broker.connect(loop, [rude], "test")
 
 
-def test_a_peer_that_hung_up_before_its_name_was_asked_is_tried_again(
+def test_a_peer_that_hung_up_before_its_name_was_looked_up_is_retried(
     rude: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one moment in which pika takes it for the caller's error; it is met now and then."""

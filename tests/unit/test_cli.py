@@ -41,7 +41,7 @@ def test_each_listed_command_loads_under_its_name(group: click.Group, name: str)
         ("dashboard", {"flask", "waitress", "werkzeug"}),
     ],
 )
-def test_help_imports_nothing_that_it_does_not_need(program: str, needless: set[str]) -> None:
+def test_help_imports_only_what_it_needs(program: str, needless: set[str]) -> None:
     code = (
         "import sys, click\n"
         f"import {program}.cli as module\n"
@@ -57,7 +57,7 @@ def test_help_imports_nothing_that_it_does_not_need(program: str, needless: set[
 @pytest.mark.parametrize(
     "program", [producer.cli.main, worker.cli.main, lab.cli.main, dashboard.cli.main]
 )
-def test_help_is_short_to_ask_for_and_cuts_nothing(program: click.Command) -> None:
+def test_help_is_short_to_ask_for_and_cuts_nothing_off(program: click.Command) -> None:
     def texts(command: click.Command, parent: click.Context | None) -> Iterator[str]:
         context = click.Context(command, parent=parent, **command.context_settings)
         assert context.help_option_names == ["-h", "--help"]

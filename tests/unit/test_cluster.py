@@ -21,14 +21,14 @@ def queue(members: list[str], online: list[str] | None = None) -> dict[str, Any]
 NODES = [node(name) for name in ALL]
 
 
-def test_nothing_is_said_of_what_is_whole() -> None:
+def test_a_complete_cluster_gives_no_warning() -> None:
     assert list(warnings(NODES, [queue(ALL)])) == []
     assert list(warnings([node("a")], [queue(["a"])])) == []
     # A classic queue has no members; and right after a start there are no figures.
     assert list(warnings(NODES, [{"name": "x", "type": "classic"}, {"name": "y"}])) == []
 
 
-def test_a_member_too_few_is_said_with_what_to_do() -> None:
+def test_a_missing_member_is_reported_with_its_remedy() -> None:
     [said] = warnings(NODES, [queue(["a", "b"])])
     assert "has 2 of 3 members, none at c: rabbitmq-queues grow c all" in said
 
@@ -39,12 +39,12 @@ def test_a_node_that_is_down_is_not_asked_to_grow() -> None:
     assert "node c is down" in said[0]
 
 
-def test_a_partition_is_said() -> None:
+def test_a_partition_is_reported() -> None:
     said = list(warnings([node("a", partitions=["c", "b"]), *NODES[1:]], [queue(ALL)]))
     assert len(said) == 1
     assert "a does not see b, c" in said[0]
 
 
-def test_a_member_that_does_not_keep_up_is_said() -> None:
+def test_a_lagging_member_is_reported() -> None:
     [said] = warnings(NODES, [queue(ALL, ["a", "b"])])
     assert "at c is not online" in said

@@ -15,7 +15,7 @@ from turnwise.database import parse_url
         "mysql://u:secret@host/db?nonsense=1", "mysql://u:secret@host/a/b",
     ],
 )  # fmt: skip
-def test_a_mysql_url_that_is_none_is_told_without_its_password(url: str) -> None:
+def test_an_invalid_mysql_url_is_reported_without_its_password(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w+") as caught:
         parse_url(url)
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Deliveries read without pika, held against what pika makes of the same bytes."""
+"""Deliveries read without pika, compared with pika's reading of the same bytes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read(pieces: Sequence[bytes]) -> list[Delivery | bytes]:
 
 
 @given(st.data(), st.lists(messages | others(), max_size=8))
-def test_all_comes_in_order_wherever_the_stream_is_cut(
+def test_all_frames_arrive_in_order_wherever_the_stream_is_split(
     data: st.DataObject, wanted: list[Message | bytes]
 ) -> None:
     stream = b""
@@ -135,7 +135,7 @@ def test_a_broken_frame_is_left_to_pika() -> None:
     assert read([broken]) == [broken]
 
 
-def test_more_body_than_was_told_ends_the_connection() -> None:
+def test_more_body_than_announced_ends_the_connection() -> None:
     method, _, body = frames("c", 1, False, BasicProperties(), b"four")
     short = frame.Header(CHANNEL, 3, BasicProperties()).marshal()
     with pytest.raises(ValueError, match="1 more bytes"):
@@ -143,13 +143,13 @@ def test_more_body_than_was_told_ends_the_connection() -> None:
 
 
 @given(st.integers(1, 2047), st.integers(1, 2**64 - 1))
-def test_settlements_are_what_pika_would_send(channel: int, tag: int) -> None:
+def test_settlements_are_those_pika_would_send(channel: int, tag: int) -> None:
     ack, reject = spec.Basic.Ack(tag, True), spec.Basic.Reject(tag, False)
     assert encode_ack(channel, tag) == frame.Method(channel, ack).marshal()
     assert encode_reject(channel, tag) == frame.Method(channel, reject).marshal()
 
 
-def test_nothing_is_gathered_of_what_is_larger_than_a_request() -> None:
+def test_nothing_of_an_oversized_message_is_buffered() -> None:
     about = BasicProperties(message_id="client/7")
     large = b"".join(frames("c", 1, False, about, bytes(MAX_BODY_BYTES + 1)))
     wordy = BasicProperties(headers={"x": "y" * MAX_PROPERTIES_BYTES})

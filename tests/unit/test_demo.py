@@ -16,7 +16,7 @@ def served(*counters: int) -> list[Served]:
     ]
 
 
-def test_two_replicas_that_commit_out_of_order_have_kept_their_word() -> None:
+def test_two_replicas_may_commit_out_of_order() -> None:
     rows = served(1, 2, 3, 5, 6, 4, 7)
     broken = Break("RabbitMQ was restarted", frozenset({1, 2, 3}))
     assert in_order(rows, IN_HANDS)
@@ -24,13 +24,13 @@ def test_two_replicas_that_commit_out_of_order_have_kept_their_word() -> None:
     assert "resumed with 5, 6, 4" in broken.tell(rows)
 
 
-def test_where_serving_resumes_is_told() -> None:
+def test_the_demo_reports_where_serving_resumes() -> None:
     broken = Break("worker-2 was killed", frozenset({1, 2, 4}))
     assert broken.tell(served(1, 2, 4, 3, 5)) == (
         "after worker-2 was killed, serving resumed at 3, the first not served"
     )
 
 
-def test_what_is_passed_over_by_more_than_the_replicas_hold_is_no_kept_word() -> None:
+def test_skipping_more_requests_than_the_replicas_hold_fails_the_demo() -> None:
     assert in_order(served(4, 1, 2, 3), IN_HANDS)
     assert not in_order(served(5, 1, 2, 3, 4), IN_HANDS)

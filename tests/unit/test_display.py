@@ -23,7 +23,7 @@ def requests(first: int, last: int, message: str = "hello") -> list[Request]:
     return [Request("alice", n, message, datetime.now(UTC)) for n in range(first, last + 1)]
 
 
-def test_each_request_has_a_line_as_long_as_they_are_few(loop: Loop) -> None:
+def test_few_requests_get_a_line_each(loop: Loop) -> None:
     lines: list[str] = []
     display = Display(loop, lines.append)
     display.served(requests(1, 1))
@@ -46,7 +46,7 @@ def test_many_requests_are_summed_up_once_a_second(loop: Loop) -> None:
     assert lines[-1].endswith("served  alice/50001  hello")
 
 
-def test_a_message_commands_no_terminal(loop: Loop) -> None:
+def test_a_message_cannot_control_the_terminal(loop: Loop) -> None:
     lines: list[str] = []
     Display(loop, lines.append).served(requests(1, 1, "\x1b[2J\rgone\nü"))
     assert lines[0].endswith("alice/1  \ufffd[2J\ufffdgone\ufffdü")

@@ -32,7 +32,7 @@ def service(name: str) -> str:
     return str(found)
 
 
-def test_the_broker_is_told_of_the_topology_that_the_code_declares() -> None:
+def test_the_brokers_definitions_match_the_topology_the_code_declares() -> None:
     topology = Topology()
     told: dict[str, Any] = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())
     assert {queue["name"]: queue["arguments"] for queue in told["queues"]} == {
@@ -152,7 +152,7 @@ def test_rabbitmq_is_given_hashes(tmp_path: Path) -> None:
     assert {right["user"] for right in rights} == users.keys()
 
 
-def test_the_settings_for_a_shell_say_what_they_need(tmp_path: Path) -> None:
+def test_the_settings_for_a_shell_report_what_they_need(tmp_path: Path) -> None:
     def said(**environment: str) -> str:
         done = subprocess.run(
             ["/bin/sh", DOCKER / "env"],

@@ -94,7 +94,7 @@ COMMANDS = {
 }
 
 
-def test_every_option_of_what_goes_on_running_is_an_environment_variable() -> None:
+def test_every_option_of_a_long_running_command_is_an_environment_variable() -> None:
     for name in ("producer serve", "producer relay", "worker run", "dashboard"):
         for option in COMMANDS[name].params:
             if isinstance(option, click.Option) and option.name != "version":

@@ -74,7 +74,7 @@ def test_a_repeat_shares_the_answer_and_another_message_is_a_conflict(desk: Desk
     asyncio.run(run())
 
 
-def test_beyond_the_limit_it_is_too_many_but_a_repeat_is_none_more(desk: Desk) -> None:
+def test_requests_beyond_the_limit_are_refused_but_repeats_do_not_count(desk: Desk) -> None:
     async def run() -> None:
         for counter in (1, 2, 3):
             desk.pending.submit(request(counter))
@@ -86,7 +86,7 @@ def test_beyond_the_limit_it_is_too_many_but_a_repeat_is_none_more(desk: Desk) -
     asyncio.run(run())
 
 
-def test_a_refusal_answers_all_that_waits_and_all_that_comes(desk: Desk) -> None:
+def test_a_refusal_answers_all_pending_and_all_later_requests(desk: Desk) -> None:
     async def run() -> None:
         published, waiting = desk.pending.submit(request(1)), desk.pending.submit(request(2))
         assert await desk.publish(limit=1) == [1]
@@ -98,14 +98,14 @@ def test_a_refusal_answers_all_that_waits_and_all_that_comes(desk: Desk) -> None
             desk.pending.submit(request(4))
         desk.pending.resume()
         assert await desk.publish() == [], "what was refused is not published"
-        desk.pending.forget([(1, 1)])  # a confirm that comes too late
+        desk.pending.forget([(1, 1)])  # a late confirm
         assert desk.pending.under_way == 0
 
     asyncio.run(run())
 
 
-def test_a_return_of_one_that_was_given_up_concerns_its_successor_at_most(desk: Desk) -> None:
-    """A return names the identity only. In doubt it is the later one that is refused."""
+def test_a_return_of_an_abandoned_request_affects_at_most_its_successor(desk: Desk) -> None:
+    """A return carries only the identity. In doubt the later request is refused."""
 
     async def run() -> None:
         desk.pending.submit(request(1))
@@ -125,7 +125,7 @@ def test_a_return_of_one_that_was_given_up_concerns_its_successor_at_most(desk: 
     asyncio.run(run())
 
 
-def test_it_is_stalled_while_something_waits_and_nothing_is_confirmed(desk: Desk) -> None:
+def test_it_is_stalled_while_requests_wait_and_none_is_confirmed(desk: Desk) -> None:
     async def run() -> None:
         assert not desk.pending.stalled(0)
         for counter in (1, 2):

@@ -32,7 +32,7 @@ packets = st.builds(
 
 
 @given(packets | st.binary(max_size=40), st.data())
-def test_the_short_way_reads_what_pymysql_reads_or_leaves_it_to_pymysql(
+def test_the_fast_path_reads_what_pymysql_reads_or_falls_back_to_it(
     payload: bytes, data: st.DataObject
 ) -> None:
     header = len(payload).to_bytes(3, "little") + b"\1"
@@ -49,6 +49,6 @@ def test_the_short_way_reads_what_pymysql_reads_or_leaves_it_to_pymysql(
         assert (count, CONNECTION.server_status) == (wanted.affected_rows, wanted.server_status)
 
 
-def test_the_usual_answers_are_read_the_short_way() -> None:
+def test_the_usual_answers_take_the_fast_path() -> None:
     assert CONNECTION.affected(b"\x07\0\0\1\0\1\0\2\0\0\0") == 1
     assert CONNECTION.affected(b"\x09\0\0\1\0\xfc\xf4\1\0\2\0\0\0") == 500

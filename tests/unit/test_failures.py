@@ -1,4 +1,4 @@
-"""What is noted of an attempt that failed, and when the next one is due."""
+"""What is recorded about a failed attempt, and when the next one is due."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def raised(error: BaseException) -> BaseException:
     raise AssertionError
 
 
-def test_an_exception_is_noted_in_a_line_with_its_traceback() -> None:
+def test_an_exception_is_recorded_as_a_line_and_a_traceback() -> None:
     failure = failure_of(raised(ValueError("no\nsku")))
     assert (failure.reason, failure.kind, failure.error) == (
         "failed",
@@ -48,7 +48,7 @@ def test_an_exception_is_noted_in_a_line_with_its_traceback() -> None:
     assert failure.due_in is None
 
 
-def test_what_a_handler_decides_itself() -> None:
+def test_a_handler_may_decide_the_outcome_itself() -> None:
     assert failure_of(raised(Reject("nothing was ordered"))).error == "nothing was ordered"
     assert failure_of(raised(Reject("x"))).reason == "rejected"
     later = failure_of(raised(Retry(after=60)))
@@ -71,7 +71,7 @@ def deep(depth: int) -> None:
     raise KeyError("x" * 100_000)
 
 
-def test_whatever_it_is_it_fits() -> None:
+def test_any_error_fits_its_column() -> None:
     assert failure_of(raised(Unprintable())).error == "Unprintable: (its text cannot be shown)"
     surrogate = failure_of(raised(ValueError("\ud800")))
     assert surrogate.error == "ValueError: \\ud800"
@@ -86,7 +86,7 @@ def test_whatever_it_is_it_fits() -> None:
     assert len(failure.traceback) <= 10_000
 
 
-def test_errors_of_the_users_own_kinds_are_noted_whatever_they_hold() -> None:
+def test_users_own_exceptions_are_recorded_whatever_they_hold() -> None:
     class Gone(Reject):
         def __init__(self, sku: int) -> None:
             self.sku = sku
@@ -123,7 +123,7 @@ class Later(Retry):
         self.after = after  # type: ignore[assignment]
 
 
-def test_an_exception_that_raises_wherever_it_is_looked_at_is_noted_all_the_same() -> None:
+def test_an_exception_whose_every_attribute_raises_is_still_recorded() -> None:
     assert failure_of(raised(Leaving())).error == "Leaving: (its text cannot be shown)"
     assert failure_of(raised(Nasty())).error == "Nasty: (its text cannot be shown)"
     for after in ("soon", float("nan"), -1, 1e12):

@@ -47,7 +47,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize(
     "function", ["serve", "takes_more", "shop", "Shop.serve", "partial", "Shop"]
 )
-def test_what_takes_a_request_and_a_door_is_a_handler(module: str, function: str) -> None:
+def test_any_callable_that_takes_a_request_and_db_is_a_handler(module: str, function: str) -> None:
     if function == "Shop":
         with pytest.raises(HandlerNotFound, match="takes"):
             load(f"{module}:{function}")
@@ -72,7 +72,7 @@ def test_what_takes_a_request_and_a_door_is_a_handler(module: str, function: str
         ("producer.orders:serve", "one of Turnwise's own packages"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(module: str, name: str, said: str) -> None:
+def test_a_mistake_is_reported_in_one_line(module: str, name: str, said: str) -> None:
     with pytest.raises(HandlerNotFound, match=said) as caught:
         load(name.format(module))
     assert "\n" not in str(caught.value)
@@ -88,7 +88,7 @@ def test_what_is_wrong_is_said_in_a_line(module: str, name: str, said: str) -> N
         ("from worker import orders", "There is a package 'worker' in"),
     ],
 )
-def test_a_module_that_cannot_be_imported(module: str, code: str, said: str) -> None:
+def test_a_module_that_cannot_be_imported_is_reported(module: str, code: str, said: str) -> None:
     name = f"broken_{module}"
     Path(f"{name}.py").write_text(code)
     if "worker" in code:
@@ -98,7 +98,7 @@ def test_a_module_that_cannot_be_imported(module: str, code: str, said: str) -> 
         load(f"{name}:serve")
 
 
-def test_a_worker_ends_before_it_connects_anywhere() -> None:
+def test_a_worker_with_a_bad_handler_ends_before_it_connects() -> None:
     nowhere = {
         "AMQP_URL": "amqp://u:p@127.0.0.1:1/",
         "MYSQL_URL": "mysql://u:p@127.0.0.1:1/counter_db",

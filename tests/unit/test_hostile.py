@@ -14,7 +14,7 @@ from turnwise.message import Request
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_none_of_them_can_be_taken_for_a_request(seed: int) -> None:
+def test_no_hostile_message_passes_for_a_request(seed: int) -> None:
     fields: Counter[str] = Counter()
     for body, properties in itertools.islice(hostile(random.Random(seed)), 3000):
         with pytest.raises(InvalidRequest) as refused:

@@ -60,13 +60,13 @@ def test_it_is_explained_by_what_can_be_seen() -> None:
         [death(queue=["requests"])],
     ],
 )
-def test_what_a_sender_writes_into_its_history_is_survived(deaths: Any) -> None:
+def test_any_history_a_sender_writes_is_survived(deaths: Any) -> None:
     written = BasicProperties(headers={"x-death": deaths})
     assert read(delivery(VALID, written), "requests").reason == CONFLICT
     assert read(delivery(b"x", written), "requests").died_at is None
 
 
-def test_the_brokers_note_goes_before_a_senders() -> None:
+def test_the_brokers_entry_takes_precedence_over_a_senders() -> None:
     written = properties(
         death("delivery_limit", queue="another"), death(time=DIED), death("maxlen", time=7)
     )
@@ -74,7 +74,7 @@ def test_the_brokers_note_goes_before_a_senders() -> None:
     assert (letter.reason, letter.died_at) == (CONFLICT, DIED)
 
 
-def test_it_is_safe_to_print() -> None:
+def test_a_letter_is_safe_to_print() -> None:
     written = properties(death("\x1b[2J"), message_id="\x1b]0;title\x07")
     letter = read(delivery(b"\x1b[31m\xff\n", written), "requests")
     shown = (letter.reason, str(letter.message_id), letter.body)
@@ -89,7 +89,7 @@ def test_any_bytes_are_a_letter(body: bytes, raw: bytes) -> None:
     assert letter.size == len(body)
 
 
-def test_a_replay_is_as_it_was_sent_and_not_in_anothers_name() -> None:
+def test_a_replay_is_as_it_was_sent_but_not_in_anothers_name() -> None:
     written = BasicProperties(
         headers={
             "x-death": [death()],
@@ -107,12 +107,12 @@ def test_a_replay_is_as_it_was_sent_and_not_in_anothers_name() -> None:
     assert (again.message_id, again.delivery_mode) == ("client/1", 2)
 
 
-def test_what_cannot_be_read_is_not_replayed() -> None:
+def test_an_unreadable_letter_is_not_replayed() -> None:
     with pytest.raises(InvalidRequest):
         to_replay(Delivery(1, b"\xff\xff\xff", VALID, 0.0))
 
 
-def test_what_cannot_be_written_again_is_listed_and_not_replayed() -> None:
+def test_a_letter_that_cannot_be_re_encoded_is_listed_and_not_replayed() -> None:
     """pika reads a double as an integer of any size, and cannot write that."""
     header = b"\x01dd" + struct.pack(">d", 1e300)
     raw = b"\x20\x00" + struct.pack(">I", len(header)) + header
@@ -122,7 +122,7 @@ def test_what_cannot_be_written_again_is_listed_and_not_replayed() -> None:
         to_replay(strange)
 
 
-def test_what_is_too_large_is_shown_without_its_content() -> None:
+def test_an_oversized_letter_is_shown_without_its_content() -> None:
     problem = InvalidRequest("body", "has 1000000 bytes")
     large = Delivery(1, b"", b"", 0.0, problem=problem, size=1_000_000)
     letter = read(large, "requests")

@@ -20,8 +20,8 @@ def loop() -> Iterator[Loop]:
         yield loop
 
 
-def test_what_is_gathered_is_sent_before_it_waits(loop: Loop) -> None:
-    """What is sent may gather more, which is sent in the same turn."""
+def test_buffered_data_is_sent_before_the_loop_waits(loop: Loop) -> None:
+    """Sending may buffer more data, which is sent in the same turn."""
     happened: list[str] = []
 
     def send() -> None:
@@ -36,7 +36,7 @@ def test_what_is_gathered_is_sent_before_it_waits(loop: Loop) -> None:
     assert len(happened) == 3
 
 
-def test_a_socket_is_watched_for_what_it_is_told(loop: Loop) -> None:
+def test_a_socket_is_watched_for_the_requested_events(loop: Loop) -> None:
     here, there = socket.socketpair()
     events: list[int] = []
     with here, there:

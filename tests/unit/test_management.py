@@ -22,6 +22,6 @@ def test_a_management_url_is_read(url: str, shown: tuple[object, ...]) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://u:p@h", "http://h/", "http://u:p@/v", "http://u:p@h:x/"])
-def test_a_management_url_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_management_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"names|must|has a port"):
         parse_url(url)

@@ -1,4 +1,4 @@
-"""The request on the wire: what it is, and that nothing else passes for one."""
+"""The request on the wire: its encoding, and that nothing else passes for one."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def read_as_delivered(body: bytes, properties: bytes) -> Request | str:
 
 
 @given(requests)
-def test_a_delivery_is_read_as_it_was_sent(request: Request) -> None:
+def test_a_delivery_decodes_to_the_request_that_was_sent(request: Request) -> None:
     assert Request.receive(request.encode(), request.encode_properties()) == request
 
 
 @given(requests, st.data())
-def test_the_short_way_to_read_a_delivery_accepts_nothing_that_the_strict_way_refuses(
+def test_the_fast_decoder_accepts_nothing_that_the_strict_one_refuses(
     request: Request, data: st.DataObject
 ) -> None:
     body = bytearray(request.encode())
@@ -99,7 +99,7 @@ def test_the_short_way_to_read_a_delivery_accepts_nothing_that_the_strict_way_re
         WRITTEN.replace(b"2026", b"1969"),
     ],
 )
-def test_what_is_malformed_is_refused_the_short_way_too(body: bytes) -> None:
+def test_the_fast_decoder_refuses_malformed_bodies(body: bytes) -> None:
     said = read_as_delivered(body, b"".join(BasicProperties().encode()))
     assert isinstance(said, str)
     assert said == read_strictly(body)
@@ -210,7 +210,7 @@ def test_properties_on_the_wire_are_what_pika_would_send(request_: Request) -> N
     assert Request.receive(request_.encode(), request_.encode_properties()) == request_
 
 
-def test_other_properties_on_the_wire_are_held_against_the_body() -> None:
+def test_other_properties_on_the_wire_are_checked_against_the_body() -> None:
     request = Request("alice", 7, "hello", datetime.now(UTC))
     more = request.properties()
     more.headers = {"x-delivery-count": 1}

@@ -31,7 +31,7 @@ def test_urls_name_nodes_without_their_password() -> None:
         "amqps://u:secret@host?verify=perhaps", "amqp://u:secret@host?nonsense=1",
     ],
 )  # fmt: skip
-def test_an_amqp_url_that_is_none_is_told_without_its_password(url: str) -> None:
+def test_an_invalid_amqp_url_is_reported_without_its_password(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w+") as caught:
         parse_urls(url)
     assert "secret" not in str(caught.value)

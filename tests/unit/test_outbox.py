@@ -43,7 +43,7 @@ def messages(outbox: Outbox) -> list[str]:
 
 
 @pytest.mark.parametrize("accepted", [1, 20, 5000])
-def test_nothing_of_a_removed_outbox_comes_back_after_a_kill(tmp_path: Path, accepted: int) -> None:
+def test_nothing_of_a_removed_outbox_reappears_after_a_kill(tmp_path: Path, accepted: int) -> None:
     path = tmp_path / "outbox.db"
     old = killed_with_an_open_outbox(path, accepted)
     assert (tmp_path / "outbox.db-wal").stat().st_size > 0
@@ -56,7 +56,7 @@ def test_nothing_of_a_removed_outbox_comes_back_after_a_kill(tmp_path: Path, acc
             assert set(messages(outbox)) == {"new"}
 
 
-def test_a_killed_producers_outbox_goes_on(tmp_path: Path) -> None:
+def test_a_killed_producers_outbox_can_be_reopened(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     old = killed_with_an_open_outbox(path, 20)
     assert read_status(path) == Status(old, 20, 0, 20)
@@ -158,7 +158,7 @@ def test_nothing_is_accepted_at_the_limit_until_something_is_confirmed(tmp_path:
         assert outbox.waiting == accepted + 1 - 1000
 
 
-def test_the_file_becomes_small_again_when_little_is_left(tmp_path: Path) -> None:
+def test_the_file_shrinks_when_little_is_left(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     with Outbox(path, "alice") as outbox:
         for _ in range(60):
@@ -178,7 +178,7 @@ def test_the_file_becomes_small_again_when_little_is_left(tmp_path: Path) -> Non
     assert path.stat().st_size < 2_000_000
 
 
-def test_the_file_becomes_small_at_the_end_too(tmp_path: Path) -> None:
+def test_the_file_shrinks_on_close(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     with Outbox(path, "alice") as outbox:
         for _ in range(10):
@@ -189,7 +189,7 @@ def test_the_file_becomes_small_at_the_end_too(tmp_path: Path) -> None:
         assert list(outbox.accept(["m"])) == [2001]
 
 
-def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
+def test_numbers_continue_where_they_stopped(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     with Outbox(path, "alice") as outbox:
         name = outbox.client
@@ -202,7 +202,7 @@ def test_numbers_go_on_where_they_stopped(tmp_path: Path) -> None:
         assert [Request.receive(*each).message for _, *each in outbox.after(0, 10)] == ["c"]
 
 
-def test_a_removed_outbox_begins_another_client(tmp_path: Path) -> None:
+def test_a_new_client_starts_after_the_outbox_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     names = set()
     for _ in range(10):
@@ -228,11 +228,11 @@ def test_an_outbox_belongs_to_one_client_and_one_process(tmp_path: Path) -> None
         Outbox(path, "alice")
     with pytest.raises(OutboxError, match="belongs to client 'alice-"):
         Outbox(path, "bob")
-    with Outbox(path):  # nobody is kept out by a failed try
+    with Outbox(path):  # a failed attempt leaves no lock behind
         pass
 
 
-def test_requests_are_kept_from_others(tmp_path: Path) -> None:
+def test_other_users_cannot_read_the_outbox(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     with Outbox(path, "alice") as outbox:
         outbox.accept(["secret"])
@@ -244,7 +244,7 @@ def test_requests_are_kept_from_others(tmp_path: Path) -> None:
     ("content", "said"),
     [(b"not a database" * 100, "no outbox"), (b"SQLite format 3\0" + b"\1" * 4000, "outbox")],
 )
-def test_a_damaged_file_is_told_and_kept(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_damaged_file_is_reported_and_kept(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "outbox.db"
     path.write_bytes(content)
     with pytest.raises(OutboxError, match=said):

@@ -29,7 +29,7 @@ def test_a_package_of_the_users_with_the_same_name_is_reported(tmp_path: Path, n
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_package_says_what_is_installed() -> None:
+def test_the_package_reports_what_is_installed() -> None:
     result = subprocess.run(
         [BIN / "python", "-m", "turnwise"], capture_output=True, text=True, check=True
     )

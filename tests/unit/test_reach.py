@@ -1,4 +1,4 @@
-"""Which node comes first for whom."""
+"""Which node each process tries first."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def test_other_names_are_spread_as_by_chance() -> None:
     assert min(homes.values()) > 800
 
 
-def test_a_name_has_one_home() -> None:
+def test_each_name_has_one_home_node() -> None:
     assert home_of("worker a", 3) == home_of("worker a", 3)
     assert home_of("worker a", 1) == 0

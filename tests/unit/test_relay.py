@@ -106,7 +106,7 @@ def test_the_next_publisher_begins_with_the_lowest_number_that_is_not_confirmed(
     assert list(line.after(4, 100)) == []
 
 
-def test_a_row_that_is_no_request_has_no_number() -> None:
+def test_an_invalid_row_has_no_number() -> None:
     line = Line("q", "c", 41)
     bad = Row(8, "q", "x" * 20_000, NOW)
     odd = Row(9, "q", "m", "0000-00-00 00:00:00")
@@ -117,7 +117,7 @@ def test_a_row_that_is_no_request_has_no_number() -> None:
     assert line.accepted == 41  # not before it is written down
 
 
-def test_a_batch_that_was_written_down_has_the_same_requests_again() -> None:
+def test_a_recorded_batch_is_rebuilt_with_the_same_requests() -> None:
     line = Line("q", "c", 41)
     numbered, _ = line.number_rows(rows(7, 10, 30))
     first = Request("c", 42, "m", NOW)
@@ -125,7 +125,7 @@ def test_a_batch_that_was_written_down_has_the_same_requests_again() -> None:
     assert restore(numbered.batch, by_id(7, 10, 30)) == (numbered, [])
 
 
-def test_a_row_that_somebody_removed_leaves_the_others_their_numbers() -> None:
+def test_a_row_removed_by_hand_leaves_the_others_their_numbers() -> None:
     batch = Batch.of("q", "c", 5, (7, 10, 30))
     line = Line("q", "c", 7)
     line.add(restore(batch, by_id(7, 30))[0])
@@ -137,7 +137,7 @@ def test_a_row_that_somebody_removed_leaves_the_others_their_numbers() -> None:
     assert [each.ids for each in empty.confirmed] == [(7, 10, 30)]
 
 
-def test_a_row_that_somebody_spoiled_is_apart_from_the_others() -> None:
+def test_a_row_corrupted_by_hand_is_set_aside() -> None:
     batch = Batch.of("q", "c", 5, (7, 10, 30))
     spoiled = by_id(7, 10, 30) | {10: Row(10, "q", "m", "0000-00-00 00:00:00")}
     numbered, [(row, _)] = restore(batch, spoiled)
@@ -145,7 +145,7 @@ def test_a_row_that_somebody_spoiled_is_apart_from_the_others() -> None:
     assert [number for number, *_ in numbered.requests] == [5, 7]
 
 
-def test_a_lower_number_that_comes_late_is_published_in_its_place() -> None:
+def test_a_late_lower_number_is_published_in_its_place() -> None:
     line = line_with((1, 2), (3, 4))
     line.forget([(1, 2)])
     line.add(restore(Batch.of("q", "c", 1, (1, 2)), by_id(1, 2))[0])
@@ -160,7 +160,7 @@ def test_a_lower_number_that_comes_late_is_published_in_its_place() -> None:
 # -- where to look
 
 
-def test_while_it_is_quick_one_look_covers_all() -> None:
+def test_while_the_database_is_quick_one_look_covers_all() -> None:
     sight = Sight(10**12, 0)
     for _ in range(10):
         assert sight.main() == Look(0)
@@ -168,7 +168,7 @@ def test_while_it_is_quick_one_look_covers_all() -> None:
         sight.looked(0.001, 0, None)
 
 
-def test_when_it_is_slow_a_look_covers_what_is_new_and_a_sweep_the_rest() -> None:
+def test_when_the_database_is_slow_a_look_covers_new_rows_and_a_sweep_the_rest() -> None:
     sight = Sight(10**6, 0)
     sight.looked(1.0, 10, 10**6 + 10)
     assert sight.main() == Look(10**6 + 10 - NEAR)
@@ -176,7 +176,7 @@ def test_when_it_is_slow_a_look_covers_what_is_new_and_a_sweep_the_rest() -> Non
     assert sight.sweep() == Look(below - NEAR, below)
 
 
-def test_what_takes_long_for_its_many_rows_is_not_slow() -> None:
+def test_a_look_that_takes_long_because_of_many_rows_is_not_slow() -> None:
     sight = Sight(10**6, 0)
     sight.looked(0.1, 1000, 10**6 + 1000)
     assert sight.main() == Look(0)

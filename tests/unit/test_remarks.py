@@ -1,4 +1,4 @@
-"""What a worker logs of a flood."""
+"""What a worker logs during a flood."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_flood_of_bad_messages_is_counted_and_loses_no_one(
     assert logged[-1][1]["reason"] == "conflict"
 
 
-def test_what_is_served_is_worth_no_line_but_for_debugging(
+def test_served_requests_are_logged_only_at_debug_level(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with contextlib.closing(Loop()) as loop:

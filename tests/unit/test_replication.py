@@ -1,4 +1,4 @@
-"""What the settings of a database say about a fail-over."""
+"""What a database's settings imply for a fail-over."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_without_a_replica_or_with_one_that_is_waited_for_nothing_is_in_doubt(
     assert not list(doubts(said))
 
 
-def test_a_server_that_is_not_known_to_have_replicas_is_not_accused() -> None:
+def test_a_server_not_known_to_have_replicas_gives_no_warning() -> None:
     assert not list(doubts({**MARIADB, "rpl_semi_sync_master_enabled": "OFF", "replicas": "0"}))
 
 
@@ -38,7 +38,7 @@ def test_a_server_that_is_not_known_to_have_replicas_is_not_accused() -> None:
         ("timeout", str(LONG_ENOUGH - 1), f"to {LONG_ENOUGH} ms"),
     ],
 )
-def test_each_setting_that_lets_a_fail_over_lose_is_named(
+def test_each_setting_that_lets_a_fail_over_lose_rows_is_named(
     said: dict[str, str], name: str, value: str, reason: str
 ) -> None:
     [full] = [each for each in said if each.endswith(f"_{name}")]
@@ -46,6 +46,6 @@ def test_each_setting_that_lets_a_fail_over_lose_is_named(
     assert reason in found
 
 
-def test_replicas_without_the_plugin_are_seen_too() -> None:
+def test_replicas_without_the_plugin_are_detected() -> None:
     [found] = doubts({"replicas": "2"})
     assert "semi_sync" in found

@@ -1,4 +1,4 @@
-"""What is tried again, and after how long."""
+"""What is retried, and after how long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from turnwise.errors import Permanent, Transient
 from turnwise.retry import LONGEST_WAIT, persist
 
 
-def test_only_what_may_work_in_a_moment_is_tried_again() -> None:
+def test_only_transient_errors_are_retried() -> None:
     waits: list[float] = []
     failures: list[str] = []
     errors = [Transient("a"), Transient("b"), Permanent("c")]
@@ -22,7 +22,7 @@ def test_only_what_may_work_in_a_moment_is_tried_again() -> None:
     assert len(waits) == 2
 
 
-def test_waits_grow_to_a_limit_and_begin_anew_after_progress() -> None:
+def test_waits_grow_to_a_limit_and_restart_after_progress() -> None:
     bounds: list[float] = []
     progress_at = 20
 

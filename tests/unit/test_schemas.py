@@ -1,4 +1,4 @@
-"""The published schemas, held against the code."""
+"""The published schemas, checked against the code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_schema_is_one_and_its_example_is_a_request() -> None:
     assert accepted(VALID)
 
 
-# Lone surrogates and bytes are what JSON Schema cannot speak of; dates that do not exist likewise.
+# JSON Schema cannot express lone surrogates, bytes or nonexistent dates.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=70)
 changes = st.one_of(
     st.tuples(st.just("client"), st.one_of(texts, st.integers(), st.none())),

@@ -1,4 +1,4 @@
-"""turnwise.outbox.send: what it executes, and what it refuses before it executes anything."""
+"""turnwise.outbox.send: what it executes, and what it refuses before executing anything."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_statement_carries_queue_and_message(queue: str, message: str) -> No
         ("q", None, "message: must be a string"),
     ],
 )
-def test_what_could_never_be_sent_is_refused_before_the_insert(
+def test_an_unsendable_message_is_refused_before_the_insert(
     queue: str, message: str, said: str
 ) -> None:
     cursor = Recorder()

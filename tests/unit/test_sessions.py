@@ -37,7 +37,7 @@ def test_no_byte_of_a_session_can_be_changed() -> None:
         assert sessions.open(strange, NOW) is None
 
 
-def test_a_form_is_of_one_session_alone() -> None:
+def test_a_form_belongs_to_one_session() -> None:
     sessions = Sessions("a key of some length")
     one, other = (sessions.begin(Role.OPERATOR, "", NOW) for _ in range(2))
     assert sessions.csrf(one) == sessions.csrf(one) != sessions.csrf(other)
@@ -48,18 +48,18 @@ def test_guessing_is_slowed_down_more_and_more() -> None:
     clock = Clock()
     throttle = Throttle(clock)
     tried = 0
-    for _ in range(86_400):  # a day, an attempt each second
+    for _ in range(86_400):  # an attempt a second for a day
         clock.now += 1
         tried += throttle.attempt("192.0.2.1") == 0
     assert tried < FREE + 10 + 86_400 / LONGEST
 
 
-def test_attempts_at_the_same_time_are_not_all_free() -> None:
+def test_concurrent_attempts_are_slowed_down_too() -> None:
     throttle = Throttle(Clock())
     assert [throttle.attempt("192.0.2.1") == 0 for _ in range(50)].count(True) == FREE
 
 
-def test_an_address_that_waits_keeps_nobody_else_out_and_is_forgotten() -> None:
+def test_a_slowed_down_address_affects_no_other_and_is_forgotten() -> None:
     clock = Clock()
     throttle = Throttle(clock)
     while not throttle.attempt("192.0.2.1"):
@@ -69,7 +69,7 @@ def test_an_address_that_waits_keeps_nobody_else_out_and_is_forgotten() -> None:
     assert throttle.attempt("192.0.2.1") == 0
 
 
-def test_what_was_right_does_not_count_and_does_not_wash_away_what_was_wrong() -> None:
+def test_right_tokens_neither_count_nor_clear_wrong_attempts() -> None:
     throttle = Throttle(Clock())
     for _ in range(10 * FREE):
         assert throttle.attempt("192.0.2.1") == 0

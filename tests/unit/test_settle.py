@@ -1,4 +1,4 @@
-"""What the broker is told of each request served."""
+"""How each served request is settled with the broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_result_has_one_verdict(result: Outcome | InvalidRequest, reason: 
 
 
 class Calls(Channel):
-    """Notes what the broker would be told."""
+    """Records the acks and rejects for the broker."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, int]] = []

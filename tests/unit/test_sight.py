@@ -1,4 +1,4 @@
-"""Whether a server is seen, and since when it is not."""
+"""Whether a server can be reached, and if not, since when."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dashboard.sight import PATIENCE, Sight
 START = 1_800_000_000.0
 
 
-def test_an_outage_is_told_at_once_with_an_error_and_after_patience_without() -> None:
+def test_an_outage_shows_at_once_with_an_error_and_after_a_delay_without() -> None:
     sight = Sight(START, KEPT)
     assert not sight.known
     sight.seen(START)
@@ -22,7 +22,7 @@ def test_an_outage_is_told_at_once_with_an_error_and_after_patience_without() ->
     assert (outage.since, outage.problem) == (START, "it is gone")
 
 
-def test_an_outage_that_is_over_is_kept_for_the_charts_and_then_forgotten() -> None:
+def test_a_past_outage_is_kept_for_the_charts_and_then_forgotten() -> None:
     sight = Sight(START, KEPT)
     sight.seen(START)
     sight.failed("it is gone")
@@ -34,7 +34,7 @@ def test_an_outage_that_is_over_is_kept_for_the_charts_and_then_forgotten() -> N
     assert sight.outages(START + 8 + KEPT) == []
 
 
-def test_a_server_that_was_never_seen_is_away_from_the_begin_but_no_band_in_the_charts() -> None:
+def test_a_server_never_seen_is_away_from_the_start_but_has_no_band_in_the_charts() -> None:
     sight = Sight(START, KEPT)
     outage = sight.outage(START + 1)
     assert outage is not None

@@ -1,4 +1,4 @@
-"""Which statements a handler may send."""
+"""Which statements a handler may execute."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from turnwise.statements import objection
         "SELECT IS_USED_LOCK('a')",
     ],
 )
-def test_what_stays_within_the_transaction_passes(statement: str) -> None:
+def test_statements_within_the_transaction_pass(statement: str) -> None:
     assert objection(statement) is None
 
 
@@ -47,6 +47,6 @@ def test_what_stays_within_the_transaction_passes(statement: str) -> None:
         "show :LOOP COMMIT; END LOOP",
     ],
 )
-def test_what_would_outlive_the_request_does_not_pass(statement: str) -> None:
+def test_statements_whose_effects_outlive_the_request_are_refused(statement: str) -> None:
     assert objection(statement)
     assert objection(statement + " " * 5000)

@@ -1,4 +1,4 @@
-"""The liveness probe: what it says of the loop of its process."""
+"""The liveness probe: what it reports about its process's loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turnwise.loop import ALIVE_WITHIN, Loop
 from turnwise.status_server import StatusServer
 
 
-def test_a_loop_that_hangs_is_not_alive_until_it_turns_again(
+def test_a_hung_loop_is_not_alive_until_it_turns_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]

@@ -30,7 +30,7 @@ def request(counter: int, message: str = "hello", client: str = "alice") -> Requ
         ([request(1)], [replace(request(1), sent_at=NOW + timedelta(days=1))], "R", {1: 1}),
     ],
 )
-def test_new_requests_are_told_from_repeats_and_conflicts(
+def test_new_requests_are_distinguished_from_repeats_and_conflicts(
     stored: list[Request], brought: list[Request], outcomes: str, repeats: dict[int, int]
 ) -> None:
     found, again = compare(brought, {(r.client, r.counter): r.message for r in stored})

@@ -1,4 +1,4 @@
-"""Every command with standard streams that are closed, full, or read by nobody."""
+"""Every command with standard streams that are closed, full or unread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", HELP)
-def test_output_that_cannot_be_written_is_an_error_in_a_line(command: str) -> None:
+def test_unwritable_output_is_a_one_line_error(command: str) -> None:
     for target, why in (("/dev/full", "No space left on device"), ("&-", "it is closed")):
         done = shell(f"{command} >{target}")
         assert done.returncode == ExitCode.STORAGE
@@ -59,8 +59,8 @@ def test_standard_error_does_not_matter(command: str, target: str) -> None:
     assert "Traceback" not in plain.stderr
 
 
-def test_a_stream_that_is_closed_does_not_lend_its_number(tmp_path: Path) -> None:
-    """What is opened next would have it, and be written to as if it were the stream."""
+def test_the_descriptor_of_a_closed_stream_is_not_reused(tmp_path: Path) -> None:
+    """The next file opened would get it, and be written to as if it were the stream."""
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
@@ -76,7 +76,7 @@ def test_a_stream_that_is_closed_does_not_lend_its_number(tmp_path: Path) -> Non
     assert (tmp_path / "precious").read_bytes() == b""
 
 
-def test_a_log_that_cannot_be_written_does_not_stop_a_worker() -> None:
+def test_an_unwritable_log_does_not_stop_a_worker() -> None:
     for target in ("/dev/full", "&-"):
         command = f"exec worker run --http 0 2>{target}"
         worker = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A request that is written by a template is the one that Request writes."""
+"""A request written by a template equals the one that Request writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_body_and_properties_are_the_same(
     assert Request.receive(*written) == request
 
 
-# The seconds stand beside the identity in the properties, and may hold its bytes.
+# The seconds follow the identity in the properties, and may contain its bytes.
 @given(st.integers(0, 2**32), st.sampled_from([0x035F2F31, 0x5F2F31, 0x03, 0x5F]))
 def test_a_time_is_not_mistaken_for_an_identity(high: int, low: int) -> None:
     try:

@@ -1,4 +1,4 @@
-"""What decides about a trial, without any server: the schedule, the verdict, the recoveries."""
+"""The logic of a trial, without any server: the schedule, the verdict, the recoveries."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_outage_lasts_as_long_as_is_asked_for() -> None:
     assert [k.longest for k in kinds if k.name == "worker.kill"] == [0]
 
 
-def test_nothing_is_found_where_nothing_is_wrong() -> None:
+def test_a_flawless_trial_has_no_findings() -> None:
     assert not check(GOOD).counts
     assert not check(CALLED).counts
     assert not check(replace(CALLED, rows=CALLED.rows[:-1])).counts
@@ -134,7 +134,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         ("audit", lambda good: replace(good, audit_holds=False)),
     ],
 )
-def test_what_is_wrong_is_called_by_its_name(
+def test_each_flaw_is_named_by_its_finding(
     verdict: str, spoil: Callable[[Evidence], Evidence]
 ) -> None:
     assert set(check(spoil(GOOD)).counts) == {verdict}
@@ -159,7 +159,7 @@ def test_a_seed_gives_one_schedule_and_each_kind_its_share(seed: int, count: int
         assert {fault.kind for fault in schedule} == {kind.name for kind in kinds}
 
 
-def test_a_trial_of_some_seconds_is_over_with_its_faults() -> None:
+def test_a_short_trial_ends_with_its_faults() -> None:
     assert all(f.at + f.lasts <= 60 for f in plan(1, chosen(""), duration=60))
 
 
@@ -204,12 +204,12 @@ def test_the_percentiles_of_recoveries() -> None:
     assert found.as_dict()["max"] == pytest.approx(1.0)
 
 
-def test_no_rows_are_removed_where_the_check_of_a_handler_looks_at_them() -> None:
+def test_a_trial_with_a_handlers_check_prunes_no_rows() -> None:
     assert {"prune.run", "prune.kill"} <= {kind.name for kind in chosen("")}
     assert not [kind for kind in chosen("", "money") if kind.name.startswith("prune.")]
 
 
-def test_three_nodes_meet_what_can_befall_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_nodes_get_the_faults_that_apply_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only root can cut their links; what befalls the one server that there is, does not."""
     monkeypatch.setattr(links, "can_be_cut", lambda: False)
     names = {kind.name for kind in chosen("", nodes=3)}

@@ -1,4 +1,4 @@
-"""URLs that hold passwords: read, and complained about without repeating them."""
+"""URLs that hold passwords: parsed, and reported in errors without them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_parts_are_decoded_and_the_password_is_not_shown() -> None:
         (parse_url, "mysql://u@h/db?ssl_key=/nonesuch", "ssl_key=/nonesuch"),
     ],
 )
-def test_a_certificate_that_cannot_be_read_is_named(
+def test_an_unreadable_certificate_is_named(
     parse: Callable[[str], object], url: str, option: str
 ) -> None:
     with pytest.raises(ValueError, match=f"{option}, which cannot be read: No such file"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboard.watch import Pace
 
 
-def test_whoever_waits_for_a_look_ends_the_wait_of_the_watcher_that_hurries() -> None:
+def test_hurry_ends_the_wait_of_a_watcher_that_hurries() -> None:
     pace = Pace()
     pace.hurry()
     assert pace.wait(0, hurries=False)

@@ -1,4 +1,4 @@
-"""What is published and not yet settled."""
+"""Requests published and not yet settled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from producer.window import Window
 
 
-def test_a_window_confirms_only_what_the_broker_took() -> None:
+def test_a_window_confirms_only_what_the_broker_accepted() -> None:
     window = Window()
     for counter in range(1, 8):
         window.published([counter])
@@ -23,7 +23,7 @@ def test_a_window_confirms_only_what_the_broker_took() -> None:
 
 
 @given(st.data())
-def test_whatever_the_order_each_request_is_settled_once(data: st.DataObject) -> None:
+def test_each_request_is_settled_once_in_any_order(data: st.DataObject) -> None:
     counters = sorted(data.draw(st.sets(st.integers(1, 100), min_size=1)))
     window = Window()
     for counter in counters:
