@@ -1,4 +1,4 @@
-"""The outbox's file: made, recognised, locked, brought up to date, kept small."""
+"""The outbox's file: creates, recognises, locks, upgrades and shrinks it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from producer.client_name import unique_name
 from turnwise.errors import OutboxError
 
-_APPLICATION_ID = 0x7475726E  # "turn": tells this file from other SQLite files
-# Where it stands: https://www.sqlite.org/fileformat.html#the_database_header
+_APPLICATION_ID = 0x7475726E  # "turn": distinguishes this file from other SQLite files
+# Its offset: https://www.sqlite.org/fileformat.html#the_database_header
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
 _HEADER_BYTES = 100
 
 VERSION = 2
-"""The schema's. Version 1 did not count what was confirmed."""
+"""The version of the schema. Version 1 did not count confirmed requests."""
 
-# Added later than version 2, whose releases do without it.
+# Added after version 2; releases with version 2 work without it.
 _CLUSTERS = """
 CREATE TABLE IF NOT EXISTS clusters (
     queue TEXT PRIMARY KEY,
@@ -57,13 +57,13 @@ COMMIT;
 _WAL_BYTES = 4 * 1024 * 1024
 _LARGE = 16 * 1024 * 1024
 _LITTLE = 4 * 1024 * 1024
-"""Bytes. A larger file that holds no more than this is made small: that copies what it holds."""
+"""Bytes. A file above _LARGE that holds at most _LITTLE is shrunk, which copies its contents."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, on stable storage: SQLite syncs no more than the innermost.
+    """Create a folder and its parents on stable storage. SQLite syncs only the innermost.
 
-    A name is kept once the folder that it stands in is synced.
+    A new name is durable once the folder that contains it is synced.
     """
     if folder.is_dir():
         return
@@ -77,13 +77,13 @@ def make_folder(folder: Path) -> None:
 
 
 def make(path: Path, base: str) -> None:
-    """Make an outbox beside, and put it in its place when it is complete."""
+    """Create an outbox under a temporary name, and rename it when it is complete."""
     new = path.with_name(f"{path.name}.new")
-    # What a removed outbox, or a half-made one, left beside it would be taken for this one's.
+    # SQLite would take files left by a removed or incomplete outbox for those of the new one.
     for name in (path.name, new.name):
         for ending in ("-wal", "-shm", "-journal"):
             path.with_name(name + ending).unlink(missing_ok=True)
-    # Messages are nobody else's business. SQLite gives its other files the mode of this one.
+    # Messages are private. SQLite gives its other files the mode of this one.
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
         db.executescript(_SCHEMA)
@@ -92,10 +92,10 @@ def make(path: Path, base: str) -> None:
 
 
 def recognise(path: Path) -> None:
-    """Raise sqlite3.DatabaseError if it is no outbox. The file is not changed, and none is made."""
-    # Read without SQLite, which makes files beside that another program's database may need, or
-    # reads pages that a crash left half written and that only the WAL has whole. The header is in
-    # the first sector, and these parts of it never change.
+    """Raise sqlite3.DatabaseError if the file is not an outbox. No file is changed or created."""
+    # Read without SQLite. SQLite would create files beside it, which may disturb another program's
+    # database, or read pages that a crash left half written and that only the WAL has complete.
+    # The header is in the first sector, and these parts of it never change.
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header.startswith(_MAGIC):
@@ -105,9 +105,9 @@ def recognise(path: Path) -> None:
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Connect to an outbox that is there; return the connection and the schema's version.
+    """Connect to an existing outbox; return the connection and the version of its schema.
 
-    Raises sqlite3.DatabaseError if it is none, or a newer release's.
+    Raises sqlite3.DatabaseError if it is not an outbox, or belongs to a newer release.
     """
     recognise(path)
     db = sqlite3.connect(_uri(path, "mode=rw"), uri=True, isolation_level=None, timeout=10)
@@ -119,9 +119,9 @@ def connect(path: Path) -> tuple[sqlite3.Connection, int]:
 
 
 def connect_alone(path: Path) -> sqlite3.Connection:
-    """Connect to write, for the process that holds the lock."""
+    """Connect for writing, in the process that holds the lock."""
     db, version = connect(path)
-    # FULL in WAL mode: a commit returns when it is on stable storage. Readers are not in the way.
+    # FULL in WAL mode: a commit returns once it is on stable storage. Readers do not block it.
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
@@ -134,7 +134,7 @@ def connect_alone(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def unsynced(db: sqlite3.Connection) -> Iterator[None]:
-    """Hold a transaction that the next one, or a checkpoint, brings to stable storage."""
+    """Run a transaction that reaches stable storage only with the next one, or a checkpoint."""
     db.execute("PRAGMA synchronous = NORMAL")
     try:
         with db:
@@ -145,16 +145,16 @@ def unsynced(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def used(db: sqlite3.Connection) -> int:
-    """Return the bytes of the file that hold something."""
+    """Return how many bytes of the file are in use."""
     return _pragma(db, "page_size") * (_pragma(db, "page_count") - _pragma(db, "freelist_count"))
 
 
 def shrink(db: sqlite3.Connection) -> None:
-    """Give back the space of what was removed, if that is much and little is left.
+    """Return free space to the file system, if the file is large and holds little.
 
-    By itself SQLite keeps it, to use it again.
+    SQLite itself keeps free space for reuse.
     """
-    # The outbox is as good without it.
+    # Shrinking is optional.
     with contextlib.suppress(sqlite3.Error):
         size = _pragma(db, "page_size") * _pragma(db, "page_count")
         if size < _LARGE or used(db) > _LITTLE:
@@ -164,10 +164,10 @@ def shrink(db: sqlite3.Connection) -> None:
 
 
 def lock(path: Path) -> int:
-    """Take the outbox for this process alone; return the descriptor that holds it.
+    """Lock the outbox for this process alone; return the descriptor that holds the lock.
 
-    The lock has a file of its own: SQLite's locks on the database would be lost with the first
-    descriptor of it that this process closes.
+    The lock has a file of its own: SQLite's locks on the database would be lost when this process
+    closes any descriptor of it.
     """
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -186,7 +186,7 @@ def lock(path: Path) -> int:
 
 @contextlib.contextmanager
 def translating(path: Path, verb: str) -> Iterator[None]:
-    """Raise what ends the use of the file as OutboxError."""
+    """Translate errors of the file into OutboxError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""When the next request is due. Pure: the caller brings the time."""
+"""When the next request is due. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ BATCH = 500
 """The most requests accepted at once: they share one transaction and its fsync."""
 
 MAKE_UP = 0.1
-"""Seconds of lateness that are made up for by several requests at once. What comes later than
-that (a suspended process, a stalled disk) is left out: nobody wants an hour's requests at once."""
+"""Seconds of delay that are made up for by sending several requests at once. After a longer delay
+(a suspended process, a stalled disk) the rest is skipped, rather than sent in one burst."""
 
 
 class Pace:
-    """One request per quantum, counted from the first one: a late one does not delay the next."""
+    """One request per quantum, counted from the first: a late request does not delay the next."""
 
     def __init__(self, quantum: float, count: int | None, now: float) -> None:
-        """Take ``quantum`` seconds (0: as fast as it goes) and ``count`` (None: no end)."""
+        """``quantum``: seconds (0: as fast as possible); ``count``: requests (None: no end)."""
         self._quantum = quantum
         self._remaining = count
         self._next = now
 
     @property
     def finished(self) -> bool:
-        """Whether all of ``count`` are given out."""
+        """Whether all of ``count`` were due."""
         return self._remaining == 0
 
     def due(self, now: float) -> int:
-        """Return how many requests are due now, and count them as given out."""
+        """Return how many requests are due now, and count them as sent."""
         if not self._quantum:
             due = BATCH
         elif now < self._next:
@@ -40,5 +40,5 @@ class Pace:
         return due
 
     def wait(self, now: float) -> float:
-        """Return the seconds until the next one is due."""
+        """Return the seconds until the next request is due."""
         return max(0.0, self._next - now) if self._quantum else 0.0

@@ -1,4 +1,4 @@
-"""What the producer tells: a live line on a terminal, plain lines elsewhere, JSON on request."""
+"""The producer's output: a live line on a terminal, plain lines elsewhere, JSON on request."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _INTERVAL = 0.1
 _LINES_INTERVAL = 1.0
 
 STOP_GRACE = 5.0
-"""Seconds in which a producer that was asked to stop publishes what waits, and ends."""
+"""Seconds for a producer that was asked to stop to publish what is waiting."""
 
 
 class Report:
-    """Looks at the outbox now and then, and says what changed.
+    """Checks the outbox at intervals and reports what changed.
 
-    People read standard error; with ``as_json``, machines read standard output. Who goes away while
-    the producer works asks it to stop, as Ctrl-C does; so does a disk that takes no more output.
+    People read standard error; with ``as_json``, programs read standard output. If the reader goes
+    away, or the output cannot be written, the producer is asked to stop, as with Ctrl-C.
     """
 
     def __init__(self, loop: Loop, outbox: Outbox, *, as_json: bool) -> None:
@@ -39,18 +39,18 @@ class Report:
         self._trouble: str | None = None
         self._since = 0.0
         self.lost: streams.OutputLost | None = None
-        """Why there is no more output, other than that nobody reads it."""
+        """Why the output cannot be written, unless only its reader is gone."""
         self._tick()
 
     def connected(self, broker: Broker) -> None:
-        """Tell that RabbitMQ takes requests."""
+        """Report that RabbitMQ accepts requests."""
         self._broker = broker
         if self._trouble:
             self._trouble = None
             self._note("broker.back", seconds=round(time.monotonic() - self._since, 1))
 
     def failed(self, error: Transient, _wait: float) -> None:
-        """Tell that RabbitMQ is away: once, until it says something else."""
+        """Report that RabbitMQ is away, once for each different error."""
         self._broker = None
         if not self._trouble:
             self._since = time.monotonic()
@@ -59,7 +59,7 @@ class Report:
             self._note("broker.away", error=self._trouble)
 
     def finish(self) -> None:
-        """Say how it ended."""
+        """Report the final figures."""
         self._say(force=True)
         if self._live:
             click.echo(err=True)

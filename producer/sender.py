@@ -1,4 +1,4 @@
-"""The producer at work: a source accepts into the outbox while the outbox is published."""
+"""The running producer: a source fills the outbox while the outbox is published."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from turnwise.topology import Topology
 
 
 class Sender:
-    """Sends until the source is at its end and nothing waits, or until asked to stop."""
+    """Sends until the source has ended and nothing is waiting, or until asked to stop."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Sender:
         )
 
     def run(self) -> None:
-        """Do it. What could not be published stays in the outbox."""
-        self._loop.turn(0)  # the source may have nothing to give
+        """Run. Requests that could not be published stay in the outbox."""
+        self._loop.turn(0)  # the source may be empty
         if self._finished():
             return
         with contextlib.suppress(Stopped):
@@ -66,7 +66,7 @@ class Sender:
             publisher.drain()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for RabbitMQ to come back, as long as it is needed, and nobody asked to stop."""
+        """Wait for RabbitMQ, unless there is nothing to send or the loop was asked to stop."""
 
         def ends() -> bool:
             return self._loop.asked or self._finished()
@@ -79,5 +79,5 @@ class Sender:
             return True
         if self._source and not self._source.finished and not self._loop.asked:
             return False
-        # Once asked to stop, a last effort: the source gives no more, and what waits is published.
+        # Once asked to stop, the source is ignored, and only what is waiting is published.
         return not self._outbox.waiting

@@ -1,4 +1,4 @@
-"""Where requests come from: a clock, or standard input. Both accept into the outbox as they go."""
+"""The sources of requests: a clock, or standard input. Both add requests to the outbox."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from turnwise.loop import Loop
 _CHUNK = 64 * 1024
 
 _RETRY = 0.1
-"""Seconds until the next try when the outbox is full."""
+"""Seconds between tries while the outbox is full."""
 
 
 class Clock:
-    """The same message once per quantum, driven by the loop's timers.
+    """Sends the same message once per quantum, driven by the loop's timers.
 
-    What is due while the outbox is full is left out, but what has a count is made up for.
+    Quanta that pass while the outbox is full are skipped. With a count, all of it is still sent.
     """
 
     def __init__(self, loop: Loop, outbox: Outbox, message: str, pace: Pace) -> None:
@@ -31,7 +31,7 @@ class Clock:
         self._outbox = outbox
         self._message = message
         self._pace = pace
-        self._due = 0  # and not accepted yet
+        self._due = 0  # due, but not accepted yet
         loop.call_later(0, self._tick)
 
     def _tick(self) -> None:
@@ -53,10 +53,10 @@ class Clock:
 
 
 class Lines:
-    """One request a line, read as they come; the end of the last line may be missing.
+    """Reads one request per line as lines arrive; the last newline may be missing.
 
-    A line that cannot be a request ends the reading. Those before it are accepted. While the outbox
-    is full nothing is read: who writes the lines waits.
+    A line that is not a valid message ends the reading; the lines before it are accepted. While the
+    outbox is full nothing is read, so that the writer of the lines has to wait.
     """
 
     def __init__(self, loop: Loop, outbox: Outbox, fd: int) -> None:
@@ -68,8 +68,8 @@ class Lines:
         self._reading = False
         self._rest = b""
         self._line = 0
-        self._messages: list[str] = []  # read, and not accepted yet
-        self._last = False  # whether nothing is to be read after them
+        self._messages: list[str] = []  # read, but not accepted yet
+        self._last = False  # whether to stop reading after them
         self._invalid: InvalidRequest | None = None  # the line after them
         self._resume()
 
@@ -89,7 +89,7 @@ class Lines:
 
     def _read(self, _fd: int, _events: int) -> None:
         if self._loop.asked:
-            # What was read of an unfinished line is not accepted.
+            # An unfinished line is not accepted.
             self._finish()
             return
         try:
@@ -99,9 +99,9 @@ class Lines:
         except OSError as error:
             why = "is closed" if error.errno == errno.EBADF else f"cannot be read: {error.strerror}"
             self._invalid = InvalidRequest("standard input", why)
-            chunk = self._rest = b""  # nobody knows how the unfinished line goes on
+            chunk = self._rest = b""  # the rest of the unfinished line is lost
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        # No line is longer than a message may be: what is kept of one stays small.
+        # No line may be longer than a message, which bounds what is kept of it.
         if self._rest and (not chunk or len(self._rest) > MAX_MESSAGE_BYTES + 1):
             lines.append(self._rest)
             self._rest = b""

@@ -1,4 +1,4 @@
-"""What every process agrees on, and what a handler imports: Request, Reject, Retry."""
+"""Code shared by all processes, and what a handler imports: Request, Reject, Retry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Handler", "Reject", "Request", "Retry", "Rows", "Transaction", "__ve
 
 
 def __getattr__(name: str) -> Any:
-    # It needs pika, which takes longer to import than a --help may take.
+    # Imported lazily: it needs pika, whose import would make --help slow.
     if name == "Request":
         return importlib.import_module("turnwise.message").Request
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

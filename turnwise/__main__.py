@@ -1,4 +1,4 @@
-"""``python -m turnwise``: what is installed here, for a bug report."""
+"""``python -m turnwise``: prints what is installed, for a bug report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Print the versions of Turnwise, Python and the dependencies, and which extras are there."""
+    """Print the versions of Turnwise, Python and the dependencies, and the installed extras."""
     print(f"turnwise {__version__}")
     print(f"Python {platform.python_version()} on {platform.platform()}")
     for name in DEPENDENCIES:

@@ -1,4 +1,4 @@
-"""pika's errors -> ours: the one place that translates them."""
+"""Translates pika's errors into ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_ALLOWED = 530
 def translate(
     error: BaseException, node: Node, close: spec.Connection.Close | None = None
 ) -> Transient | Permanent:
-    """Turn an error of pika's into one of ours. ``close`` is the broker's last word, if any."""
+    """Translate a pika error into ours. ``close`` is the Connection.Close received, if any."""
     if isinstance(error, Transient | Permanent):
         return error
     if close is not None:
@@ -67,7 +67,7 @@ def _translate_io(error: BaseException, node: Node) -> Transient | Permanent:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Find the cause in the exceptions that pika's connection workflow wraps around it."""
+    """Return the cause inside the exceptions that pika's connection workflow wraps around it."""
     while True:
         wrapped = (
             *getattr(error, "exceptions", ())[-1:],

@@ -1,4 +1,4 @@
-"""What is wrong with a RabbitMQ cluster, by its management API. Pure."""
+"""Finds problems of a RabbitMQ cluster in the answers of its management API. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 NODE_FIELDS = "name,running,partitions"
 QUEUE_FIELDS = "name,type,members,online"
-"""What is needed of ``/api/nodes``, and of ``/api/queues``."""
+"""The fields to request of ``/api/nodes`` and of ``/api/queues``."""
 
 
 def warnings(
     nodes: Sequence[Mapping[str, Any]], queues: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Yield a sentence for each partition, node that is down, and queue with a member too few.
+    """Yield a sentence for each partition, each node that is down, and each missing queue member.
 
-    ``nodes`` are answered by ``/api/nodes``, each of ``queues`` by ``/api/queues/VHOST/NAME``.
+    ``nodes`` is the answer of ``/api/nodes``, each of ``queues`` that of
+    ``/api/queues/VHOST/NAME``.
     """
     running = [str(node["name"]) for node in nodes if node.get("running")]
     for node in nodes:

@@ -1,6 +1,6 @@
-"""pika's connection, with a short way for what is frequent: deliveries in, the rest out."""
+"""pika's connection, with a fast path for frequent traffic: deliveries in, all frames out."""
 
-# pika has no public name for the socket, for how much it reads at once, nor for what it has read.
+# pika has no public names for the socket, its read size and its read buffer.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from turnwise.deliveries import Deliveries, Delivery
 from turnwise.node import Parameters
 
 CORK = 64 * 1024
-"""Bytes to be sent that are gathered at most."""
+"""The most bytes to buffer before sending."""
 
 _READ = 64 * 1024
-"""Bytes to be read at once."""
+"""Bytes to read at once."""
 
 _READ_MORE = 512 * 1024
-"""The same when there were as many the last time: a backlog of large messages, of which a statement
-is to hold as much as it may."""
+"""The same after a read that was full: there is a backlog of large messages, and a statement should
+hold as many as it can."""
 
 
 _OURS = ("_proto_connection_made", "_on_data_available", "_adapter_emit_data")
-"""Methods of pika's that are overridden here: those that it calls with its transport, with what has
-come, and with what is to be sent."""
+"""Methods of pika that are overridden here: it calls them with its transport, with received data,
+and with data to send."""
 
 _THEIRS = all(hasattr(SelectConnection, name) for name in _OURS)
 
 
 class Connection(SelectConnection):
-    """Keeps why it ended: from its first moment on, and as the broker said it.
+    """Records why it ended, from the start and in the broker's own words.
 
-    The broker may close a connection in the same breath in which it opened it; and while it opens,
-    pika makes a mere text of the reason.
+    The broker may close a connection right after opening it, and during the opening pika reduces
+    the reason to a string.
 
-    Sends together what is written between two turns of the loop: pika would make a system call of
-    each frame, three for a publish. Takes the deliveries of a channel before pika does.
+    Sends everything written between two turns of the loop in one system call, where pika makes one
+    for each frame, three for a publish. Takes the deliveries of a channel before pika does.
     """
 
     def __init__(self, parameters: Parameters, **more: Any) -> None:
@@ -49,7 +49,7 @@ class Connection(SelectConnection):
         self._deliveries: Deliveries | None = None
         self._wire: Any = None
         self.short = False
-        """Whether there is the short way: pika is inside what it is expected to be."""
+        """Whether the fast path is available: pika's internals are as expected."""
         super().__init__(parameters, **more)
         self.parameters = parameters
         self.failure: BaseException | None = None
@@ -58,11 +58,11 @@ class Connection(SelectConnection):
 
     @property
     def cluster(self) -> str:
-        """What the broker called its cluster in the handshake."""
+        """The name of the cluster, as the handshake reported it."""
         return str((self.server_properties or {}).get("cluster_name", ""))
 
     def deliver(self, channel: int, take: Callable[[Delivery], None]) -> None:
-        """Give the deliveries of a channel to ``take``, before pika sees them."""
+        """Pass the deliveries of a channel to ``take``, before pika sees them."""
         self._deliveries = Deliveries(channel, take, super()._on_data_available)
         begun, self._frame_buffer = self._frame_buffer, b""
         self._deliveries.read(begun)
@@ -77,30 +77,30 @@ class Connection(SelectConnection):
             self.send_written()
 
     def send_written(self) -> None:
-        """Send what is written, now."""
+        """Send all buffered frames now."""
         written, self._written, self._written_size = self._written, [], 0
         if not written or self.is_closed:
             return
         data = b"".join(written)
-        # A connected socket takes it nearly always. pika would watch for that first.
+        # A connected socket nearly always accepts the data. pika would first poll for that.
         if self._wire.get_write_buffer_size() == 0:
             try:
                 sent = self._wire._sock.send(data)
             except OSError:
-                sent = 0  # full, or broken: pika sees to it
+                sent = 0  # full or broken: pika handles it
             data = data[sent:]
         if data:
             super()._adapter_emit_data(data)
 
-    # -- what pika calls
+    # -- called by pika
 
     def _proto_connection_made(self, transport: Any) -> None:
         self._wire = transport
         self.short = _THEIRS and hasattr(transport, "_sock") and hasattr(self, "_frame_buffer")
-        # Two that matter for speed alone.
+        # The next two settings matter only for speed.
         transport._MAX_RECV_BYTES = _READ
         if self.short and not isinstance(transport._sock, ssl.SSLSocket):
-            # Having read what there is, pika would ask again whether there is more; poll() tells.
+            # After each read, pika would try to read more; poll() reports that anyway.
             transport._MAX_CONSUME_BYTES = 1
         super()._proto_connection_made(transport)
 
@@ -108,7 +108,7 @@ class Connection(SelectConnection):
         if self._deliveries is None:
             super()._on_data_available(data_in)
         else:
-            # It is a sign of life to the heartbeats, whatever it is.
+            # Any data counts as a sign of life for the heartbeats.
             self.bytes_received += len(data_in)
             self._wire._MAX_RECV_BYTES = _READ_MORE if len(data_in) >= _READ else _READ
             self._deliveries.read(data_in)

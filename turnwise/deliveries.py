@@ -1,8 +1,8 @@
-"""The broker's bytes -> deliveries -> settlements, as bytes. All other frames are pika's.
+"""Decodes deliveries from the broker's bytes and encodes settlements. pika has all other frames.
 
-pika makes five objects of a delivery, with more than a hundred calls, before a consumer sees it.
-The worker needs three fields. Of a delivery that came whole, with the same names as the one before,
-two calls read them; anything else is read frame by frame.
+pika creates five objects for a delivery, with more than a hundred calls, before a consumer sees it.
+The worker needs three fields. When a delivery has arrived complete, with the same names as the
+previous one, two calls read them; anything else is read frame by frame.
 
 Frames are those of AMQP 0-9-1: 2.3.5 (frames), 4.2.6 (content), and the method Basic.Deliver.
 """
@@ -25,7 +25,7 @@ _LONG_LONG = Struct(">Q").unpack_from
 _SETTLE = Struct(">BHLLQ?B").pack  # kind, channel, size, method, tag, a bit, end of frame
 _SETTLE_SIZE = 13
 _DELIVER = spec.Basic.Deliver.INDEX.to_bytes(4)
-_BODY = Struct(">BBHL").unpack_from  # end of the frame before, kind, channel, size of the payload
+_BODY = Struct(">BBHL").unpack_from  # end of the previous frame, kind, channel, size of the payload
 _BODY_SIZE = 1 + spec.FRAME_HEADER_SIZE
 _CONTENT = 12  # bytes of a header's payload before the properties
 _BASIC = spec.Basic.INDEX << 16  # the class, and a weight of 0
@@ -33,10 +33,10 @@ _MOST_CONTENT = _CONTENT + MAX_PROPERTIES_BYTES
 
 
 class Delivery(NamedTuple):
-    """One message as it came, at ``arrived`` (monotonic). ``tag`` is valid on its channel only.
+    """One message as it arrived, at ``arrived`` (monotonic). ``tag`` is valid on its channel only.
 
-    Of a message that is too large for a request only the problem is kept: its body and properties
-    are empty; but for properties with an ``x-death``, since whoever rejects must look at that.
+    For a message that is too large for a request, only the problem is kept, and its body and
+    properties are empty. Properties with an ``x-death`` are kept: rejecting depends on them.
     """
 
     tag: int
@@ -44,17 +44,17 @@ class Delivery(NamedTuple):
     body: bytes
     arrived: float
     redelivered: bool = False
-    """Whether the broker gave it to somebody before, who did not settle it."""
+    """Whether the broker delivered it before, to a consumer that did not settle it."""
     problem: InvalidRequest | None = None
     size: int = 0
-    """Bytes of the body that was sent, gathered or not."""
+    """Size of the body in bytes, whether it was kept or not."""
 
 
 _new = tuple.__new__
 
 
 class _Shape:
-    """What the frames of all deliveries of one consumer, exchange and routing key have in common.
+    """What the frames of all deliveries to one consumer, exchange and routing key have in common.
 
     ``read`` returns what comes before the tag, the tag, whether it is redelivered, what comes
     behind it, and of the header frame the size of its payload, class and weight, and the size of
@@ -86,20 +86,20 @@ class Deliveries:
         self._channel = channel
         self._take = take
         self._pass_on = pass_on
-        self._rest = b""  # of a frame whose end has not come yet
-        self._tag = 0  # of the delivery whose end has not come yet; 0 if there is none
+        self._rest = b""  # of a frame that is not complete yet
+        self._tag = 0  # of the delivery that is not complete yet; 0 if there is none
         self._redelivered = False
         self._properties = b""
         self._size = 0  # of the body
-        self._missing = 0  # of it, what is still to come
+        self._missing = 0  # bytes of it that have not arrived
         self._body: list[bytes] = []
         self._problem: InvalidRequest | None = None
         self._shape = _Shape()
 
     def read(self, data: bytes) -> None:
-        """Read what has come next, cut anywhere.
+        """Read the next data, which may be cut anywhere.
 
-        Raises whatever pika raises for a broken frame, and ValueError for a body too long.
+        Raises whatever pika raises for a malformed frame, and ValueError for a body too long.
         """
         if self._rest:
             data = self._rest + data
@@ -112,7 +112,7 @@ class Deliveries:
         self._rest = data[begin:]
 
     def _read_whole(self, data: bytes, begin: int, arrived: float) -> int:
-        """Read deliveries as long as they are there as a whole; return where they end."""
+        """Read complete deliveries, as many as there are; return the offset of their end."""
         shape = self._shape
         before, behind, read, size, take = (
             shape.before, shape.behind, shape.read, shape.size, self._take,
@@ -140,7 +140,7 @@ class Deliveries:
         return begin
 
     def _read_frame(self, data: bytes, begin: int, arrived: float) -> int:
-        """Read a frame, if it is there as a whole; return where it ends, or ``begin``."""
+        """Read a frame if it is complete; return the offset of its end, or ``begin``."""
         payload = begin + spec.FRAME_HEADER_SIZE
         if payload >= len(data):
             return begin
@@ -151,7 +151,7 @@ class Deliveries:
         if channel != self._channel or data[stop] != spec.FRAME_END:
             self._pass_on(data[begin : stop + 1])
         elif kind == spec.FRAME_METHOD and data.startswith(_DELIVER, payload):
-            # After the consumer tag, which has its length in front.
+            # After the consumer tag, which is preceded by its length.
             tag = payload + 5 + data[payload + 4]
             self._tag, self._redelivered = _TAG(data, tag)
             before, names = data[begin:tag], data[tag + 9 : stop + 1]
@@ -168,7 +168,7 @@ class Deliveries:
         return stop + 1
 
     def _begin(self, data: bytes, payload: int, stop: int) -> None:
-        """Note the size and the properties; gather nothing of what is too large for a request."""
+        """Record the size and the properties; keep nothing that is too large for a request."""
         # After the class and the weight, 2 bytes each.
         [self._size] = _LONG_LONG(data, payload + 4)
         self._missing = self._size
@@ -198,14 +198,14 @@ class Deliveries:
 
 
 def encode_ack(channel: int, tag: int) -> bytes:
-    """Return the frame of a Basic.Ack: of all that were delivered up to ``tag``."""
+    """Return the frame of a Basic.Ack for all deliveries up to and including ``tag``."""
     return _SETTLE(
         spec.FRAME_METHOD, channel, _SETTLE_SIZE, spec.Basic.Ack.INDEX, tag, True, spec.FRAME_END
     )
 
 
 def encode_reject(channel: int, tag: int) -> bytes:
-    """Return the frame of a Basic.Reject, not to be requeued."""
+    """Return the frame of a Basic.Reject without requeue."""
     return _SETTLE(
         spec.FRAME_METHOD, channel, _SETTLE_SIZE, spec.Basic.Reject.INDEX, tag, False,
         spec.FRAME_END,

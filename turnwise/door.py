@@ -1,4 +1,4 @@
-"""The ``db`` of a handler: a door to the one transaction, not a connection."""
+"""The ``db`` of a handler: access to its one transaction, not a connection."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from turnwise.statements import objection
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
 Send = Callable[[Any, str, str], None]
-"""Leaves a follow-up request: (cursor, queue, message)."""
+"""Sends a follow-up request: (cursor, queue, message)."""
 
 
 class Answer:
-    """What a statement answered; see turnwise.handler.Rows."""
+    """The result of a statement; see turnwise.handler.Rows."""
 
     __slots__ = ("_rows", "lastrowid", "rowcount")
 
@@ -37,17 +37,17 @@ class Answer:
         return next(self._rows, None)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return all rows that were not fetched yet."""
+        """Return all rows that are not fetched yet."""
         return list(self._rows)
 
 
 class Door:
-    """Lets statements into a transaction that others began and will end.
+    """Executes statements in a transaction that its caller began and will end.
 
-    ``fault`` is what makes the transaction worthless, if something did: from then on everything
-    raises it again, so that a handler which swallows an error cannot go on. It is an error of the
-    driver's if the server ended the transaction, or the connection, and NotAllowed if the handler
-    did what it may not.
+    ``fault`` is the error that made the transaction unusable, if any. Every later call raises it
+    again, so that a handler which swallows an error cannot continue. It is a driver error if the
+    server ended the transaction or the connection, and NotAllowed if the handler did something
+    that is not allowed.
     """
 
     __slots__ = ("_connection", "_cursor", "_process", "_send", "_thread", "fault")
@@ -74,12 +74,12 @@ class Door:
         return Answer(iter(rows), cursor.rowcount, cursor.lastrowid or 0)
 
     def send(self, queue: str, message: str) -> None:
-        """Leave a follow-up request; see turnwise.handler.Transaction."""
+        """Send a follow-up request; see turnwise.handler.Transaction."""
         self._check()
         self._run(self._send, self._cursor, queue, message)
 
     def close(self) -> None:
-        """Let nothing in any more."""
+        """Refuse all further calls."""
         connection, self._connection = self._connection, None
         if connection is not None and connection.open and self.fault is None:
             self._look(connection)
@@ -109,5 +109,5 @@ class Door:
 
     def _look(self, connection: Connection) -> None:
         if not connection.server_status & _IN_TRANSACTION:
-            # Whatever it was: what was open before is gone, and with it the claim.
+            # Whatever the statement was: the transaction is gone, and with it the claim.
             self.fault = NotAllowed("a statement of the handler's ended the transaction")

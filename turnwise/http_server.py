@@ -1,8 +1,8 @@
-"""An HTTP server that slow, idle and rude clients cannot keep busy: waitress, bounded.
+"""An HTTP server that slow, idle and abusive clients cannot exhaust: waitress with limits.
 
 One thread reads from all connections, so a slow one costs no thread. When there are too many, the
-one that has been without a complete request for the longest time gives way to the new one: a probe
-that asks at once is answered whoever else holds connections open.
+one that has been without a complete request for the longest time is closed in favour of the new
+one, so a probe is answered even while other clients hold connections open.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
 IDLE_TIMEOUT = 20
-"""Seconds after which a connection that says nothing is closed."""
+"""Seconds after which an idle connection is closed."""
 
 MAX_HEAD = 16 * 1024
 """Bytes of a request's line and headers."""
 
-# What a client does to a connection is no error of ours, and nobody wants a line for it. An error
-# of the application itself is still logged.
+# What a client does to a connection is not our error and needs no log line. Errors of the
+# application itself are still logged.
 logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
 class HttpServer:
-    """Listens from the moment it is made; serves while ``run`` runs.
+    """Listens once it is constructed; serves while ``run`` runs.
 
     A host that names several addresses is listened to on each. ``connections`` may be open at the
     same time, a request's body has at most ``max_body`` bytes (413 otherwise) and stays in memory.
@@ -66,33 +66,33 @@ class HttpServer:
                 map=self._map,
                 listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
                 threads=threads,
-                # Its own bound only stops accepting; ours comes first, and makes room.
+                # Its own limit only stops accepting; ours is reached first, and makes room.
                 connection_limit=10 * connections,
                 asyncore_use_poll=True,
                 channel_timeout=IDLE_TIMEOUT,
                 cleanup_interval=5,
                 max_request_header_size=MAX_HEAD,
                 max_request_body_size=max_body,
-                inbuf_overflow=max_body + MAX_HEAD,  # beyond that it would write a file
+                inbuf_overflow=max_body + MAX_HEAD,  # beyond that it would use a file
                 clear_untrusted_proxy_headers=True,
                 log_socket_errors=False,
                 ident=None,
                 **trusting,
             )
         except ValueError as error:
-            # What waitress makes of a host that cannot be resolved.
+            # waitress raises this for a host that cannot be resolved.
             raise OSError(0, "no such host") from error
         for listener in self._map.values():
             if isinstance(listener, BaseWSGIServer):
                 listener.channel_class = type("Channel", (_Channel,), {"limit": connections})
 
     def run(self) -> None:
-        """Serve until ``stop`` is called, or SystemExit or KeyboardInterrupt comes."""
+        """Serve until ``stop`` is called, or SystemExit or KeyboardInterrupt is raised."""
         self._server.run()
 
     def stop(self) -> None:
         """End ``run``, from any thread."""
-        # Waitress runs in its own thread what is handed to a listener's trigger.
+        # Waitress runs a function passed to a listener's trigger in its own thread.
         trigger: Any = next(e for e in self._map.values() if isinstance(e, BaseWSGIServer)).trigger
         trigger.pull_trigger(self._close)
 
@@ -118,8 +118,8 @@ class _Channel(HTTPChannel):
         self.served_at = self.creation_time
         others = [each for each in (map or {}).values() if isinstance(each, _Channel)]
         for each in _those_to_go(others, len(others) - self.limit):
-            # Not closed before the next turn of waitress's loop: its number could be given to
-            # another connection, which would get the events that are in hand for this one.
+            # Not closed before the next turn of waitress's loop: its file descriptor could be
+            # reused by another connection, which would get the pending events of this one.
             each.will_close = True
             if each.socket is not None:
                 with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""Whether a queue still works as seen from here, asked while nothing is heard of it.
+"""Checks whether a queue still works as seen from here, while it delivers nothing.
 
-A node that lost the majority goes on answering heartbeats, and has nothing more to say: its
-consumers would wait until the partition heals, while the queue grows at the other nodes. So would a
-consumer whose last ack the broker has lost.
+A node that lost the majority keeps answering heartbeats but delivers nothing: its consumers would
+wait until the partition heals, while the queue grows on the other nodes. So would a consumer whose
+last ack the broker has lost.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from turnwise.deliveries import Delivery
 from turnwise.errors import Transient
 
 ASK_AFTER = 3.0
-"""Seconds of silence after which a consumer with empty hands asks."""
+"""Seconds without a delivery after which an idle consumer asks."""
 
 ANSWER_WITHIN = 5.0
-"""Seconds for the answer."""
+"""Seconds to wait for the answer."""
 
 
 class Inquiry:
-    """Asks the queue for a message, without waiting: basic.get goes through the leader's log.
+    """Asks the queue for a message with basic.get, without blocking.
 
-    So it needs the majority. For an idle consumer, the queue should have none.
+    basic.get goes through the leader's log, so the answer proves that there is a majority. While
+    the consumer is idle, the queue should have no message.
     """
 
     def __init__(self, channel: Channel, queue: str) -> None:
@@ -34,15 +35,15 @@ class Inquiry:
         self._heard_at = time.monotonic()
         self._asked_at: float | None = None
         self.found: Delivery | None = None
-        """A message that the queue had, and did not deliver."""
+        """A message that the queue had but did not deliver."""
         channel.raw.add_callback(self._on_empty, [spec.Basic.GetEmpty], one_shot=False)
 
     def heard(self) -> None:
-        """Note that something was delivered."""
+        """Record that a message was delivered."""
         self._heard_at = time.monotonic()
 
     def look(self) -> None:
-        """Ask, if it is time. Raises Transient if the answer is overdue."""
+        """Ask if it is time to. Raises Transient if the answer is overdue."""
         now = time.monotonic()
         if self._asked_at is None:
             if now - self._heard_at >= ASK_AFTER:

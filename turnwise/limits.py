@@ -1,4 +1,4 @@
-"""What a queue may be called, and what a message may be. No driver is needed to know that."""
+"""The limits on queue names and messages. This module imports no driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_message(message: object) -> None:
     if not isinstance(message, str):
         raise InvalidRequest("message", "must be a string")
     if message.isascii() and len(message) <= MAX_MESSAGE_BYTES:
-        return  # most are: Python knows it without a look at them
+        return  # the usual case: isascii() does not read the text
     try:
         size = len(message.encode())
     except UnicodeEncodeError:

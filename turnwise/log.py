@@ -61,14 +61,14 @@ def writes_json() -> bool:
 
 def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> None:
     """Log an event by its name. Fields must hold no secret."""
-    # logging.config disables every logger that is there, and a handler's module may call it.
+    # logging.config disables all existing loggers, and a handler's module may call it.
     log.disabled = False
     if log.isEnabledFor(level):
         log.log(level, name, extra={"fields": fields})
 
 
 class Outage:
-    """Tells of a server's absence without filling the disk: its begin, a reminder, its end."""
+    """Logs an outage without filling the disk: its start, reminders, and its end."""
 
     def __init__(self, log: logging.Logger, server: str) -> None:
         self._log = log
@@ -77,7 +77,7 @@ class Outage:
         self._reminded = 0.0
 
     def failed(self, error: ServerError, wait: float) -> None:
-        """Note a failure and the seconds until the next try."""
+        """Log a failure, with the seconds until the next try."""
         now = time.monotonic()
         level = logging.WARNING
         if self._since is None:
@@ -96,7 +96,7 @@ class Outage:
         )
 
     def over(self) -> None:
-        """Note that the server serves."""
+        """Log the end of the outage, if there was one."""
         if self._since is not None:
             event(
                 self._log,

@@ -1,4 +1,4 @@
-"""AMQP_URL -> the nodes to connect to."""
+"""Parses AMQP_URL into the nodes to connect to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from turnwise import __version__
 from turnwise.url import readable, split
 
 HEARTBEAT = 30
-"""Seconds. What blocks the thread between two turns (database.TIMEOUT) stays well below it."""
+"""Seconds. Must be well above the longest block between two turns (database.TIMEOUT)."""
 
 TROUBLE_LASTS = 30.0
 """Seconds for which a node that failed is tried last."""
@@ -28,7 +28,7 @@ class Parameters(pika.ConnectionParameters):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One RabbitMQ node to connect to. ``str()`` of it names it without the password."""
+    """One RabbitMQ node to connect to. ``str()`` describes it without the password."""
 
     host: str
     port: int
@@ -38,9 +38,9 @@ class Node:
     heartbeat: int = HEARTBEAT
     tls: pika.SSLOptions | None = None
     cluster: str | None = None
-    """The name of the cluster that it must belong to; None: not said."""
+    """The name of the cluster that it must belong to; None: any."""
     troubles: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
-    """When there was trouble with an address of it last (monotonic)."""
+    """When each address last failed (monotonic)."""
 
     def __str__(self) -> str:
         return f"RabbitMQ at {self.host}:{self.port}, virtual host {self.virtual_host!r}"
@@ -49,16 +49,16 @@ class Node:
         return f"<{self}>"
 
     def note_trouble(self, address: str) -> None:
-        """Note that an address did not answer, refused, or was lost: others are tried first."""
+        """Record that an address did not answer, refused, or was lost, so that it is tried last."""
         self.troubles[address] = time.monotonic()
 
     def trouble(self, address: str) -> float:
-        """Return when there was trouble with an address (monotonic); 0 if not lately."""
+        """Return when an address last failed (monotonic); 0 if not lately."""
         at = self.troubles.get(address, 0.0)
         return at if time.monotonic() - at < TROUBLE_LASTS else 0.0
 
     def parameters(self, connection_name: str, address: str, timeout: float) -> Parameters:
-        """What pika wants to know. The management UI shows ``connection_name``.
+        """Return the parameters for pika. The management UI shows ``connection_name``.
 
         ``timeout``: seconds for TCP, TLS and the AMQP handshake.
         """
@@ -76,7 +76,7 @@ class Node:
                 "product": "turnwise",
                 "version": __version__,
             },
-            # A dead peer that still owes an ACK is found by TCP, not only by heartbeats.
+            # TCP, too, detects a dead peer that has not acknowledged data, not only heartbeats.
             tcp_options={"TCP_USER_TIMEOUT": self.heartbeat * 1000} if self.heartbeat else None,
         )
 

@@ -1,4 +1,4 @@
-"""What waits in the table outbox, for people and for alerts."""
+"""The status of the table outbox, for people and for alerts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from turnwise.database import Connection
 
 COUNTED = 100_000
-"""Rows of the outbox that are counted at most: a count walks over each."""
+"""The most rows of the outbox to count, since counting reads each row."""
 
 _RELAY = (
     "SELECT holder, TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(6)) / 1000000"
@@ -28,15 +28,15 @@ _WAITING = (
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """What came through the outbox for one queue."""
+    """The outbox's figures for one queue."""
 
     queue: str
     client: str | None
-    """As whom it is sent; None if the relay has not seen this queue yet."""
+    """The client that its requests are sent as; None if the relay has not seen this queue yet."""
     numbered: int
-    """How many requests have a number: the last number given out."""
+    """How many requests are numbered: the last number assigned."""
     confirmed: int
-    """How many of those RabbitMQ has confirmed, and are removed."""
+    """How many of those are confirmed by RabbitMQ and removed."""
     waiting: int
     """How many committed rows are not removed; at most COUNTED of all queues are counted."""
     oldest_seconds: float
@@ -45,12 +45,12 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """Everything about the outbox at one moment."""
+    """The state of the outbox in one snapshot."""
 
     relay: str | None
-    """The relay at work; None if the last one has stopped."""
+    """The active relay; None if the last one has stopped."""
     seen_seconds: float
-    """How long ago it showed a sign of life; at work, it does so each second."""
+    """Seconds since it renewed its lease, which an active relay does every second."""
     queues: tuple[QueueStatus, ...]
 
     @property
@@ -65,7 +65,7 @@ class OutboxStatus:
 
 
 def read(connection: Connection) -> OutboxStatus:
-    """Read it. Takes a millisecond, or some tens of them while much waits.
+    """Read the status. Takes a millisecond, or some tens while many rows are waiting.
 
     Raises pymysql.Error. The account needs SELECT on the tables outbox, outbox_relay,
     outbox_clients and outbox_batches.
@@ -83,7 +83,7 @@ def read(connection: Connection) -> OutboxStatus:
     for queue in sorted(clients.keys() | waiting.keys()):
         client, numbered, confirmed = clients.get(queue, (None, 0, 0))
         count, oldest = waiting.get(queue, (0, 0))
-        # The clock may have been set back since.
+        # The clock may have been set back in between.
         age = max(0.0, float(oldest))
         queues.append(QueueStatus(queue, client, numbered, int(confirmed), count, age))
     return OutboxStatus(relay[0], max(0.0, float(relay[1])), tuple(queues))

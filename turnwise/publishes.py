@@ -1,7 +1,7 @@
-"""What is published -> the bytes of its frames: the counterpart of deliveries.py.
+"""Encodes publishes as frames: the counterpart of deliveries.py.
 
-pika makes four objects of a publish, with more than a hundred calls. What differs from one publish
-to the next is the body and its properties; all the rest is written once.
+pika creates four objects for a publish, with more than a hundred calls. Only the body and the
+properties differ from one publish to the next; all the rest is encoded once.
 
 Frames are those of AMQP 0-9-1: 2.3.5 (frames), 4.2.6 (content), and the method Basic.Publish.
 """
@@ -22,10 +22,10 @@ _OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
 
 
 class Envelope:
-    """Writes the frames of messages that go from one channel to one exchange, ``mandatory`` all."""
+    """Encodes messages from one channel to one exchange, all of them ``mandatory``."""
 
     def __init__(self, channel: int, exchange: str, routing_key: str, frame_max: int) -> None:
-        """``frame_max``: bytes of the largest frame, as agreed with the broker; 0: any."""
+        """``frame_max``: bytes of the largest frame, as negotiated with the broker; 0: no limit."""
         names = b"".join(
             bytes([len(name)]) + name for name in (exchange.encode(), routing_key.encode())
         )
@@ -41,7 +41,7 @@ class Envelope:
         self._most = (frame_max or spec.FRAME_MAX_SIZE) - _OVERHEAD
 
     def write(self, body: bytes, properties: bytes) -> bytes:
-        """Return the frames of one message; its properties are as they are on the wire."""
+        """Return the frames of one message. The properties are in wire format."""
         size = len(body)
         header = _HEADER(_HEADER_SIZE + len(properties), spec.Basic.INDEX, 0, size)
         if 0 < size <= self._most:

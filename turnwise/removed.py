@@ -1,4 +1,4 @@
-"""Which requests are served for sure, although their rows may have been removed."""
+"""Finds requests that are known to be served, although their rows may have been removed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _GAP = (
 
 
 def lines_of(connection: Connection, clients: Iterable[str]) -> Mapping[str, int]:
-    """Return the lines of those clients who have one."""
+    """Return the line of each client that has one: the counter up to which rows were removed."""
     with connection.cursor() as cursor:
         cursor.execute(_LINES, (sorted(set(clients)),))
         return {client: int(through) for client, through in cursor.fetchall()}
 
 
 def removed_among(connection: Connection, identities: Sequence[Identity]) -> set[Identity]:
-    """Return those that are served for sure, whether or not their rows are still there.
+    """Return the requests known to be served, whether or not their rows still exist.
 
     They are at or below their client's line, and in no gap.
     """

@@ -1,4 +1,4 @@
-"""Trying again: jittered, exponential, cancellable, and only for what may work in a moment."""
+"""Retries with jittered, exponential, cancellable back-off, after Transient errors only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 2.0
-"""Seconds. Short enough for work to go on within three seconds of a server's return."""
+"""Seconds. Short enough to resume work within three seconds of a server's return."""
 
 
 def persist(
@@ -22,15 +22,15 @@ def persist(
     sleep: Callable[[float], None],
     on_failure: Callable[[Transient, float], None],
 ) -> T:
-    """Run ``session(progress)`` until it returns, trying again after Transient.
+    """Run ``session(progress)`` until it returns, and retry it after Transient.
 
     The waits are drawn from 0 to an upper bound that doubles from FIRST_WAIT to LONGEST_WAIT
-    seconds. The session calls ``progress()`` when it has done some work: the bound begins anew.
-    ``sleep(seconds)`` must serve whatever has to go on, and ends everything by raising.
-    ``on_failure(error, wait)`` is told of each failure before its wait.
+    seconds. The session calls ``progress()`` when it has done some work, which resets the bound.
+    ``sleep(seconds)`` must serve whatever has to continue; an error that it raises ends the
+    retries. ``on_failure(error, wait)`` is called for each failure, before the wait.
     """
-    # A worker passes here with each request, and nearly always once is enough: that goes without
-    # the machinery of trying again.
+    # A worker calls this for each request, and nearly always the first try succeeds, so it avoids
+    # the cost of tenacity.
     try:
         return session(lambda: None)
     except Transient as error:

@@ -1,8 +1,8 @@
 """Which statements a handler may send. Pure.
 
-What may pass is listed, not what may not: most statements end a transaction on one server or
-another, and the list of those grows with each release. See "Statements That Cause an Implicit
-Commit" in MySQL's and MariaDB's manuals.
+This is a list of what is allowed, not of what is forbidden: most statements end a transaction on
+one server or another, and the list of those grows with each release. See "Statements
+That Cause an Implicit Commit" in MySQL's and MariaDB's manuals.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _SESSION = frozenset(
     }
 )  # fmt: skip
 
-# Spaces, comments and opening parentheses. A comment that begins with /*! or /*M! is none to the
-# server: it runs what is inside.
+# Spaces, comments and opening parentheses. A comment that begins with /*! or /*M! is not a comment
+# to the server, which executes its contents.
 _BEFORE = re.compile(r"(?:[\s(]|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]+")
 _LABEL = re.compile(r"\s*:(?!=)")
 
-# What is no word of the statement's: texts, quoted names, and comments that are none to the server.
+# Parts that contain no keywords: string literals, quoted names, and real comments.
 _NOT_ITS_OWN = re.compile(
     r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`"
     r"|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*",
@@ -46,11 +46,11 @@ _OUTLIVES = (
 )  # fmt: skip
 
 _MOST_REMEMBERED = 4096
-"""Characters; a longer statement is looked at each time."""
+"""Characters. Longer statements are not cached."""
 
 
 def objection(sql: str) -> str | None:
-    """Say why a handler may not send this statement; None if it may."""
+    """Return why a handler may not execute this statement; None if it may."""
     return _objection(sql) if len(sql) <= _MOST_REMEMBERED else _objection.__wrapped__(sql)
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP server beside the work, for probes and metrics: a thread that only reads."""
+"""A small HTTP server for probes and metrics, in a thread that only reads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from turnwise.http_server import HttpServer
 from turnwise.loop import ALIVE_WITHIN, Loop
 
 THREADS = 2
-"""That answer; each answer is made from memory."""
+"""Threads that answer requests, each from memory."""
 
 CONNECTIONS = 100
-"""Open at the same time; beyond that, the one idle for the longest time gives way."""
+"""The most open connections; beyond that, the one idle for the longest time is closed."""
 
 Page = Callable[[], tuple[HTTPStatus, str, bytes]]
 """Returns the status, the content type and the body."""
@@ -31,13 +31,13 @@ class StatusServerError(TurnwiseError):
 
 
 class StatusServer:
-    """Serves /healthz and other pages by their path on ``address``, as long as the context lasts.
+    """Serves /healthz and other pages by path on ``address``, as long as the context lasts.
 
-    /healthz is 200 as long as the loop turns. It says nothing of the servers that the process works
-    with: to restart it would not bring them back.
+    /healthz is 200 as long as the loop turns. It does not depend on the servers that the process
+    uses: a restart would not bring them back.
 
-    Should its thread die, the loop raises StatusServerError: a process that nobody can look into
-    is better started anew.
+    If its thread dies, the loop raises StatusServerError: a process that cannot be monitored
+    should be restarted.
     """
 
     def __init__(self, loop: Loop, address: tuple[str, int], pages: Mapping[str, Page]) -> None:

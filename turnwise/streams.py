@@ -1,7 +1,7 @@
-"""The standard streams as commands find them: closed, on a full disk, or with nobody who reads.
+"""Makes the standard streams safe: they may be closed, on a full disk, or without a reader.
 
-Standard output is what a command is for: what cannot be written there ends it, in a line. Standard
-error is for people: what cannot be written there is lost, and the work goes on.
+Standard output is a command's purpose: if it cannot be written, the command ends with an error.
+Standard error is for people: what cannot be written there is lost, and the command continues.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class OutputLost(TurnwiseError):
 
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-"""The exit code then, as a shell gives it for a program that ends by this signal."""
+"""The exit code in that case, as a shell reports it for a program that SIGPIPE ended."""
 
 
 class _Stream(io.FileIO):
-    """Writes until that fails; from then on everything is lost, which raises the first time."""
+    """Writes until a write fails, then discards everything. ``raises``: raise the first failure."""
 
     def __init__(self, descriptor: int, *, raises: bool) -> None:
         super().__init__(descriptor, "wb", closefd=False)
@@ -57,7 +57,7 @@ class _Stream(io.FileIO):
 
 
 def guard() -> None:
-    """Make the standard streams safe to use, whatever they are. To be called first of all."""
+    """Make the standard streams safe to use. Call this before anything else."""
     for descriptor, mode in (
         # What is opened next would get the number of one that is closed, and what is meant for the
         # stream with it. These are closed to those who ask, as before, and give way to nobody.
@@ -77,14 +77,14 @@ def guard() -> None:
 
 
 def reader_gone() -> bool:
-    """Whether somebody who read standard error has gone away."""
+    """Whether the reader of standard error has gone away."""
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
     failure = raw.failure if isinstance(raw, _Stream) else None
     return failure is not None and failure.errno == errno.EPIPE
 
 
 def is_live() -> bool:
-    """Whether standard error is a terminal on which a line can be written over."""
+    """Whether standard error is a terminal on which a line can be overwritten."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 

@@ -1,6 +1,6 @@
-"""Many requests of one client and one time, written quickly: most of each is the same.
+"""Encodes many requests of one client and one time quickly, since they are mostly identical.
 
-The bytes are those that Request writes (a test holds one against the other), cut where they differ.
+The bytes are those that Request writes, cut where they differ (a test compares the two).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from turnwise.message import Request
 _text = msgspec.json.Encoder().encode
 
 _COUNTER_AND_MESSAGE = b'1,"message":""'
-_NOBODY = "_"  # nothing that comes before it in the properties is like its identity
+_NOBODY = "_"  # its identity occurs nowhere earlier in the properties
 _IDENTITY = b"\x03_/1"
 
 
 class Template:
-    """Writes requests whose messages are known to be within bounds."""
+    """Encodes requests whose messages are known to be within bounds."""
 
     def __init__(self, client: str, sent_at: datetime) -> None:
         """Raises InvalidRequest for a client or a time out of bounds."""
@@ -30,7 +30,7 @@ class Template:
         self._client = client.encode()
 
     def write(self, counter: int, message: str) -> tuple[bytes, bytes]:
-        """Return the body and the properties, as they are on the wire."""
+        """Return the body and the properties in wire format."""
         identity = b"%b/%d" % (self._client, counter)
         return (
             b'%b%d,"message":%b%b' % (self._begin, counter, _text(message), self._end),

@@ -1,4 +1,4 @@
-"""Run a handler in a test, as a worker would, and leave the database as it was.
+"""Run a handler in a test, as a worker would, and leave the database unchanged.
 
     def test_stock_goes_down(connection):
         with serving(orders.serve, '{"sku": 1, "items": 2}', connection) as served:
@@ -7,7 +7,8 @@
                 assert cursor.fetchone() == (98,)
         assert served.sent == [("receipts", '{"sku": 1}')]
 
-``connection`` is PyMySQL's, to a database with the handler's own tables; Turnwise's are not needed.
+``connection`` is a PyMySQL connection to a database with the handler's own tables; Turnwise's
+tables are not needed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from turnwise.message import Request
 
 
 class Sent(NamedTuple):
-    """A follow-up that a handler left."""
+    """A follow-up request that a handler sent."""
 
     queue: str
     message: str
@@ -34,7 +35,7 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The request that was served, and what was sent."""
+    """The request that was served, and the follow-ups that were sent."""
 
     request: Request
     sent: list[Sent] = field(default_factory=list)
@@ -43,9 +44,9 @@ class Served:
 def serve(handler: Handler, message: str | Request, connection: Connection) -> list[Sent]:
     """Run a handler, roll back what it did, and return what it sent.
 
-    ``message`` may be a whole Request, where its client or counter matters. Raises what the handler
-    raises; NotAllowed where it did what it may not, even if it went on after that; and the driver's
-    error, likewise, where the database ended the transaction.
+    ``message`` may be a Request, where the client or the counter matters. Raises what the handler
+    raises; NotAllowed if it did something that is not allowed; and the driver's error if the
+    database ended the transaction. The last two are raised even if the handler swallowed them.
     """
     with serving(handler, message, connection) as served:
         return served.sent
@@ -53,7 +54,7 @@ def serve(handler: Handler, message: str | Request, connection: Connection) -> l
 
 @contextlib.contextmanager
 def serving(handler: Handler, message: str | Request, connection: Connection) -> Iterator[Served]:
-    """Run a handler as serve() does; what it did can be looked at until the context ends."""
+    """Run a handler as serve() does; its effects can be inspected until the context ends."""
     request = (
         message
         if isinstance(message, Request)

@@ -1,4 +1,4 @@
-"""Reading URLs that hold passwords: no complaint about one repeats any of it."""
+"""Parses URLs that hold passwords; no error message repeats any part of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parts:
 
 def split(text: str) -> Parts:
     """Split a URL. Raises ValueError, whose text never repeats the URL."""
-    # urllib's own errors quote what stands before the host, the password included.
+    # urllib's own errors quote what precedes the host, the password included.
     try:
         parts = urlsplit(text.strip())
         host = parts.hostname

@@ -1,7 +1,8 @@
-"""Deliveries, settlements and publishes: the short way past pika, and pika's own.
+"""Deliveries, settlements and publishes: a fast path around pika, and pika's own.
 
-The short way writes and reads frames as bytes, for which it reaches into pika (connection.py).
-Where a release of pika has changed there, all goes pika's own way: slower, but the same otherwise.
+The fast path reads and writes frames as bytes, for which it uses pika's internals (connection.py).
+If a release of pika has changed those, everything uses pika's public methods: slower, but otherwise
+the same.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from turnwise.publishes import Envelope
 
 
 class Way(Protocol):
-    """How one channel does what is frequent."""
+    """How one channel performs its frequent operations."""
 
     def deliver(self, take: Callable[[Delivery], None]) -> Callable[..., None]:
-        """Give each delivery to ``take``; return what pika is to call for each that it sees."""
+        """Pass each delivery to ``take``; return the callback for pika's basic_consume."""
 
     def ack(self, tag: int) -> None:
-        """Ack all deliveries up to this one that are not settled yet."""
+        """Ack all unsettled deliveries up to and including this one."""
 
     def reject(self, tag: int) -> None:
-        """Have a delivery dead-lettered."""
+        """Reject a delivery, which dead-letters it."""
 
     def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
-        """Return what publishes a body with its encoded properties there, ``mandatory``."""
+        """Return a function that publishes a body with its encoded properties, ``mandatory``."""
 
 
 class ShortWay:
-    """As bytes."""
+    """The fast path: frames as bytes."""
 
     def __init__(self, connection: Connection, channel: PikaChannel) -> None:
         self._connection = connection
         self._channel = channel.channel_number
 
     def deliver(self, take: Callable[[Delivery], None]) -> Callable[..., None]:
-        """Take them out of the stream of bytes before pika sees them."""
+        """Take deliveries out of the byte stream before pika sees them."""
         self._connection.deliver(self._channel, take)
 
         def not_called(*_: object) -> None:
@@ -62,7 +63,7 @@ class ShortWay:
         self._connection.write(encode_reject(self._channel, tag))
 
     def publishing(self, exchange: str, routing_key: str) -> Callable[[bytes, bytes], None]:
-        """Write the frames, of which most is the same each time."""
+        """Return a function that writes the frames, which are mostly the same each time."""
         frame_max = self._connection.params.frame_max
         envelope = Envelope(self._channel, exchange, routing_key, frame_max)
         frames, send = envelope.write, self._connection.write
@@ -70,13 +71,13 @@ class ShortWay:
 
 
 class PlainWay:
-    """With pika's public methods alone."""
+    """Uses pika's public methods only."""
 
     def __init__(self, channel: PikaChannel) -> None:
         self._channel = channel
 
     def deliver(self, take: Callable[[Delivery], None]) -> Callable[..., None]:
-        """Make a delivery of what pika makes of it."""
+        """Return a callback that converts pika's arguments to a Delivery."""
 
         def taken(_: Any, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
             about = b"".join(properties.encode())
@@ -111,5 +112,5 @@ class PlainWay:
 
 
 def way(connection: Connection, channel: PikaChannel) -> Way:
-    """Return the short way, if it is there."""
+    """Return the fast path if it is available, else the plain one."""
     return ShortWay(connection, channel) if connection.short else PlainWay(channel)
