@@ -1,4 +1,4 @@
-"""One stack for all tests of the containers; each test leaves it whole."""
+"""One stack for all tests of the containers; each test leaves it fully running."""
 
 from __future__ import annotations
 

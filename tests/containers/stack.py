@@ -1,4 +1,4 @@
-"""What a test does with docker/compose.yaml: a project, ports and passwords of its own."""
+"""docker/compose.yaml as tests drive it, with its own project, ports and passwords."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE = "turnwise"
 
 
 class Stack:
-    """All services of the compose file, from the outside; gone with their volumes at the end."""
+    """All services of the compose file, from the outside; removed with their volumes at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Stack:
             self.up()
             self.environment |= self.printed_settings()
         except BaseException:
-            # Nobody leaves what was not entered.
+            # __exit__ is not called if __enter__ fails.
             self.__exit__()
             raise
         return self
@@ -71,7 +71,7 @@ class Stack:
     # -- commands
 
     def run(self, *command: str, stdin: bytes | None = None, merged: bool = False) -> str:
-        """Run a command in the repository's folder, which must end well; return what it wrote.
+        """Run a command in the repository's folder, which must succeed; return its output.
 
         ``merged``: to standard error too.
         """
@@ -97,18 +97,18 @@ class Stack:
         return process
 
     def shell(self, script: str) -> str:
-        """Run a script as a user would type it, in a folder of the test's own."""
+        """Run a script as a user would type it, in the test's own folder."""
         return self.run("/bin/bash", "-euxo", "pipefail", "-c", f"cd {self.folder}\n{script}")
 
     def compose(self, *words: str) -> str:
         return self.run("docker", "compose", *words)
 
     def up(self, *options: str) -> None:
-        """Bring up what is down, and wait until all are healthy."""
+        """Start the services that are down, and wait until all are healthy."""
         self.compose("up", "--detach", "--wait", *options)
 
     def printed_settings(self) -> dict[str, str]:
-        """What ``eval "$(docker/env)"`` sets."""
+        """Return the variables that ``eval "$(docker/env)"`` sets."""
         said = self.shell(
             f'eval "$({ROOT}/docker/env)"; echo "$AMQP_URL"; echo "$MYSQL_URL"'
         ).split()
@@ -117,11 +117,11 @@ class Stack:
     # -- containers
 
     def containers(self, service: str) -> list[str]:
-        """The names of a service's running containers."""
+        """Return the names of a service's running containers."""
         return sorted(self.compose("ps", "--format", "{{.Name}}", service).split())
 
     def the_one(self, service: str) -> str:
-        """The name of a service's container, running or not."""
+        """Return the name of a service's only container, running or not."""
         return f"{self.project}-{service}-1"
 
     def inspect(self, container: str, template: str) -> Any:
@@ -130,7 +130,7 @@ class Stack:
         )
 
     def crash(self, container: str) -> None:
-        """SIGKILL from outside of Docker, which then restarts it as after any crash."""
+        """Send SIGKILL from outside Docker, which then restarts it as after any crash."""
         begun = self.inspect(container, ".State.StartedAt")
         pid = self.inspect(container, ".State.Pid")
         self.run(
@@ -147,12 +147,12 @@ class Stack:
         self.wait(lambda: self.health(container) in {None, "healthy"}, f"{container} is healthy")
 
     def health(self, container: str) -> str | None:
-        """What its health check says; None if it has none."""
+        """Return the state of its health check, or None if it has none."""
         state = self.inspect(container, ".State.Health")
         return state and str(state["Status"])
 
     def logs(self, container: str) -> str:
-        """All that it has said."""
+        """Return all of its logs."""
         return self.run("docker", "logs", container, merged=True)
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = 180) -> None:
@@ -168,7 +168,7 @@ class Stack:
         self.run("producer", "send", "--stdin", stdin=b"".join(b"m%d\n" % i for i in range(count)))
 
     def accepted(self) -> int:
-        """How many requests the host's outbox has taken so far."""
+        """Return how many requests the host's outbox has accepted so far."""
         if not (self.folder / "outbox.db").exists():
             return 0
         return int(json.loads(self.run("producer", "status", "--json"))["accepted"])
@@ -189,21 +189,21 @@ class Stack:
         return int(count)
 
     def wait_served(self, count: int) -> None:
-        """Wait until all that this host has sent is served."""
+        """Wait until every request sent from this host is served."""
         self.wait(lambda: self.served() >= count, f"{count} rows")
 
     def repeated(self) -> int:
-        """How many rows were brought more than once."""
+        """Return how many requests were delivered more than once."""
         [[count]] = self.query("SELECT COUNT(*) FROM counter_db.requests WHERE deliveries > 1")
         return int(count)
 
     def messages(self) -> int | None:
-        """How many requests the queue holds; None right after a start."""
+        """Return how many requests the queue holds, or None right after a start."""
         count = self.api("queues/turnwise/requests").get("messages")
         return None if count is None else int(count)
 
     def audit(self) -> dict[str, Any]:
-        """What the audit says, with what is in hand missing."""
+        """Return the audit's report, which counts unsettled requests as missing."""
         result = subprocess.run(
             [BIN / "worker", "audit", "--json"],
             env=self.environment,
@@ -214,37 +214,37 @@ class Stack:
         return dict(json.loads(result.stdout))
 
     def wait_audit(self) -> dict[str, Any]:
-        """Wait until the audit holds: a gap that stays is a request that is lost."""
+        """Wait until the audit holds: a lasting gap is a lost request."""
         self.wait(lambda: self.audit()["holds"], "the audit holds", timeout=60)
         return self.audit()
 
     # -- accounts
 
     def amqp_url(self, user: str) -> str:
-        """The URL of a broker account, as it reaches the broker from here."""
+        """Return the URL of a broker account, as seen from the host."""
         if user == "dashboard":
             login = ":".join(self.management_login())
             return f"amqp://{login}@127.0.0.1:{self.ports['AMQP_PORT']}/turnwise"
         return self._url(f"{user}-amqp-url", "rabbitmq:5672", "AMQP_PORT")
 
     def mysql_url(self, user: str) -> str:
-        """The URL of a database account, as it reaches the database from here."""
+        """Return the URL of a database account, as seen from the host."""
         return self._url(f"{user}-mysql-url", "mysql:3306", "MYSQL_PORT")
 
     def management_login(self) -> tuple[str, str]:
-        """The user and the password of the page."""
+        """Return the page's user and password."""
         parts = urlsplit((self.secrets / "dashboard-management-url").read_text())
         return str(parts.username), str(parts.password)
 
     def api(self, path: str) -> Any:
-        """Ask RabbitMQ's management API as its administrator."""
+        """Query RabbitMQ's management API as its administrator."""
         password = (self.secrets / "admin-password").read_text().strip()
         status, body = self.call("GET", path, "admin", password)
         assert status == HTTPStatus.OK, body
         return json.loads(body)
 
     def page(self, path: str, token: str | None = None) -> str:
-        """What the page's server answers."""
+        """Return the answer of the page's server."""
         token = token or (self.secrets / "dashboard-token").read_text().strip()
         url = f"http://127.0.0.1:{self.ports['DASHBOARD_PORT']}{path}"
         request = Request(url, headers={"Authorization": f"Bearer {token}"})

@@ -1,4 +1,4 @@
-"""Each account tries what is not its business, and is refused."""
+"""Each account tries operations outside its rights, and is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ALLOWED = {
 
 def publish(channel: BlockingChannel, exchange: str) -> None:
     channel.confirm_delivery()
-    # It needs no queue: a right is asked for before the routing.
+    # No queue is needed: rights are checked before routing.
     channel.basic_publish(exchange, "nowhere", b"")
 
 
@@ -66,7 +66,7 @@ def database(stack: Stack, user: str) -> Iterator[Cursor]:
 
 @pytest.mark.parametrize("user", ALLOWED)
 @pytest.mark.parametrize("what", TRIES)
-def test_the_broker_refuses_what_is_not_an_accounts_business(
+def test_each_broker_account_has_only_the_rights_it_needs(
     stack: Stack, user: str, what: str
 ) -> None:
     with channel(stack, user) as opened:
@@ -78,7 +78,7 @@ def test_the_broker_refuses_what_is_not_an_accounts_business(
     assert refused.value.reply_code == 403
 
 
-def test_the_pages_account_may_look_and_no_more(stack: Stack) -> None:
+def test_the_pages_account_may_only_read(stack: Stack) -> None:
     login = stack.management_login()
     status, body = stack.call("GET", "queues/turnwise/requests", *login)
     assert (status, json.loads(body)["name"]) == (200, "requests")
@@ -121,7 +121,7 @@ def test_the_pages_account_may_look_and_no_more(stack: Stack) -> None:
         ("migrate", "SELECT * FROM mysql.user"),
     ],
 )
-def test_the_database_refuses_what_is_not_an_accounts_business(
+def test_each_database_account_has_only_the_rights_it_needs(
     stack: Stack, user: str, statement: str
 ) -> None:
     with database(stack, user) as cursor:
@@ -135,7 +135,7 @@ def test_the_database_refuses_what_is_not_an_accounts_business(
     }
 
 
-def test_the_operator_looks_after_what_the_worker_dead_lettered(stack: Stack) -> None:
+def test_the_operators_account_can_manage_dead_letters(stack: Stack) -> None:
     with channel(stack, "producer") as opened:
         opened.confirm_delivery()
         opened.basic_publish("requests", "requests", b"no request")
@@ -152,7 +152,7 @@ def test_the_operator_looks_after_what_the_worker_dead_lettered(stack: Stack) ->
     assert "dropped 1" in dead("drop", "--all")
 
 
-def test_the_worker_may_do_all_that_it_does(stack: Stack) -> None:
+def test_the_workers_account_has_all_the_rights_it_needs(stack: Stack) -> None:
     # A worker keeps the account after 5,000 requests, and the client never lets it be idle.
     stack.send(11_000)
     stack.wait_served(stack.accepted())
@@ -162,7 +162,7 @@ def test_the_worker_may_do_all_that_it_does(stack: Stack) -> None:
     )
     for worker in stack.containers("worker"):
         assert "audit.not_kept" not in stack.logs(worker)
-    # Seldom needed: when a request is served that was missing for long.
+    # Rarely needed: only when a request that was long missing is served.
     with database(stack, "worker") as cursor:
         cursor.execute("DELETE FROM audit_gaps WHERE client = 'nobody'")
         cursor.execute("DELETE FROM failures WHERE client = 'nobody'")

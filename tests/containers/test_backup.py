@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md on backup and restore, in their order, as they stand there."""
+"""The backup and restore commands of docs/operations.md, run verbatim and in order."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DUMP, RESTORE, LOOK, REPLAY, COPY_QUEUE, RESTORE_QUEUE = re.findall(
 FUNCTION = DUMP[: DUMP.index("}\n") + 2]
 
 
-def test_a_dropped_table_comes_back_with_all_that_was_served(stack: Stack) -> None:
+def test_a_dropped_table_is_restored_with_every_served_request(stack: Stack) -> None:
     stack.send(300)
     stack.wait_served(stack.accepted())
     stack.shell(DUMP)
     stack.send(200)
     stack.wait_served(stack.accepted())
     stack.query("DROP TABLE counter_db.requests")
-    # These are in hand or in the queue while there is no table.
+    # These are unsettled or queued while the table does not exist.
     stack.send(100)
     stack.shell(FUNCTION + RESTORE)
     assert stack.served() == stack.accepted() - 300
@@ -42,8 +42,8 @@ def test_a_dropped_table_comes_back_with_all_that_was_served(stack: Stack) -> No
     stack.wait_audit()
 
 
-def test_a_queue_comes_back_on_a_blank_volume(stack: Stack) -> None:
-    # Nobody may publish between the copy and the loss: what is confirmed then is lost for good.
+def test_a_queue_is_restored_on_a_blank_volume(stack: Stack) -> None:
+    # Nothing may be published between the copy and the loss: requests confirmed then are lost.
     stack.compose("stop", "worker", "producer")
     stack.send(100)
     stack.shell(COPY_QUEUE)
@@ -57,7 +57,7 @@ def test_a_queue_comes_back_on_a_blank_volume(stack: Stack) -> None:
 
 
 def test_the_queue_survives_a_new_container(stack: Stack) -> None:
-    """Its data lie under the host name, which is fixed."""
+    """Its data is stored under the host name, which is fixed."""
     stack.compose("stop", "worker", "producer")
     stack.send(100)
     before = stack.inspect(stack.the_one("rabbitmq"), ".Id")

@@ -1,4 +1,4 @@
-"""docker/compose.yaml at work: send, kill, scale, stop; and nothing is lost or repeated."""
+"""docker/compose.yaml in use: send, kill, scale, stop; nothing is lost or repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVICES = ("rabbitmq", "mysql", "worker", "producer", "door", "dashboard")
 
 
 def assert_all_served(stack: Stack, sender: Process) -> None:
-    """Asked to stop, the sender ends well; the table holds all that this host has ever sent."""
+    """Stop the sender cleanly; assert that the table holds all this host has ever sent."""
     sender.signal(signal.SIGINT)
     assert sender.wait(60) == 0, sender.last_words()
     count = stack.accepted()
@@ -36,12 +36,12 @@ def test_the_client_of_the_compose_file_is_served_in_turn(stack: Stack) -> None:
             "SELECT served_by FROM counter_db.requests WHERE client LIKE 'compose-%'"
         )
     }
-    # They are called as their containers are.
+    # Workers are named after their containers.
     assert replicas == set(stack.containers("worker"))
     assert len(replicas) == 2
 
 
-def test_a_request_comes_by_http(stack: Stack) -> None:
+def test_a_request_can_be_sent_by_http(stack: Stack) -> None:
     token = (stack.secrets / "door-token").read_text().strip()
     door = HTTPConnection("127.0.0.1", int(stack.ports["DOOR_PORT"]), timeout=20)
     assert exchange(door, "PUT", "/requests/by-http/1", b"hello").status == 401
@@ -51,7 +51,7 @@ def test_a_request_comes_by_http(stack: Stack) -> None:
     stack.wait(lambda: stack.served("by-http") == 1, "it is served")
 
 
-def test_a_thousand_requests_while_each_container_is_killed(stack: Stack) -> None:
+def test_a_thousand_requests_survive_the_kill_of_each_container(stack: Stack) -> None:
     count = stack.accepted() + 1000
     sender = stack.sender("killed", "--quantum", "20ms")
     for service in SERVICES:
@@ -61,7 +61,7 @@ def test_a_thousand_requests_while_each_container_is_killed(stack: Stack) -> Non
     assert_all_served(stack, sender)
 
 
-def test_replicas_come_and_go_under_load(stack: Stack) -> None:
+def test_scaling_replicas_under_load_loses_nothing(stack: Stack) -> None:
     sender = stack.sender("scaled", "--quantum", "20ms")
     stack.up("--scale", "worker=5")
     five = stack.containers("worker")
@@ -73,7 +73,7 @@ def test_replicas_come_and_go_under_load(stack: Stack) -> None:
     stack.up()
 
 
-def test_every_container_is_replaced_under_load_as_in_an_upgrade(stack: Stack) -> None:
+def test_an_upgrade_of_every_container_under_load_loses_nothing(stack: Stack) -> None:
     sender = stack.sender("upgraded", "--quantum", "20ms")
     before = {
         name: stack.inspect(name, ".Id") for each in SERVICES for name in stack.containers(each)
@@ -89,7 +89,7 @@ def test_every_container_is_replaced_under_load_as_in_an_upgrade(stack: Stack) -
     assert_all_served(stack, sender)
 
 
-def test_sigterm_finishes_what_is_in_hand(stack: Stack) -> None:
+def test_a_worker_finishes_what_it_holds_on_sigterm(stack: Stack) -> None:
     repeated = stack.repeated()
     sender = stack.sender("stopped", "--quantum", "5ms")
     workers = stack.containers("worker")
@@ -101,12 +101,12 @@ def test_sigterm_finishes_what_is_in_hand(stack: Stack) -> None:
         assert "worker.stopped" in stack.logs(container)
     stack.up()
     assert_all_served(stack, sender)
-    # What was handed out was acked: nothing came a second time.
+    # Every delivery was acked: nothing was redelivered.
     assert stack.repeated() == repeated
 
 
 @pytest.mark.parametrize("service", ["worker", "producer", "dashboard"])
-def test_a_container_of_ours_is_locked_down(stack: Stack, service: str) -> None:
+def test_the_projects_containers_are_locked_down(stack: Stack, service: str) -> None:
     container = stack.containers(service)[0]
     status = dict(
         line.split(":\t", 1)
@@ -124,13 +124,13 @@ def test_a_container_of_ours_is_locked_down(stack: Stack, service: str) -> None:
         stack.run("docker", "exec", container, "sh", "-c", f"! command -v {program}")
 
 
-def test_the_servers_do_not_run_as_root_either(stack: Stack) -> None:
+def test_the_servers_do_not_run_as_root(stack: Stack) -> None:
     for service in ("rabbitmq", "mysql"):
         [container] = stack.containers(service)
         assert stack.run("docker", "exec", container, "id", "-u").strip() == "999"
 
 
-def test_the_page_shows_who_serves(stack: Stack) -> None:
+def test_the_page_shows_the_replicas(stack: Stack) -> None:
     workers = stack.containers("worker")
     stack.wait(lambda: all(worker in stack.page("/api/state") for worker in workers), "both")
     with pytest.raises(HTTPError, match="401"):

@@ -1,4 +1,4 @@
-"""A handler in the compose file: an image of one's own, in five lines."""
+"""A handler in the compose file: a custom image of five lines."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ IMAGE = "turnwise-test-orders"
 
 @pytest.fixture
 def shop(stack: Stack) -> Iterator[Stack]:
-    """The stack, whose workers serve by the handler of examples/orders."""
+    """The stack, with workers that run the handler of examples/orders."""
     assert len((ORDERS / "Dockerfile").read_text().splitlines()) <= 5
     stack.run("docker", "build", "--tag", IMAGE, str(ORDERS))
     stack.query(f"USE counter_db; {(ORDERS / 'tables.sql').read_text()}")
-    # It would send what is no order.
+    # Its requests would not be orders.
     stack.compose("stop", "producer")
     stack.environment |= {"WORKER_IMAGE": IMAGE, "WORKER_HANDLER": "orders:serve"}
     try:
@@ -54,7 +54,7 @@ def test_orders_are_served_by_an_image_of_five_lines(shop: Stack) -> None:
     assert shop.query("SELECT id, items FROM counter_db.orders ORDER BY id") == [
         ["shop/1", "2"], ["shop/2", "3"],
     ]  # fmt: skip
-    # It is in the image's own folder, and runs with no more rights than any worker.
+    # It lives in the image's own folder, and runs with no more rights than any worker.
     for name in shop.containers("worker"):
         assert shop.inspect(name, ".Config.Image") == IMAGE
         assert shop.inspect(name, ".Config.User") not in {"", "root", "0"}

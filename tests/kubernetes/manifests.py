@@ -1,4 +1,4 @@
-"""k8s/ as it would be applied, and what there is to ask of it."""
+"""k8s/ as it would be applied, and queries on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Object: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What one workload makes pods of."""
+    """The pod template of one workload."""
 
     owner: Object
     labels: dict[str, str]
@@ -47,7 +47,7 @@ class Pod:
 
     @property
     def serves(self) -> bool:
-        """Whether it is to run for good."""
+        """Return whether it runs permanently."""
         return bool(self.owner["kind"] != "Job")
 
     def secret_keys(self) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Who may talk to whom, by the NetworkPolicies."""
+"""Which pods may talk to which, according to the NetworkPolicies."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Arrow = tuple[str, str, str]
 
 
 def arrows(overlay: Overlay) -> set[Arrow]:
-    """Return what is allowed at both of its ends, or at the one that is ours.
+    """Return the connections allowed at both ends, or at the only end under our policies.
 
-    It takes for granted that all else is forbidden (the policy ``default-deny``).
+    It assumes that all else is forbidden (the policy ``default-deny``).
     """
     pods = overlay.pod_names()
     out, into = set(_half(overlay, "egress")), set(_half(overlay, "ingress"))
@@ -25,7 +25,7 @@ def arrows(overlay: Overlay) -> set[Arrow]:
 
 
 def half_open(overlay: Overlay) -> set[Arrow]:
-    """Return what is allowed at one end and forbidden at the other, between pods."""
+    """Return the connections between pods that one end allows and the other forbids."""
     pods = overlay.pod_names()
     differ = set(_half(overlay, "egress")) ^ set(_half(overlay, "ingress"))
     return {arrow for arrow in differ if {arrow[0], arrow[1]} <= pods}

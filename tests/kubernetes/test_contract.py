@@ -1,4 +1,4 @@
-"""What k8s/ repeats of the code and of docker/, against them."""
+"""What k8s/ repeats of the code and of docker/, checked against them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROGRAMS = ("producer", "worker", "dashboard")
 
 
 def _programs(overlay: Overlay) -> list[tuple[Pod, click.Command]]:
-    """Our own pods, each with the command that it runs."""
+    """Return the project's own pods, each with the command that it runs."""
     found = []
     for pod in overlay.pods():
         program, *arguments = pod.container.get("command", [None])
@@ -39,7 +39,7 @@ def _programs(overlay: Overlay) -> list[tuple[Pod, click.Command]]:
 
 
 def _variables(command: click.Command) -> set[str]:
-    """The environment variables that a command reads."""
+    """Return the environment variables that a command reads."""
     options = [each for each in command.params if isinstance(each.envvar, str)]
     files = [each for each in options if isinstance(each, cli.SecretOption)]
     return {str(each.envvar) for each in options} | {f"{each.envvar}_FILE" for each in files}
@@ -65,7 +65,7 @@ def test_options_are_those_the_commands_have(overlay: Overlay) -> None:
         assert {option.partition("=")[0] for option in options} <= known
 
 
-def test_values_are_such_that_the_commands_take_them(overlay: Overlay) -> None:
+def test_values_are_accepted_by_the_commands(overlay: Overlay) -> None:
     for pod, command in _programs(overlay):
         told = {each["name"]: each.get("value") for each in pod.container.get("env", [])}
         told = {**overlay.configuration(), **told}
@@ -76,13 +76,13 @@ def test_values_are_such_that_the_commands_take_them(overlay: Overlay) -> None:
                 each.process_value(context, value)
 
 
-def test_a_replica_is_called_after_its_pod(overlay: Overlay) -> None:
+def test_a_replica_is_named_after_its_pod(overlay: Overlay) -> None:
     for pod, variable in (("worker", "WORKER_NAME"), ("relay", "RELAY_NAME")):
         [name] = [each for each in overlay.pod(pod).container["env"] if each["name"] == variable]
         assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
-def test_workers_serve_by_a_handler_where_an_overlay_of_ones_own_says_so(
+def test_workers_run_a_handler_if_a_users_overlay_sets_it(
     overlays: dict[str, Overlay],
 ) -> None:
     plain, with_handler = overlays["production"], overlays["handler"]
@@ -104,7 +104,7 @@ def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None
         worker = overlay.pod("worker")
         assert worker.spec["terminationGracePeriodSeconds"] > SHUTDOWN_BUDGET
         assert overlay.pod("relay").spec["terminationGracePeriodSeconds"] > STOP_BUDGET
-        # It would count.
+        # A preStop hook would count towards the grace period.
         assert "lifecycle" not in worker.container
         door = overlay.pod("door")
         pause = door.container["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -115,7 +115,7 @@ def test_a_pod_is_given_the_time_to_finish(overlays: dict[str, Overlay]) -> None
     assert producer.spec["terminationGracePeriodSeconds"] > budget
 
 
-def test_a_workers_probes_ask_for_pages_that_it_has(overlay: Overlay) -> None:
+def test_a_workers_probes_use_paths_that_it_serves(overlay: Overlay) -> None:
     worker = overlay.pod("worker").container
     assert worker["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert worker["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -124,7 +124,7 @@ def test_a_workers_probes_ask_for_pages_that_it_has(overlay: Overlay) -> None:
     assert address == f"0.0.0.0:{overlay.pod('worker').ports['http']}"
 
 
-def test_probes_and_services_use_the_port_that_is_listened_on(overlays: dict[str, Overlay]) -> None:
+def test_probes_and_services_use_the_listening_port(overlays: dict[str, Overlay]) -> None:
     dashboard = overlays["local"].pod("dashboard")
     [port] = [
         each["value"] for each in dashboard.container["env"] if each["name"] == "DASHBOARD_PORT"
@@ -144,7 +144,7 @@ def test_the_queue_is_that_of_the_code(overlay: Overlay) -> None:
     assert overlay.configuration()["TURNWISE_QUEUE"] == DEFAULT_QUEUE
 
 
-def test_every_secret_of_the_local_overlay_is_made(overlays: dict[str, Overlay]) -> None:
+def test_every_secret_of_the_local_overlay_is_generated(overlays: dict[str, Overlay]) -> None:
     made = {
         (each["metadata"]["name"], key)
         for each in overlays["local"].of("Secret")
@@ -190,7 +190,7 @@ def test_every_secret_of_the_production_overlay_is_documented(
     assert used == documented
 
 
-def test_the_documentation_speaks_of_what_is_there(overlays: dict[str, Overlay]) -> None:
+def test_the_documentation_names_only_what_exists(overlays: dict[str, Overlay]) -> None:
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     kinds = {"deployment": "Deployment", "statefulset": "StatefulSet", "service": "Service"}
     named = set(re.findall(rf"\b({'|'.join(kinds)})/([a-z]+)", text))
@@ -213,5 +213,5 @@ def test_the_documentation_speaks_of_what_is_there(overlays: dict[str, Overlay])
     ],
 )
 def test_servers_are_set_up_as_in_docker(here: str, there: str) -> None:
-    """kubectl reads nothing from outside of the overlay, so there are copies."""
+    """kubectl reads nothing from outside the overlay, so there are copies."""
     assert (K8S / "local" / here).read_text() == (ROOT / "docker" / there).read_text()

@@ -1,4 +1,4 @@
-"""The production overlay's custom resources: what their operators' schemas do not tell."""
+"""The production overlay's custom resources: what their operators' schemas cannot check."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_all_of_it_is_in_one_virtual_host_of_one_cluster(production: Overlay) ->
         assert each["spec"]["vhost"] == vhost["spec"]["name"]
 
 
-def test_accounts_of_the_broker_have_the_rights_that_they_have_in_docker(
+def test_broker_accounts_have_the_same_rights_as_in_docker(
     production: Overlay,
 ) -> None:
     told = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())["permissions"]
@@ -84,7 +84,7 @@ def test_accounts_of_the_broker_have_the_rights_that_they_have_in_docker(
     }
 
 
-def test_a_majority_outlives_a_machine(production: Overlay) -> None:
+def test_a_majority_survives_the_loss_of_a_machine(production: Overlay) -> None:
     [cluster] = production.of("RabbitmqCluster")
     assert cluster["spec"]["replicas"] == 3
     [apart] = cluster["spec"]["affinity"]["podAntiAffinity"][
@@ -102,7 +102,7 @@ def test_a_majority_outlives_a_machine(production: Overlay) -> None:
     assert "innodb_flush_log_at_trx_commit = 1\n" in spec["myCnf"]
 
 
-def test_nothing_is_spoken_in_clear(production: Overlay) -> None:
+def test_no_connection_is_unencrypted(production: Overlay) -> None:
     [cluster] = production.of("RabbitmqCluster")
     assert cluster["spec"]["tls"]["disableNonTLSListeners"] is True
     [database] = production.of("MariaDB")
@@ -127,7 +127,7 @@ def test_a_blank_node_is_not_reached_before_it_has_joined(production: Overlay) -
         for option, value in options.items()
         if option.startswith("cluster_formation.classic_config.nodes.")
     ]
-    # As the operator calls them.
+    # As the operator names them.
     assert listed == [
         f"rabbit@{name}-server-{number}.{name}-nodes.turnwise" for number in range(spec["replicas"])
     ]
@@ -135,7 +135,7 @@ def test_a_blank_node_is_not_reached_before_it_has_joined(production: Overlay) -
     assert container["name"] == "rabbitmq"
     probe = container["startupProbe"]
     assert probe["httpGet"]["path"] == "/api/health/checks/reached-target-cluster-size"
-    # Clients are told of ready nodes only, each by an address of its own.
+    # DNS lists only ready nodes, each with its own address.
     [service] = [s for s in production.of("Service") if s["metadata"]["name"] == "rabbitmq-each"]
     assert service["spec"]["clusterIP"] == "None"
     assert "publishNotReadyAddresses" not in service["spec"]
@@ -154,7 +154,7 @@ def _rights_of_docker() -> dict[tuple[str, str], set[str]]:
     return found
 
 
-def test_accounts_of_the_database_have_the_rights_that_they_have_in_docker(
+def test_database_accounts_have_the_same_rights_as_in_docker(
     production: Overlay,
 ) -> None:
     grants = [each["spec"] for each in production.of("Grant")]
@@ -207,7 +207,7 @@ def test_autoscaling_avoids_its_traps(production: Overlay) -> None:
         ("database-ca", "mariadb-ca-bundle", ("worker", "relay", "migrate", "dashboard")),
     ],
 )
-def test_programs_are_given_the_authorities_of_their_servers(
+def test_programs_get_the_certificate_authorities_of_their_servers(
     production: Overlay, volume: str, secret: str, programs: tuple[str, ...]
 ) -> None:
     for name in programs:

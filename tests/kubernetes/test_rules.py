@@ -29,14 +29,14 @@ def test_kubernetes_knows_every_field(overlay: Overlay, version: str) -> None:
     assert checked > 15
 
 
-def test_an_unknown_field_would_be_found(overlay: Overlay) -> None:
+def test_an_unknown_field_is_detected(overlay: Overlay) -> None:
     worker = overlay.one("Deployment", "worker")
     broken = {**worker, "spec": {**worker["spec"], "replica": 2}}
     with pytest.raises(schemas.ValidationError, match="replica"):
         schemas.validate(broken, KUBERNETES[0], strict=True)
 
 
-def test_pods_are_confined(overlay: Overlay) -> None:
+def test_pods_are_locked_down(overlay: Overlay) -> None:
     """What the standard 'restricted' asks for, and a root file system that stays as it is."""
     namespace = overlay.one("Namespace", "turnwise")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -58,7 +58,7 @@ def test_pods_are_confined(overlay: Overlay) -> None:
         assert kinds <= {"secret", "configMap", "emptyDir"}
 
 
-def test_no_variable_is_made_of_a_services_name(overlay: Overlay) -> None:
+def test_no_variable_is_derived_from_a_services_name(overlay: Overlay) -> None:
     """DASHBOARD_PORT would be tcp://..., after the Service 'dashboard'."""
     assert all(pod.spec["enableServiceLinks"] is False for pod in overlay.pods())
 
@@ -69,7 +69,7 @@ def test_pods_have_requests_and_limits(overlay: Overlay) -> None:
         assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}
 
 
-def test_pods_that_serve_have_probes(overlay: Overlay) -> None:
+def test_long_running_pods_have_probes(overlay: Overlay) -> None:
     for pod in overlay.pods():
         probes = [pod.container.get(kind) for kind in ("livenessProbe", "readinessProbe")]
         assert all(probes) == pod.serves, pod.name
@@ -80,7 +80,7 @@ def test_pods_that_serve_have_probes(overlay: Overlay) -> None:
             assert port in pod.ports, pod.name
 
 
-def test_images_are_of_a_named_release(overlay: Overlay) -> None:
+def test_images_name_a_release(overlay: Overlay) -> None:
     images = [pod.container["image"] for pod in overlay.pods()]
     images += [each["spec"]["image"] for each in overlay.of("RabbitmqCluster", "MariaDB")]
     for image in images:
@@ -119,7 +119,7 @@ def test_services_and_budgets_select_pods(overlay: Overlay) -> None:
         assert overlay.one("Service", workload["spec"]["serviceName"])
 
 
-def test_ingresses_lead_to_services(overlay: Overlay) -> None:
+def test_ingresses_point_to_services(overlay: Overlay) -> None:
     ports = {
         (service["metadata"]["name"], port["name"])
         for service in overlay.of("Service")
@@ -132,7 +132,7 @@ def test_ingresses_lead_to_services(overlay: Overlay) -> None:
         for path in rule["http"]["paths"]
     ]
     found = {(each["name"], each["port"]["name"]) for each in backends}
-    # In production RabbitMQ's own page is not published.
+    # In production RabbitMQ's own page is not exposed.
     published = {("door", "http"), ("dashboard", "http")}
     assert found - {("rabbitmq", "management")} == published
     assert found == published or not overlay.of("RabbitmqCluster")
@@ -148,14 +148,14 @@ def test_no_ingress_controller_is_named(overlays: dict[str, Overlay]) -> None:
         assert "nginx" not in file.read_text(), file
 
 
-def test_only_requests_lead_to_the_door(overlay: Overlay) -> None:
-    """Not its metrics, nor its probes, which ask for no token."""
+def test_only_requests_are_routed_to_the_door(overlay: Overlay) -> None:
+    """Neither its metrics nor its probes, which require no token."""
     [rule] = overlay.one("Ingress", "door")["spec"]["rules"]
     [path] = rule["http"]["paths"]
     assert (path["path"], path["pathType"]) == ("/requests", "Prefix")
 
 
-def test_routes_of_gateway_api_lead_where_the_ingresses_do(overlays: dict[str, Overlay]) -> None:
+def test_gateway_api_routes_match_the_ingresses(overlays: dict[str, Overlay]) -> None:
     gateway = overlays["gateway"]
     assert not gateway.of("Ingress")
     routed = set()
@@ -189,7 +189,7 @@ def test_nothing_secret_is_in_the_repository() -> None:
 
 
 def test_no_variable_holds_a_secret(overlay: Overlay) -> None:
-    """A password in a variable is seen by whoever may look at a pod; a file is not."""
+    """A password in a variable is visible to anyone who may read the pod; a file is not."""
     for pod in overlay.pods():
         for variable in pod.container.get("env", []):
             assert "secretKeyRef" not in variable.get("valueFrom", {}), variable
@@ -198,7 +198,7 @@ def test_no_variable_holds_a_secret(overlay: Overlay) -> None:
         assert all("secretRef" not in source for source in pod.container.get("envFrom", []))
 
 
-def test_what_pods_refer_to_is_there(overlay: Overlay) -> None:
+def test_everything_that_pods_refer_to_exists(overlay: Overlay) -> None:
     maps = {each["metadata"]["name"]: each["data"] for each in overlay.of("ConfigMap")}
     for pod in overlay.pods():
         volumes = pod.spec.get("volumes", [])
@@ -224,7 +224,7 @@ def _everywhere(pods: list[Pod], end: str, ports: tuple[str, ...]) -> set[tuple[
     return {(pod.name, end, port) for pod in pods for port in ports}
 
 
-def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay]) -> None:
+def test_pods_may_only_connect_as_the_design_allows(overlays: dict[str, Overlay]) -> None:
     local, production = overlays["local"], overlays["production"]
     names = ("53", "53/udp")
     controller = "in turnwise/ingress=true"
@@ -281,18 +281,18 @@ def test_pods_may_talk_along_the_designs_arrows_only(overlays: dict[str, Overlay
     } | {(pod, "kube-dns in kube-system", port) for pod in production.pod_names() for port in names}
 
 
-def test_what_is_allowed_at_one_end_is_at_the_other(overlay: Overlay) -> None:
+def test_connections_allowed_at_one_end_are_allowed_at_the_other(overlay: Overlay) -> None:
     assert not half_open(overlay)
 
 
-def test_policies_speak_of_ports_that_are_open(overlays: dict[str, Overlay]) -> None:
+def test_policies_name_only_open_ports(overlays: dict[str, Overlay]) -> None:
     pods = {pod.name: pod for pod in overlays["local"].pods()}
     for _, end, port in arrows(overlays["local"]):
         if end in pods:
             assert int(port) in pods[end].ports.values()
 
 
-def test_every_pod_is_closed_but_for_that(overlay: Overlay) -> None:
+def test_all_other_connections_are_denied(overlay: Overlay) -> None:
     closed = overlay.one("NetworkPolicy", "default-deny")["spec"]
     assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 

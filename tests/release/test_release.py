@@ -1,4 +1,4 @@
-"""What is about to be published: built, checked, and installed where nothing else is."""
+"""The packages of a release: built, checked, and installed in an empty environment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     return folder / "bin"
 
 
-def test_the_wheel_holds_what_is_installed_and_no_more(wheel: Path) -> None:
+def test_the_wheel_contains_only_what_is_to_be_installed(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     info = f"turnwise-{__version__}.dist-info"
@@ -54,18 +54,18 @@ def test_the_wheel_holds_what_is_installed_and_no_more(wheel: Path) -> None:
     assert "turnwise/py.typed" in names
 
 
-def test_the_source_holds_the_tests(built: Path) -> None:
+def test_the_source_distribution_contains_the_tests(built: Path) -> None:
     with tarfile.open(built / f"turnwise-{__version__}.tar.gz") as archive:
         names = {Path(*Path(name).parts[1:]).as_posix() for name in archive.getnames()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "lab/cli.py", "tests/conftest.py"} <= names
 
 
-def test_the_index_would_take_it(built: Path) -> None:
+def test_the_package_index_would_accept_the_release(built: Path) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir())
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_command_has_help_without_the_extras(bare: Path, program: str) -> None:
+def test_every_command_shows_help_without_the_extras(bare: Path, program: str) -> None:
     listed = run(bare / program, "--help").partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line[:2] == "  " and line[2:3].strip()]
     assert len(names) > 2
@@ -73,7 +73,7 @@ def test_every_command_has_help_without_the_extras(bare: Path, program: str) -> 
         assert f"Usage: {program} {name}" in run(bare / program, name, "--help")
 
 
-def test_a_part_that_is_not_installed_is_named(bare: Path) -> None:
+def test_a_missing_extra_is_named(bare: Path) -> None:
     assert "Usage: dashboard" in run(bare / "dashboard", "--help")
     said = run(bare / "dashboard", "--mysql-url", "mysql://u:p@localhost/d", code=78)
     assert "pip install 'turnwise[page]'" in said
@@ -83,6 +83,6 @@ def test_a_part_that_is_not_installed_is_named(bare: Path) -> None:
     assert "turnwise[page] not installed" in run(bare / "python", "-m", "turnwise")
 
 
-def test_the_page_comes_with_its_extra(bare: Path, wheel: Path) -> None:
+def test_the_page_can_be_imported_with_its_extra(bare: Path, wheel: Path) -> None:
     run(bare / "pip", "install", "--quiet", f"{wheel}[page,metrics]")
     run(bare / "python", "-c", "import dashboard.server")
