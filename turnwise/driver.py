@@ -1,12 +1,12 @@
-"""PyMySQL's connection, with one limit for several steps, and a short way for what returns no rows.
+"""PyMySQL's connection, with a time limit for several steps and a fast path without rows.
 
-PyMySQL makes three objects of an answer, with thirty calls, and asks the system whether it may
-write and read before it does. Of most answers a worker needs one number.
+PyMySQL creates three objects for an answer, with thirty calls, and polls the socket before each
+write and read. A worker needs one number of most answers.
 
 Packets are those of the MySQL client/server protocol: COM_QUERY, and OK_Packet.
 """
 
-# PyMySQL has no public name for its socket, for what it has read, nor for its timeouts.
+# PyMySQL has no public names for its socket, its read buffer and its timeouts.
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ else:
     _Driver = pymysql.Connection
 
 _LARGEST = 2**24 - 1
-"""Bytes of a packet; what is longer is sent as several."""
+"""Bytes of a packet; longer data is sent as several packets."""
 
 _OK = 0
 _TWO_BYTES = 0xFC
-"""In front of a number that has two."""
+"""The prefix of a number of two bytes."""
 
 PRIVATE = (
     "_sock", "_rfile", "_current_timeout", "_next_seq_id",
     "_execute_command", "_write_bytes", "_read_query_result",
 )  # fmt: skip
-"""What the short way needs inside PyMySQL; without them all goes its own way."""
+"""PyMySQL's internals that the fast path needs; without them, PyMySQL does everything."""
 
 
 class Connection(_Driver):
     """PyMySQL's connection, with a limit for several steps together.
 
-    PyMySQL limits each read and each write alone: twenty slow answers take twenty times as long.
-    It raises the driver's errors; who uses it does so within ``database.translating``.
+    PyMySQL limits each read and each write separately: twenty slow answers take twenty times as
+    long. Methods raise the driver's errors; callers use ``database.translating``.
     """
 
     _sock: Any
@@ -61,16 +61,16 @@ class Connection(_Driver):
     _readable: select.poll | None = None
 
     def allow(self, seconds: float | None) -> None:
-        """Let all that follows take so many seconds together; None: as its timeouts say."""
+        """Limit all that follows to ``seconds`` together; None restores the usual timeouts."""
         self._until = None if seconds is None else time.monotonic() + seconds
 
     def close(self) -> None:
-        """Close it, whatever state it is in; PyMySQL's own raises an error the second time."""
+        """Close the connection in any state; PyMySQL's own method raises if it is closed."""
         if self.open:
             super().close()
 
     def run(self, statement: str, meanwhile: Callable[[], object] | None = None) -> int:
-        """Run a statement that returns no rows; return how many it affected. Raises as query().
+        """Run a statement that returns no rows; return how many it affected. Raises like query().
 
         ``meanwhile()`` is called when the statement is on its way, if it is known to be. It must
         not use this connection.
@@ -82,7 +82,7 @@ class Connection(_Driver):
     def command(
         self, command: int, about: bytes, meanwhile: Callable[[], object] | None = None
     ) -> int:
-        """Send a command of the protocol that returns no rows, as run() does a statement."""
+        """Send a protocol command that returns no rows, as run() sends a statement."""
         readable = self._readable or self._find_short_way()
         if readable is None or self._sock is None or len(about) >= _LARGEST:
             self._execute_command(command, about)
@@ -92,16 +92,16 @@ class Connection(_Driver):
             try:
                 meanwhile()
             except BaseException:
-                # The answer is still to come: nobody may take it for one to something else.
+                # The answer is still to come, and must not be taken for that of a later command.
                 self.close()
                 raise
         limit = self._remaining(self._read)
         answer = b""
         if readable.poll(None if limit is None else limit * 1000):
-            # Broken, it is PyMySQL's again.
+            # If the connection is broken, PyMySQL handles it below.
             with contextlib.suppress(OSError):
                 answer = self._rfile.peek()
-        # All that is not this one kind, errors above all, is PyMySQL's; so is that time is up.
+        # PyMySQL handles every other kind of answer, errors above all, and the timeout.
         count = self.affected(answer)
         if count is None:
             self._next_seq_id = 1
@@ -110,10 +110,10 @@ class Connection(_Driver):
         return count
 
     def _find_short_way(self) -> select.poll | None:
-        """Return what waits for an answer; None where there is no short way."""
+        """Return the poll object that waits for answers; None if there is no fast path."""
         if not all(hasattr(self, name) for name in PRIVATE) or self._sock is None:
             return None
-        # Bytes that have come may be no answer yet.
+        # With TLS, received bytes may not amount to an answer yet.
         if isinstance(self._sock, ssl.SSLSocket):
             return None
         self._readable = select.poll()
@@ -121,19 +121,19 @@ class Connection(_Driver):
         return self._readable
 
     def _send(self, packet: bytes) -> None:
-        # With a timeout, Python would ask whether the socket can be written to.
+        # With a timeout, Python would first poll whether the socket is writable.
         if self._current_timeout != 0:
             self._sock.settimeout(0)
             self._current_timeout = 0
         try:
             sent = self._sock.send(packet)
         except OSError:
-            sent = 0  # full, or broken: PyMySQL sees to it
+            sent = 0  # full or broken: PyMySQL handles it
         if sent < len(packet):
             self._write_bytes(packet[sent:])
 
     def affected(self, answer: bytes) -> int | None:
-        """Return the count of an answer that is one whole OK packet."""
+        """Return the affected rows of an answer that is one complete OK packet, else None."""
         if len(answer) < _SHORTEST or answer[4] != _OK:
             return None
         count, rest = answer[5], 6
@@ -145,11 +145,11 @@ class Connection(_Driver):
         whole = int.from_bytes(answer[:4], "little") == len(answer) - 4 + (1 << 24)
         if not whole or len(answer) < rest + _STATUS_SIZE or answer[rest] != 0:
             return None
-        # After the last inserted id, and before the count of warnings and a text.
+        # After the last insert id, and before the number of warnings and a text.
         self.server_status = int.from_bytes(answer[rest + 1 : rest + 3], "little")
         return count
 
-    # What PyMySQL looks at before it reads a packet, and before it writes.
+    # PyMySQL reads these before it reads or writes a packet.
 
     @property
     def _read_timeout(self) -> float | None:
@@ -170,7 +170,7 @@ class Connection(_Driver):
     def _remaining(self, usual: float | None) -> float | None:
         if self._until is None:
             return usual
-        # 0 would mean: do not wait at all, with another error.
+        # 0 would mean not to wait at all, and raise another error.
         return max(0.001, self._until - time.monotonic())
 
 
