@@ -97,9 +97,9 @@ class Actions:
         if not self._running.acquire(blocking=False):
             raise TooMany
         try:
-            told = json.dumps(selection, ensure_ascii=False)[:_MOST_SELECTION]
+            described = json.dumps(selection, ensure_ascii=False)[:_MOST_SELECTION]
             with self._lookups.cursor() as cursor:
-                cursor.execute(_BEGIN, (*who, action, told, expected))
+                cursor.execute(_BEGIN, (*who, action, described, expected))
                 number = int(cursor.lastrowid)
             event(log, logging.INFO, "action.begun", id=number, action=action, actor=who[0])
             thread = threading.Thread(

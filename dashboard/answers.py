@@ -19,7 +19,7 @@ def state(view: View, after: str = "") -> bytes:
     """Return what changed since the answer with the cursor ``after``; everything without one."""
     is_new = _since(view, after)
     changed = [noted.value for noted in view.requests if is_new(noted)]
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "sequence": f"{view.complete:.6f}-{view.process}-{view.sequence}",
         "now": view.now,
         # All requests on the board are new, so there may have been more in between.
@@ -42,8 +42,8 @@ def state(view: View, after: str = "") -> bytes:
         ],
     }
     if view.audit and is_new(view.audit):
-        told["audit"] = _audit(view.audit.value)
-    return encode(told)
+        answer["audit"] = _audit(view.audit.value)
+    return encode(answer)
 
 
 def one(identity: Identity, found: Found) -> bytes:
@@ -54,15 +54,15 @@ def one(identity: Identity, found: Found) -> bytes:
         client, counter = identity
         return encode({"served": True, "removed": True, "client": client, "counter": counter})
     failure = found.failure
-    told: dict[str, Any] = {"client": identity[0], "counter": identity[1], "served": False}
-    told["known"] = found.known
-    told["failure"] = failure and {
+    answer: dict[str, Any] = {"client": identity[0], "counter": identity[1], "served": False}
+    answer["known"] = found.known
+    answer["failure"] = failure and {
         "attempts": failure.attempts,
         "reason": failure.reason,
         "error": failure.error,
         "due_at": failure.due_at.timestamp() if failure.due_at else None,
     }
-    return encode(told)
+    return encode(answer)
 
 
 def request(served: Served) -> dict[str, Any]:
@@ -79,9 +79,9 @@ def request(served: Served) -> dict[str, Any]:
     }
 
 
-def encode(told: object) -> bytes:
+def encode(answer: object) -> bytes:
     """Return JSON in UTF-8."""
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _since(view: View, after: str) -> Callable[[Noted[Any]], bool]:

@@ -196,9 +196,9 @@ def _asks_for_json() -> bool:
 
 
 def _moment(time: object) -> Markup:
-    told = text.moment(time)  # type: ignore[arg-type]
-    iso = told.replace(" ", "T") + "Z"
-    return Markup('<time datetime="{}">{}</time>').format(escape(iso), escape(told))
+    shown = text.moment(time)  # type: ignore[arg-type]
+    iso = shown.replace(" ", "T") + "Z"
+    return Markup('<time datetime="{}">{}</time>').format(escape(iso), escape(shown))
 
 
 def _probe(name: str, good: bool) -> Response:

@@ -83,7 +83,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     cls=cli.SecretOption,
     envvar="DASHBOARD_OPERATOR_TOKEN",
     callback=_check_secret,
-    help="What is asked for before somebody may act: retry, replay, drop. Needs the operator's "
+    help="What an operator is asked for before acting: retry, replay, drop. Needs the operator's "
     "accounts too. DASHBOARD_OPERATOR_TOKEN_FILE names a file that holds it.",
 )
 @cli.option(
@@ -114,7 +114,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     callback=_check_secret,
     show_default="made from the tokens",
     help="Signs the cookies of those who have logged in. With a key of its own a token can be "
-    "changed without ending everybody's session. The same for all pages behind one load "
+    "changed without ending all sessions. The same for all pages behind one load "
     "balancer. DASHBOARD_SESSION_KEY_FILE names a file that holds it.",
 )
 @cli.option(
@@ -124,7 +124,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="DASHBOARD_TRUSTED_PROXY",
     metavar="ADDRESS",
     help="The proxy before the page, whose X-Forwarded-For and X-Forwarded-Proto are believed: "
-    "without it all logins seem to come from the proxy. '*' believes whoever connects.",
+    "without it all logins seem to come from the proxy. '*' trusts every client.",
 )
 @cli.option(
     "--management-url",
@@ -134,7 +134,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="MANAGEMENT_URL",
     metavar="URL",
     help="RabbitMQ's management API: http://user:password@host:15672/vhost, or https://. Without "
-    "it the page cannot tell what waits. MANAGEMENT_URL_FILE names a file that holds it.",
+    "it the page cannot show what waits. MANAGEMENT_URL_FILE names a file that holds it.",
 )
 @cli.option(
     "--management-link",

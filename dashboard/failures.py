@@ -64,7 +64,7 @@ class Filter:
 
     def fields(self) -> dict[str, str]:
         """Return the filter's fields as in an address or a form."""
-        told = {
+        values = {
             "state": self.state,
             "client": self.client,
             "replica": self.replica,
@@ -72,7 +72,7 @@ class Filter:
             "since": walking.iso(self.since) if self.since else "",
             "until": walking.iso(self.until) if self.until else "",
         }
-        return {name: value for name, value in told.items() if value}
+        return {name: value for name, value in values.items() if value}
 
     def address(self, **more: str) -> str:
         """Return the filter as the query part of an address."""

@@ -31,8 +31,8 @@ class Finding:
             with self._lookups.cursor() as cursor:
                 page = search.find(cursor, query, request.args.get("before", ""))
         except Unclear as error:
-            told = render_template("search.html", view="search", form=request.args, problem=error)
-            return told, HTTPStatus.BAD_REQUEST
+            html = render_template("search.html", view="search", form=request.args, problem=error)
+            return html, HTTPStatus.BAD_REQUEST
         more = query.address(before=page.more) if page.more else None
         return render_template(
             "search.html", view="search", form=request.args, page=page, query=query, more=more
@@ -49,7 +49,7 @@ class Finding:
             served = [rows.served(row) for row in cursor.fetchall()]
             cursor.execute(_FAILED, (client, counter))
             failed = [rows.failure(row) for row in cursor.fetchall()]
-        told = render_template(
+        html = render_template(
             "request.html",
             view="search",
             client=client,
@@ -57,4 +57,4 @@ class Finding:
             served=served[0] if served else None,
             failed=failed[0] if failed and not served else None,
         )
-        return told, HTTPStatus.OK if served or failed else HTTPStatus.NOT_FOUND
+        return html, HTTPStatus.OK if served or failed else HTTPStatus.NOT_FOUND

@@ -52,13 +52,13 @@ class Filter:
 
     def fields(self) -> dict[str, str]:
         """Return the filter's fields as in an address or a form."""
-        told = {
+        values = {
             "reason": self.reason,
             "client": self.client,
             "since": self.since.replace(tzinfo=None).isoformat() if self.since else "",
             "until": self.until.replace(tzinfo=None).isoformat() if self.until else "",
         }
-        return {name: value for name, value in told.items() if value}
+        return {name: value for name, value in values.items() if value}
 
     def matches(self, letter: Letter) -> bool:
         """Return whether a letter matches."""
@@ -106,8 +106,8 @@ class Letters:
         try:
             wanted = parse(request.args)
         except Unclear as error:
-            told = render_template("dead.html", view="dead", form={}, problem=error)
-            return told, HTTPStatus.BAD_REQUEST
+            html = render_template("dead.html", view="dead", form={}, problem=error)
+            return html, HTTPStatus.BAD_REQUEST
         page = min(max(request.args.get("page", 1, type=int), 1), LOOKED // PAGE)
         found = self._search(self._nodes, wanted, page * PAGE + 1)
         shown = found.letters[(page - 1) * PAGE : page * PAGE]
@@ -149,7 +149,7 @@ class Letters:
             raise BadRequest("this page was started without --operator-amqp-url")
         what = request.form.get("do", "")
         if what not in ACTS:
-            raise BadRequest("say what to do: do=replay or do=drop")
+            raise BadRequest("choose what to do: do=replay or do=drop")
         try:
             wanted = parse(request.form)
         except Unclear as error:
@@ -176,7 +176,7 @@ class Letters:
                 final=what == "drop",
                 note="They are removed from RabbitMQ."
                 if what == "drop"
-                else "They go back to the queue they came from. One that is no request comes back.",
+                else "They go back to the queue they came from. Any that is no request comes back.",
                 chosen=[] if everything else ids,
                 filter=wanted.fields() if everything else {},
                 back=url_for("dead"),
@@ -201,7 +201,7 @@ class Letters:
     def _looking(self) -> Iterator[None]:
         """Exclude others: two looks at a time would mix up the order."""
         if not self._lock.acquire(timeout=2):
-            raise ServiceUnavailable("somebody else is looking at the dead letters; try again")
+            raise ServiceUnavailable("another user is looking at the dead letters; try again")
         try:
             yield
         finally:
@@ -230,7 +230,7 @@ def _complain(settled: Settled) -> None:
     """Raise Transient if some letters were not settled as asked."""
     problems = []
     if settled.missing:
-        problems.append(f"{len(settled.missing):,} of them were not there any more.")
+        problems.append(f"{len(settled.missing):,} of them were no longer there.")
     if settled.unreadable:
         problems.append(f"{settled.unreadable:,} stay: they cannot be read, so not sent again.")
     if problems:

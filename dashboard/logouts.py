@@ -38,7 +38,7 @@ class Logouts:
         self._lookups = lookups
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._told: frozenset[str] = frozenset()
+        self._elsewhere: frozenset[str] = frozenset()
         self._here: dict[str, Session] = {}
         self._unwritten: dict[str, Session] = {}
 
@@ -60,7 +60,7 @@ class Logouts:
     def has(self, session: Session) -> bool:
         """Return whether a session was logged out, as far as this page knows."""
         with self._lock:
-            return session.id in self._here or session.id in self._told
+            return session.id in self._here or session.id in self._elsewhere
 
     def has_now(self, session: Session) -> bool:
         """Return whether a session was logged out, also by the database. Raises ServerError."""
@@ -73,9 +73,9 @@ class Logouts:
     def read(self, cursor: Any) -> None:
         """Read the logouts of other pages, and write those that could not be written before."""
         cursor.execute(_READ)
-        told = frozenset(id_ for (id_,) in cursor.fetchall())
+        ended = frozenset(id_ for (id_,) in cursor.fetchall())
         with self._lock:
-            self._told = told
+            self._elsewhere = ended
             waiting = bool(self._unwritten)
         if waiting:
             self._write()

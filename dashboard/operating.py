@@ -41,8 +41,8 @@ class Operating:
                 page = failures.page(cursor, wanted, request.args.get("before", ""))
                 total, is_all = failures.count(cursor, wanted)
         except Unclear as error:
-            told = render_template("failures.html", view="failures", form={}, problem=error)
-            return told, HTTPStatus.BAD_REQUEST
+            html = render_template("failures.html", view="failures", form={}, problem=error)
+            return html, HTTPStatus.BAD_REQUEST
         return render_template(
             "failures.html",
             view="failures",
@@ -60,7 +60,7 @@ class Operating:
         everything = request.values.get("which") == "all"
         acting = operators_only(self._acting)
         if what not in ACTS:
-            raise BadRequest("say what to do: do=retry or do=drop")
+            raise BadRequest("choose what to do: do=retry or do=drop")
         try:
             wanted = failures.parse(request.form)
             chosen = None if everything else failures.parse_identities(request.form.getlist("id"))

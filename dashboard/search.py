@@ -44,7 +44,7 @@ class Query:
 
     def address(self, **more: str) -> str:
         """Return the search as the query part of an address."""
-        told = {
+        fields = {
             "client": self.client,
             "first": "" if self.first is None else str(self.first),
             "last": "" if self.last is None else str(self.last),
@@ -54,7 +54,7 @@ class Query:
             "until": walking.iso(self.until) if self.until else "",
             **more,
         }
-        return urlencode({name: value for name, value in told.items() if value})
+        return urlencode({name: value for name, value in fields.items() if value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,15 @@ class Page:
 
 def parse(form: Mapping[str, str]) -> Query:
     """Parse a search from an address. Raises Unclear."""
-    told = {name: form.get(name, "").strip() for name in _FIELDS}
+    fields = {name: form.get(name, "").strip() for name in _FIELDS}
     query = Query(
-        client=name_in(told["client"], 64, "a client"),
-        first=counter_in(told["first"]),
-        last=counter_in(told["last"]),
-        text=told["text"],
-        replica=name_in(told["replica"], 255, "a replica"),
-        since=time_in(told["since"]),
-        until=time_in(told["until"]),
+        client=name_in(fields["client"], 64, "a client"),
+        first=counter_in(fields["first"]),
+        last=counter_in(fields["last"]),
+        text=fields["text"],
+        replica=name_in(fields["replica"], 255, "a replica"),
+        since=time_in(fields["since"]),
+        until=time_in(fields["until"]),
     )
     if len(query.text) > LONGEST_TEXT:
         raise Unclear(f"A text to look for has at most {LONGEST_TEXT} characters.")

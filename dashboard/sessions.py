@@ -52,8 +52,8 @@ class Sessions:
 
     def seal(self, session: Session) -> str:
         """Return the cookie's value."""
-        told = [session.id, session.role, session.name, int(session.ends)]
-        body = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+        fields = [session.id, session.role, session.name, int(session.ends)]
+        body = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
         return f"{body}.{self._sign('session', body)}"
 
     def open(self, cookie: str, now: float) -> Session | None:

@@ -10,7 +10,7 @@ COMMANDS = {
     "run": "Serve requests in turn until SIGTERM or Ctrl-C.",
     "migrate": "Create or upgrade the tables.",
     "audit": "Account for every request of every client.",
-    "prune": "Remove old rows, and keep up to where they are gone.",
+    "prune": "Remove old rows, and remember up to where they were removed.",
     "dead": "Look after the dead letters.",
     "failed": "Look after the requests that a handler did not serve.",
 }

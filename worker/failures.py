@@ -176,8 +176,8 @@ def _failure_of(error: BaseException) -> Failure:
     # Skip the frame that called the handler.
     begin = error.__traceback__.tb_next if error.__traceback__ else None
     lines = traceback.format_exception(type(error), error, begin, limit=-_MOST_FRAMES)
-    told = _printable("".join(lines))[-_MOST_TRACEBACK:]
-    return Failure(FAILED, kind, _one_line(f"{kind}: {text}" if text else kind), told)
+    trace = _printable("".join(lines))[-_MOST_TRACEBACK:]
+    return Failure(FAILED, kind, _one_line(f"{kind}: {text}" if text else kind), trace)
 
 
 def _text_of(value: object) -> str:
@@ -189,7 +189,7 @@ def _text_of(value: object) -> str:
 
 def timeout_of(limit: float) -> Failure:
     """Describe an attempt that took longer than ``limit`` seconds. Pure."""
-    return Failure(TIMEOUT, "Timeout", f"the handler was at work for more than {limit:g} s")
+    return Failure(TIMEOUT, "Timeout", f"the handler ran for more than {limit:g} s")
 
 
 def _printable(text: str) -> str:
@@ -215,15 +215,15 @@ def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str
 
 def note(connection: Connection, request: Request, name: str, failure: Failure) -> None:
     """Record the end of an attempt that was not noted in advance."""
-    told = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
+    values = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
     again = (failure.error, failure.traceback, name, failure.due_in, failure.reason)
-    _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *told, *again)
+    _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *values, *again)
 
 
 def end(connection: Connection, request: Request, name: str, failure: Failure) -> None:
     """Record the end of an attempt that was noted in advance."""
-    told = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
-    _run(connection, _END, *told, request.client, request.counter)
+    values = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
+    _run(connection, _END, *values, request.client, request.counter)
 
 
 def put_off(connection: Connection, request: Request, name: str, noted: bool) -> None:
@@ -231,10 +231,10 @@ def put_off(connection: Connection, request: Request, name: str, noted: bool) ->
 
     ``noted``: whether the attempt was noted in advance.
     """
-    error = "a worker was asked to stop while it had this request in hand"
-    told = (error, None, FAILED, name, 0)
+    error = "a worker was asked to stop while it held this request"
+    values = (error, None, FAILED, name, 0)
     again = (int(noted), int(noted), error, name, FAILED)
-    _run(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *told, *again)
+    _run(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *values, *again)
 
 
 def take_back(connection: Connection, requests: Sequence[Request]) -> None:
@@ -262,10 +262,10 @@ def begin_redelivered(
         return None
     found = _all(connection, _LOOK, *identity)
     if not found:
-        error = "a worker ended while it had this request in hand"
+        error = "a worker ended while it held this request"
         # Two attempts: the one that it may have ended, and the one that begins.
-        told = (2, 2, error, None, DIED, name, lease)
-        _run(connection, _NOTE, *_content(request), *told)
+        values = (2, 2, error, None, DIED, name, lease)
+        _run(connection, _NOTE, *_content(request), *values)
         return Noted(request, 2)
     [(attempts, deaths, reason, for_good, message)] = found
     if reason != DIED or for_good:
@@ -301,7 +301,7 @@ def _begin(
 ) -> Noted | GivenUp:
     identity = (request.client, request.counter)
     if deaths >= DEATHS:
-        error = f"it has ended {deaths} workers, or none of them said how it went"
+        error = f"it has ended {deaths} workers, or none of them reported how it went"
         _run(connection, _GIVE_UP, deaths, error, DIED, name, *identity)
         return GivenUp(request, attempts, error)
     _run(connection, _BEGIN, name, lease, *identity)

@@ -160,10 +160,7 @@ class Turns:
             connection.close()
 
     def note_stuck(self, work: Work, why: Why) -> None:
-        """Record the end of an attempt whose handler is still running.
-
-        Runs in another thread, where an error does no harm.
-        """
+        """Record the end of an attempt whose handler still runs. For a thread that may fail."""
         with contextlib.closing(self._database.connect(f"worker {self._name}")) as connection:
             if why is Why.STOP:
                 failures.put_off(connection, work.request, self._name, work.noted is not None)

@@ -100,7 +100,7 @@ def _same(one: str, other: str | None) -> bool:
 
 def _checked(handler: object, name: str) -> Handler:
     if not callable(handler):
-        raise HandlerNotFound(f"{name} is no function but {type(handler).__name__}")
+        raise HandlerNotFound(f"{name} is not a function but {type(handler).__name__}")
     if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
         raise HandlerNotFound(f"{name} is async; a handler is a plain function")
     if inspect.isgeneratorfunction(handler):

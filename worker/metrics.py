@@ -75,7 +75,7 @@ def pages(vitals: Vitals) -> dict[str, Page]:
     registry.register(_Vitals(vitals))
     commit = Histogram(
         "turnwise_commit_seconds",
-        "One commit, with whatever had to be tried again.",
+        "One commit, including its retries.",
         buckets=_SECONDS,
         registry=registry,
     )
@@ -91,7 +91,7 @@ def pages(vitals: Vitals) -> dict[str, Page]:
 
     handler = Histogram(
         "turnwise_handler_seconds",
-        "One call of the handler; their number is that of the attempts.",
+        "One call of the handler; the count is that of the attempts.",
         buckets=_HANDLER_SECONDS,
         registry=registry,
     )

@@ -57,6 +57,6 @@ def doubts(said: Mapping[str, str]) -> Iterator[str]:
     timeout = int(said.get(f"{prefix}timeout", LONG_ENOUGH))
     if timeout < LONG_ENOUGH:
         yield (
-            f"it goes on without its replica after {timeout / 1000:g} s: set "
+            f"it commits without its replica after {timeout / 1000:g} s: set "
             f"{prefix}timeout to {LONG_ENOUGH} ms or more"
         )

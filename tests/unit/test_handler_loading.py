@@ -62,7 +62,7 @@ def test_any_callable_that_takes_a_request_and_db_is_a_handler(module: str, func
         ("{}:", "write MODULE:FUNCTION"),
         ("{}:a-b", "write MODULE:FUNCTION"),
         ("{}:nonesuch", "has no 'nonesuch'"),
-        ("{}:number", "no function but int"),
+        ("{}:number", "not a function but int"),
         ("{}:takes_one", r"takes \(request\)"),
         ("{}:takes_three", r"takes \(request, db, more\)"),
         ("{}:is_async", "is async"),

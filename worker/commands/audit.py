@@ -35,17 +35,17 @@ def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | Non
 def command(
     ctx: click.Context, recount: bool, client: str | None, as_json: bool, database: Database
 ) -> None:
-    """Tell for each client what was served, and whether anything is missing.
+    """Show for each client what was served, and whether anything is missing.
 
     Exit 1 if a request is missing or repeated, or was given up by its handler.
 
-    What is shown is the state of one moment. A request that a worker has in hand at this moment
-    counts as missing; ask again. Of more than a hundred clients, those are shown that need a look;
-    --json streams all.
+    The account is a snapshot. A request that a worker holds at this moment counts as missing; run
+    the audit again. Of more than a hundred clients, only those that need a look are shown; --json
+    streams all.
 
-    The workers count as they go, so this takes little time however many rows there are. Rows that
-    somebody removed or restored by hand are noticed with --recount, which may take minutes. Rows
-    that 'worker prune' removed are served, and stay so.
+    The workers count as they go, so this takes little time however many rows there are. Only
+    --recount notices rows that were removed or restored by hand; it may take minutes. Rows that
+    'worker prune' removed count as served.
     """
     with connection_to(database, "worker audit") as connection, translating(database):
         if recount:

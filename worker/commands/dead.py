@@ -25,10 +25,10 @@ class LetterNotFound(TurnwiseError):
 
 @click.group("dead", cls=cli.Group)
 def command() -> None:
-    """Look after the dead letters: messages that are no requests, or contradict a stored one.
+    """Look after the dead letters: messages that are not requests, or contradict a stored one.
 
-    An ID is made of a letter's content, as 'worker dead list' shows it. To look leaves everything
-    as it was, the order included; only one may look at a time.
+    An ID is derived from a letter's content; 'worker dead list' shows it. Looking changes nothing,
+    not even the order. Only one process may look at a time.
     """
 
 
@@ -63,7 +63,8 @@ def list_(limit: int, queue: str, as_json: bool, nodes: list[Node]) -> None:
 def replay(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]) -> None:
     """Send dead letters back to the queue they came from.
 
-    Each is removed here once it is confirmed there. One that is still no request comes back.
+    Each is removed once its copy in the queue is confirmed. One that is still not a request comes
+    back.
     """
     chosen = _chosen(ids, everything)
     with _look(nodes, queue) as letters:
@@ -98,7 +99,7 @@ def _look(nodes: list[Node], queue: str) -> AbstractContextManager[DeadLetters]:
 
 def _chosen(ids: tuple[str, ...], everything: bool) -> frozenset[str] | None:
     if everything == bool(ids):
-        raise click.UsageError("name the letters by ID, or say --all")
+        raise click.UsageError("name the letters by ID, or use --all")
     return None if everything else frozenset(ids)
 
 

@@ -33,7 +33,7 @@ class _Id(click.ParamType[Identity]):
     ) -> Identity:
         client, _, counter = str(value).rpartition("/")
         if not client or not re.fullmatch(r"[1-9]\d{0,18}", counter, re.ASCII):
-            self.fail(f"{value!r} is no ID; write CLIENT/COUNTER", param, ctx)
+            self.fail(f"{value!r} is not an ID; write CLIENT/COUNTER", param, ctx)
         return client, int(counter)
 
 
@@ -46,8 +46,8 @@ ids_argument = click.argument("ids", nargs=-1, type=_Id(), metavar="[ID]...")
 def command() -> None:
     """Look after the requests that a handler did not serve.
 
-    An ID is a request's identity: CLIENT/COUNTER. Those that wait are served again by themselves
-    when they are due; those that are given up wait for 'retry' or 'drop'.
+    An ID is a request's identity: CLIENT/COUNTER. Waiting requests are served again when they are
+    due; given-up requests wait for 'retry' or 'drop'.
     """
 
 
@@ -112,7 +112,7 @@ def show(identity: Identity, as_json: bool, database: Database) -> None:
 def retry(
     ids: tuple[Identity, ...], client: str | None, everything: bool, database: Database
 ) -> None:
-    """Have failures served again at once, counting their attempts anew."""
+    """Have failures served again at once, with their attempts reset."""
     _change(failed.retry, "retrying", ids, client, everything, database)
 
 
@@ -126,9 +126,9 @@ def drop(
 ) -> None:
     """Give failures up for good.
 
-    Their messages are removed. Their identities stay, so that the audit knows where they went and a
-    repeat of one is not served either. One whose next attempt is under way at this moment, and
-    succeeds, is served all the same.
+    Their messages are removed. Their identities stay, so that the audit accounts for them and a
+    repeat is not served either. A request whose next attempt is already under way, and succeeds, is
+    served all the same.
     """
     _change(failed.drop, "dropped", ids, client, everything, database)
 
@@ -142,7 +142,7 @@ def _change(
     database: Database,
 ) -> None:
     if [bool(ids), client is not None, everything].count(True) != 1:
-        raise click.UsageError("name failures by ID, or say --client CLIENT, or --all")
+        raise click.UsageError("name failures by ID, or use --client CLIENT or --all")
     with connection_to(database, "worker failed") as connection, translating(database):
         if not ids:
             done = failed.change_all(connection, change, client, progress(what))

@@ -22,20 +22,20 @@ from worker.pruning import MOST_COUNTED, how_many, prune
 @click.option(
     "--every",
     type=cli.Duration(),
-    help="Go on, and begin that often, whatever becomes of the database.",
+    help="Keep running, and prune this often, even if the database is away at times.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say how many rows that is.")
+@click.option("--dry-run", is_flag=True, help="Only show how many rows that is.")
 @mysql_option
 def command(older_than: float, every: float | None, dry_run: bool, database: Database) -> None:
-    """Remove old rows, and keep up to where they are gone.
+    """Remove old rows, and remember up to where they were removed.
 
-    A repeat of a removed request is known as one for ever, whatever its message: its content
-    cannot be compared any more. A request that was missing is served still when it comes. The audit
-    shows what is removed as served.
+    A repeat of a removed request is recognised for ever, whatever its message: its content can no
+    longer be compared. A request that was missing is still served when it arrives. The audit shows
+    removed requests as served.
 
-    It works in small steps beside the workers, and removes only what the account has counted. It
-    may be ended at any instant, and run twice at once. All workers must be of a release that has
-    this command. To keep what is removed, dump it first: docs/operations.md.
+    It works in small steps beside the workers, and removes only rows that the account has counted.
+    It may be stopped at any time, and two may run at once. All workers must be of a release that
+    has this command. To keep the removed rows, dump them first: docs/operations.md.
     """
 
     def once(_: object) -> None:

@@ -68,7 +68,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     type=click.IntRange(1, MAX_PREFETCH),
     default=1,
     show_default=True,
-    help="How many requests it may have in hand. 1: strict turns. More: drains a backlog faster, "
+    help="How many unacked requests it may hold. 1: strict turns. More: drains a backlog faster, "
     "with one commit for all that has arrived, and takes up to 100 KiB of memory for each.",
 )
 @cli.option(
@@ -86,7 +86,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     show_default=True,
     callback=_check_time_limit,
     help="How long the handler may take for a request: 1s to 25m. RabbitMQ gives a request to "
-    "somebody else after 30m without an ack.",
+    "another worker after 30m without an ack.",
 )
 @cli.option(
     "--max-attempts",
@@ -104,7 +104,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     show_default=True,
     callback=_check_grace,
     help="How long after SIGTERM the worker will be killed: on Kubernetes, the pod's "
-    f"terminationGracePeriodSeconds. A handler may go on until {HANDLER_ENDING:.0f} s before.",
+    f"terminationGracePeriodSeconds. A handler may run until {HANDLER_ENDING:.0f} s before.",
 )
 @cli.http_option("WORKER_HTTP")
 @cli.queue_option
@@ -125,10 +125,10 @@ def command(
     nodes: list[Node],
     database: Database,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; finish what is in hand, and exit 0.
+    """Serve until SIGTERM or Ctrl-C; finish the requests it holds, and exit 0.
 
     Waits for servers that are away. A second signal ends it at once, which loses nothing either. On
-    a terminal it shows what it serves.
+    a terminal it shows the requests it serves.
     """
     log.configure(log_level, log_format)
     serve = load(handler) if handler else None
