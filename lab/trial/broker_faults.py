@@ -1,4 +1,4 @@
-"""What befalls RabbitMQ."""
+"""Faults of RabbitMQ."""
 
 from __future__ import annotations
 

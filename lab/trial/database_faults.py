@@ -1,4 +1,4 @@
-"""What befalls the database."""
+"""Faults of the database."""
 
 from __future__ import annotations
 

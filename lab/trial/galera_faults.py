@@ -1,4 +1,4 @@
-"""What befalls a database node of three: its process, and what it has of the others' commits."""
+"""Faults of one database node of three: its process, and the commits it has of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What befalls a worker while its handler is in the middle of a request."""
+"""Faults of a worker while its handler is in the middle of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What befalls the links: each between one process and one server, each direction on its own."""
+"""Faults of the links: each between one process and one server, each direction on its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What befalls a RabbitMQ node of three, its process and its leadership. From a whole."""
+"""Faults of one RabbitMQ node of three: its process, its leadership. Each starts from a whole."""
 
 from __future__ import annotations
 

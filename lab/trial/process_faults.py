@@ -1,4 +1,4 @@
-"""What befalls workers, clients, doors and relays."""
+"""Faults of workers, clients, doors and relays."""
 
 from __future__ import annotations
 
