@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lab.bench.lines import Spread, Told
+from lab.bench.lines import Line, Spread, Told
 from lab.bench.run import Result
 
 _HEAD = ("", "median", "min - max", "beside", "ratio", "min - max")
@@ -33,10 +33,18 @@ def _cells(told: Told) -> tuple[str, ...]:
         line.label,
         f"{_number(told.figure.median)} {line.unit}",
         _range(told.figure),
-        line.against[0] if line.against else "",
+        _beside(line),
         _number(ratio.median) if ratio else "",
         _range(ratio) if ratio else "",
     )
+
+
+def _beside(line: Line) -> str:
+    """Return whose figure is beside it; of a contender that asks several, which of them."""
+    if line.against is None:
+        return ""
+    contender, figure = line.against
+    return figure.rpartition("_")[0] if contender == line.figure[0] else contender
 
 
 def _range(spread: Spread) -> str:
