@@ -8,7 +8,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-versio
 	--generate-hashes --no-header
 # Tests mostly wait for servers, so that more of them run than there are cores; each process has
 # servers of its own.
-SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
+SIDE_BY_SIDE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 BUILD_BACKEND := hatchling>=1.27
 
 .DEFAULT_GOAL := help

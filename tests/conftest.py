@@ -31,8 +31,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# They mostly wait. Started last, one of them would keep a single process busy at the end.
+LONG = (
+    "test_three_nodes",
+    "test_relay_step_by_step",
+    "test_tutorial",
+    "test_relay",
+    "test_cluster",
+    "test_lab",
+    "test_trial_of_ones_own",
+    "test_demo",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need servers or a browser, so that ``-m "not servers"`` deselects them."""
+    """Mark tests that need servers or a browser, so that ``-m "not servers"`` deselects them.
+
+    Files that take minutes come first.
+    """
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     for item in items:
         for need, fixture in (("servers", "servers"), ("browser", "chromium")):
             if fixture in getattr(item, "fixturenames", ()):
