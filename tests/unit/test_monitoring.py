@@ -35,6 +35,7 @@ RABBITMQ = {
     "rabbitmq_queue_messages",
     "rabbitmq_queue_messages_ready",
     "rabbitmq_queue_messages_unacked",
+    "rabbitmq_unreachable_cluster_peers_count",
 }
 
 
