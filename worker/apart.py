@@ -70,33 +70,50 @@ def copy_properties(properties: bytes, queue: str) -> bytes:
 
 
 class Apart:
-    """Copies hostile messages to the dead-letter queue of ``queue``, on a channel of its own."""
+    """Copies hostile messages to the dead-letter queue of ``queue``, on a channel of its own.
+
+    The channel is opened for the first of them and kept: a flood of them costs one round trip each.
+    """
 
     def __init__(self, channel: Channel, queue: str) -> None:
         self._broker = channel.broker
         self._topology = Topology(queue)
+        self._channel: Channel | None = None
+        self._answers: list[object] = []
 
     def keep(self, delivery: Delivery) -> None:
         """Publish a copy and wait for its confirm. Raises Transient if RabbitMQ refuses it.
 
         Only the properties are kept of a message that is too large to be collected.
         """
-        answers: list[object] = []
+        # Kept only once this copy is answered: a late answer must not be taken for the next one's.
+        channel, self._channel = self._channel or self._open(), None
+        dead = self._topology.dead
+        properties = copy_properties(delivery.properties, self._topology.queue)
+        self._answers.clear()
+        try:
+            channel.publishing(dead, dead)(delivery.body, properties)
+            channel.wait(lambda: self._answers)
+            if isinstance(self._answers[0], spec.Basic.Ack):
+                self._channel = channel
+        finally:
+            if self._channel is None:
+                channel.close()
+        if self._channel is None:
+            raise Transient(f"{self._broker.node} did not take a letter to {dead!r}")
 
+    def _open(self) -> Channel:
         def confirmed(method: frame.Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:
-            answers.append(method.method)
+            self._answers.append(method.method)
 
         channel = self._broker.channel()
         try:
-            channel.raw.add_on_return_callback(lambda *_: answers.append(None))
+            channel.raw.add_on_return_callback(lambda *_: self._answers.append(None))
             channel.call(channel.raw.confirm_delivery, ack_nack_callback=confirmed)
-            publish = channel.publishing(self._topology.dead, self._topology.dead)
-            publish(delivery.body, copy_properties(delivery.properties, self._topology.queue))
-            channel.wait(lambda: answers)
-        finally:
+        except BaseException:
             channel.close()
-        if not isinstance(answers[0], spec.Basic.Ack):
-            raise Transient(f"{self._broker.node} did not take a letter to {self._topology.dead!r}")
+            raise
+        return channel
 
 
 def _is_note(death: object) -> bool:
