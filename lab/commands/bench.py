@@ -26,8 +26,7 @@ def _check_items(_ctx: click.Context, _param: click.Parameter, value: str) -> li
 @cli.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
 @cli.option(
     "--only", "items", default="", callback=_check_items, metavar="ITEM[,ITEM...]",
-    help="strict, latency, drain, table, workers, malformed, producer, start, backlog, audit, "
-    "page.  [default: all]",
+    help=f"{', '.join(ITEMS)}.  [default: all]",
 )  # fmt: skip
 @cli.option(
     "--scale", type=click.FloatRange(0, 10, min_open=True), default=1.0, show_default=True,
