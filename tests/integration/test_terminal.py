@@ -52,6 +52,7 @@ def test_a_worker_without_a_terminal_logs_only_events(pipeline: Pipeline) -> Non
     assert [each["event"] for each in pipeline.events(worker)] == [
         "worker.started",
         "schema.migrated",
+        "queue.made",
         "worker.consuming",
         "worker.stopping",
         "worker.stopped",
