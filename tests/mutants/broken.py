@@ -225,7 +225,7 @@ def handler_before_claim() -> None:
             for work in works:
                 work.alone = True
             return
-        outcomes = self._claim(connection, works)
+        outcomes = self._claim_each(connection, works)
         connection.commit()
         for work, outcome in zip(works, outcomes, strict=True):
             work.outcome = outcome
