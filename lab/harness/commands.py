@@ -34,14 +34,7 @@ def start(
 
 def run(command: list[str], environment: Mapping[str, str]) -> Any:
     """Run one of the project's commands to its end; return the JSON it wrote."""
-    program, *arguments = command
-    result = subprocess.run(
-        [BIN / program, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = _execute(command, environment)
     if not result.stdout:
         raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
     return json.loads(result.stdout)
@@ -49,16 +42,22 @@ def run(command: list[str], environment: Mapping[str, str]) -> Any:
 
 def finish(command: list[str], environment: Mapping[str, str]) -> None:
     """Run one of the project's commands to its end, which must be a good one."""
+    result = _execute(command, environment)
+    if result.returncode:
+        raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
+
+
+def _execute(
+    command: list[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     program, *arguments = command
-    result = subprocess.run(
+    return subprocess.run(
         [BIN / program, *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    if result.returncode:
-        raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
 
 
 def start_worker(

@@ -113,8 +113,8 @@ class GaleraNode(PrivateDatabase):
         note = folder / "galera.json"
         if not note.exists():
             files.write(note, json.dumps({name: free_port() for name in ("port", "transfer")}))
-        self.library = Path()
-        """Galera's own."""
+        self.provider = Path()
+        """Where Galera's shared object is."""
         self._ports: dict[str, int] = json.loads(note.read_text())
         self.process = GaleraProcess(f"database-{number}", self._base, [], attached=attached)
         self.runner = self._process = self.process
@@ -124,7 +124,7 @@ class GaleraNode(PrivateDatabase):
         self.password = other.password
 
     def equip(self, programs: Programs) -> None:
-        """Say which programs to run. ``library`` must be set before."""
+        """Say which programs to run. ``provider`` must be set before."""
         super().equip(programs)
         script = self._folder / "wsrep_sst_lab"
         files.write(script, _TRANSFER, 0o700)
@@ -147,7 +147,7 @@ class GaleraNode(PrivateDatabase):
         self.process.server = [
             *self.process.command,
             "--wsrep-on=ON",
-            f"--wsrep-provider={self.library}",
+            f"--wsrep-provider={self.provider}",
             "--wsrep-cluster-name=turnwise-lab",
             f"--wsrep-cluster-address=gcomm://{peers}",
             f"--wsrep-node-address={host}",

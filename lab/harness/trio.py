@@ -262,7 +262,7 @@ class Trio:
             rabbit.equip(of_rabbitmq)
         first = self.databases[0]
         for node in self.databases:
-            node.library = galera / "usr/lib/galera/libgalera_smm.so"
+            node.provider = galera / "usr/lib/galera/libgalera_smm.so"
             if node is not first and not node.has_data:
                 if not (self.folder / "cluster.made").exists():
                     # It writes down which history its data belong to.
