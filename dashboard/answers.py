@@ -10,6 +10,7 @@ from typing import Any
 from dashboard.board import Account, Noted, View
 from dashboard.figures import Found, Identity, Queue, Served
 from dashboard.sight import Outage
+from turnwise.outbox_status import OutboxStatus
 
 SKEW = 2.0
 """Seconds by which two processes may differ in when they see a change, besides their polling."""
@@ -29,6 +30,7 @@ def state(view: View, after: str = "") -> bytes:
         "queue": _figures(view.queue),
         "warnings": list(view.queue.warnings) if view.queue else [],
         "failures": asdict(view.failures) if view.failures else None,
+        "outbox": _outbox(view.outbox),
         "seconds": [
             {"at": at, "served": noted.value.served, "queue": _figures(noted.value.queue)}
             for at, noted in sorted(view.seconds.items())
@@ -118,6 +120,18 @@ def _figures(queue: Queue | None) -> dict[str, int] | None:
         "in_hand": queue.in_hand,
         "consumers": queue.consumers,
         "dead": queue.dead,
+    }
+
+
+def _outbox(status: OutboxStatus | None) -> dict[str, Any] | None:
+    if status is None:
+        return None
+    return {
+        "used": bool(status.relay or status.queues),
+        "waiting": status.waiting,
+        "oldest_seconds": status.oldest_seconds,
+        "relay": status.relay,
+        "seen_seconds": status.seen_seconds,
     }
 
 

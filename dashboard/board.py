@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from dashboard.figures import Accounts, Failures, Found, Identity, Queue, Second, Served
-from dashboard.sight import AUDIT_PATIENCE, PATIENCE, Outage, Sight
+from dashboard.sight import PATIENCE, SLOW, SLOW_PATIENCE, Outage, Sight
+from turnwise.outbox_status import OutboxStatus
 
 KEPT = 300
 """Seconds that the charts show."""
@@ -66,6 +67,7 @@ class View:
     queue: Queue | None
     audit: Noted[Account] | None
     failures: Failures | None
+    outbox: OutboxStatus | None
     replicas: list[str]
     missing: dict[str, Outage | None]
     outages: dict[str, list[Outage]]
@@ -93,9 +95,10 @@ class Board:
         self._queue: Queue | None = None
         self._audit: Noted[Account] | None = None
         self._failures: Failures | None = None
+        self._outbox: OutboxStatus | None = None
         self._replicas: dict[str, float] = {}
         self._sights = {
-            server: Sight(clock(), KEPT, AUDIT_PATIENCE if server == "audit" else PATIENCE)
+            server: Sight(clock(), KEPT, SLOW_PATIENCE if server in SLOW else PATIENCE)
             for server in servers
         }
         self._followed: dict[Identity, _Followed] = {}
@@ -152,6 +155,11 @@ class Board:
         with self._lock:
             self._failures = failures
 
+    def put_outbox(self, outbox: OutboxStatus) -> None:
+        """Store the current status of the table outbox."""
+        with self._lock:
+            self._outbox = outbox
+
     def put_audit(self, audit: Accounts) -> None:
         """Store the current audit."""
         with self._lock:
@@ -203,6 +211,7 @@ class Board:
                 queue=self._queue,
                 audit=self._audit,
                 failures=self._failures,
+                outbox=self._outbox,
                 replicas=list(self._replicas),
                 missing={name: sight.outage(now) for name, sight in self._sights.items()},
                 outages={name: sight.outages(now) for name, sight in self._sights.items()},

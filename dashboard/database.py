@@ -72,7 +72,7 @@ _COUNTED = """
 """
 
 
-class _Source:
+class DatabaseSource:
     """A connection that is opened when needed, and discarded after any error on it."""
 
     def __init__(self, database: Database, program: str, board: Board) -> None:
@@ -99,7 +99,7 @@ class _Source:
             raise
 
 
-class Requests(_Source):
+class Requests(DatabaseSource):
     """Polls the latest requests, how many were served each second, and the followed requests."""
 
     server = "database"
@@ -177,7 +177,7 @@ class Requests(_Source):
         }
 
 
-class Audits(_Source):
+class Audits(DatabaseSource):
     """Repeats the audit on a connection of its own, since it takes a while with many clients."""
 
     server = "audit"

@@ -15,6 +15,7 @@ from dashboard.database import Audits, Requests
 from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
 from dashboard.management import Backlog, Management
+from dashboard.outbox import Outbox
 from dashboard.sessions import Role
 from dashboard.watch import Pace, Source, Watcher
 from turnwise.database import Database
@@ -64,7 +65,7 @@ class Settings:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServeError."""
     host, port = settings.address
-    board = Board(["database", "audit", *(["broker"] if settings.management else [])])
+    board = Board(["database", "audit", "outbox", *(["broker"] if settings.management else [])])
     pace = Pace()
     lookups = Lookups(settings.database, "dashboard lookup")
     operating = (
@@ -76,6 +77,7 @@ def serve(settings: Settings) -> None:
     sources: list[Source] = [
         Requests(settings.database, board, logouts),
         Audits(settings.database, board),
+        Outbox(settings.database, "dashboard outbox", board),
     ]
     if settings.management:
         sources.append(Backlog(settings.management, settings.queue, board))

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 PATIENCE = 4.0
 """Seconds without an answer and without an error after which a server counts as not seen."""
 
-AUDIT_PATIENCE = 60.0
-"""The same for the audit, which is slow with a million clients."""
+SLOW_PATIENCE = 60.0
+"""The same for SLOW."""
+
+SLOW = {"audit", "outbox"}
+"""What may take a while to count: the clients' accounts, and the rows that wait in the table."""
 
 
 @dataclass(frozen=True, slots=True)

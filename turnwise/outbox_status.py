@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from turnwise.database import Connection
 
 COUNTED = 100_000
-"""The most rows of the outbox to count, since counting reads each row."""
+"""How many rows of the outbox are counted at most, since counting reads each row."""
 
 _RELAY = (
     "SELECT holder, TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(6)) / 1000000"
@@ -38,7 +38,7 @@ class QueueStatus:
     confirmed: int
     """How many of those are confirmed by RabbitMQ and removed."""
     waiting: int
-    """How many committed rows are not removed; at most COUNTED of all queues are counted."""
+    """How many committed rows are not removed; of all queues, ``most`` are counted."""
     oldest_seconds: float
     """How long ago the oldest of those was inserted; 0 if nothing waits."""
 
@@ -55,7 +55,7 @@ class OutboxStatus:
 
     @property
     def waiting(self) -> int:
-        """How many committed rows are not removed; at most COUNTED."""
+        """How many committed rows are not removed; at most as many as were counted."""
         return sum(queue.waiting for queue in self.queues)
 
     @property
@@ -64,8 +64,10 @@ class OutboxStatus:
         return max((queue.oldest_seconds for queue in self.queues), default=0.0)
 
 
-def read(connection: Connection) -> OutboxStatus:
-    """Read the status. Takes a millisecond, or some tens while many rows are waiting.
+def read(connection: Connection, most: int = COUNTED) -> OutboxStatus:
+    """Read the status, counting at most ``most`` waiting rows.
+
+    Takes a millisecond, or some tens while many rows are waiting.
 
     Raises pymysql.Error. The account needs SELECT on the tables outbox, outbox_relay,
     outbox_clients and outbox_batches.
@@ -76,7 +78,7 @@ def read(connection: Connection) -> OutboxStatus:
         relay = cursor.fetchone() or (None, 0)
         cursor.execute(_CLIENTS)
         clients = {queue: more for queue, *more in cursor.fetchall()}
-        cursor.execute(_WAITING, COUNTED)
+        cursor.execute(_WAITING, most)
         waiting = {queue: more for queue, *more in cursor.fetchall()}
         connection.commit()
     queues = []

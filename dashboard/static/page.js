@@ -3,6 +3,7 @@
 import { audit } from "./audit.js";
 import { charts } from "./charts.js";
 import { follow, following } from "./follow.js";
+import { outbox } from "./outbox.js";
 import { servers } from "./servers.js";
 import { figures, serving, tick } from "./serving.js";
 import { Store } from "./store.js";
@@ -44,6 +45,7 @@ function show(told) {
   store.take(told);
   serving(store);
   figures(store);
+  outbox(store);
   const replicas = JSON.stringify(told.replicas);
   if (told.requests.length || replicas !== known) {
     known = replicas;

@@ -18,6 +18,7 @@ export class Store {
   queue = null;
   warnings = [];
   failures = null;
+  outbox = null;
   audit = null;
   #offset = 0;
 
@@ -29,6 +30,7 @@ export class Store {
     this.queue = told.queue ?? this.queue;
     this.warnings = told.warnings ?? [];
     this.failures = told.failures ?? this.failures;
+    this.outbox = told.outbox ?? this.outbox;
     if (told.audit) this.audit = told.audit;
     this.#merge(told.requests, told.skipped);
     for (const second of told.seconds) {

@@ -102,6 +102,22 @@ def test_only_metrics_are_named_that_exist(tmp_path: Path) -> None:
     assert named <= {*ours(tmp_path), *RABBITMQ}, named - {*ours(tmp_path), *RABBITMQ}
 
 
+def test_each_metric_of_door_and_relay_has_a_panel(tmp_path: Path) -> None:
+    text = "\n".join(QUERIES)
+    served = {name for name in ours(tmp_path) if re.match("turnwise_(door|relay|outbox)_", name)}
+    histogram = {f"turnwise_door_confirm_seconds_{part}" for part in ("count", "sum", "created")}
+    unseen = {name for name in served - histogram if not re.search(rf"\b{name}\b", text)}
+    assert not {name for name in unseen if not name.endswith("_created")}
+
+
+def test_a_panel_counts_per_second_if_it_shows_rates() -> None:
+    for panel in GRAFANA["panels"]:
+        rates = [target["expr"] for target in panel["targets"] if "rate(" in target["expr"]]
+        plain = [rate for rate in rates if "histogram_quantile" not in rate and " / " not in rate]
+        per_second = panel["fieldConfig"]["defaults"]["unit"] == "reqps"
+        assert per_second == bool(plain), panel["title"]
+
+
 def test_every_panel_asks_the_source_that_the_viewer_chooses() -> None:
     [chosen] = GRAFANA["templating"]["list"]
     assert (chosen["name"], chosen["type"]) == ("datasource", "datasource")
