@@ -121,7 +121,7 @@ class Deliveries:
         end = len(data)
         while begin + size < end:
             its_before, tag, redelivered, its_behind, content, kind, body_size = read(data, begin)
-            if its_before != before or its_behind != behind or kind != _BASIC:
+            if its_before != before or its_behind != behind or kind != _BASIC or not tag:
                 break
             about = begin + size
             stop = about + content - _CONTENT

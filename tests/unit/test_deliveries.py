@@ -129,6 +129,12 @@ def test_a_backlog_with_a_flaw_is_read_as_its_single_frames_are(
     )
 
 
+def test_a_delivery_that_is_numbered_0_is_never_handed_over() -> None:
+    """No broker sends that number, and an ack of it would settle all that is unsettled."""
+    got = read([whole(1, b"one"), whole(0, b"zero")])
+    assert [each.tag for each in got if isinstance(each, Delivery)] == [1]
+
+
 def test_a_broken_frame_is_left_to_pika() -> None:
     [method, *_] = frames("c", 1, False, BasicProperties(), b"")
     broken = method[:-1] + b"\0"
