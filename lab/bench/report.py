@@ -1,12 +1,9 @@
-"""What a bench tells: a Markdown table, JSON, and a picture of the ratios."""
+"""A benchmark's report: a Markdown table for people, JSON for machines."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from lab.bench.lines import Line, Spread, Told
 from lab.bench.run import Result
@@ -31,10 +28,10 @@ def _cells(told: Told) -> tuple[str, ...]:
     line, ratio = told.line, told.ratio
     return (
         line.label,
-        f"{_number(told.figure.median)} {line.unit}",
+        f"{number(told.figure.median)} {line.unit}",
         _range(told.figure),
         _beside(line),
-        _number(ratio.median) if ratio else "",
+        number(ratio.median) if ratio else "",
         _range(ratio) if ratio else "",
     )
 
@@ -48,10 +45,10 @@ def _beside(line: Line) -> str:
 
 
 def _range(spread: Spread) -> str:
-    return f"{_number(spread.low)} - {_number(spread.high)}"
+    return f"{number(spread.low)} - {number(spread.high)}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that count."""
     for limit, form in ((100, ",.0f"), (10, ".1f"), (1, ".2f")):
         if value >= limit:
@@ -69,24 +66,3 @@ def as_json(result: Result) -> str:
         },
         indent=2,
     )
-
-
-def picture(result: Result, file: Path) -> None:
-    """Draw each ratio with its spread."""
-    drawn = [(told.line, told.ratio) for told in reversed(result.told) if told.ratio]
-    figure = Figure(figsize=(11, 1.2 + 0.45 * len(drawn)), layout="constrained")
-    axes = figure.subplots()
-    for place, (line, ratio) in enumerate(drawn):
-        colour = "tab:blue" if line.less_is_better else "tab:green"
-        axes.plot([ratio.low, ratio.high], [place, place], color=colour, linewidth=6, alpha=0.4)
-        axes.plot(ratio.median, place, "o", color=colour)
-        axes.annotate(f"{_number(ratio.median)}", (ratio.median, place), (0, 8),
-                      textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
-    axes.axvline(1, color="grey", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yticks(range(len(drawn)), [line.label for line, _ in drawn])
-    axes.set_xlabel("ratio, median and range of the rounds. Green: more is better, blue: less is")
-    axes.grid(axis="x", alpha=0.3)
-    axes.margins(y=0.1)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)

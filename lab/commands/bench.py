@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -53,5 +54,5 @@ def command(
     finally:
         servers.remove()
     if plot:
-        report.picture(result, plot)
+        importlib.import_module("lab.bench.picture").draw(result, plot)
     click.echo(report.as_json(result) if as_json else report.text(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 from pathlib import Path
@@ -15,7 +16,7 @@ from lab.harness.trio import Trio
 from lab.trial import schedule as schedules
 from lab.trial.catalogue import chosen
 from lab.trial.report import as_json as to_json
-from lab.trial.report import picture, progress, text
+from lab.trial.report import progress, text
 from lab.trial.run import Trial
 from lab.trial.workload import load
 from lab.trial.world import World
@@ -126,9 +127,9 @@ def command(
             world.close()
     if streams.is_live():
         click.echo(err=True)
-    picture(result, base / "timeline.png")
     (base / "report.json").write_text(to_json(result))
     (base / "report.txt").write_text(text(result) + "\n")
+    importlib.import_module("lab.trial.picture").draw(result, base / "timeline.png")
     click.echo(to_json(result) if as_json else text(result))
     click.echo(f"report and timeline: {base}", err=True)
     ctx.exit(ExitCode.OK if result.holds else ExitCode.FAILED)
