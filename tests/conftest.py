@@ -20,7 +20,9 @@ from tests.shop import Shop
 
 # A shared machine is slow at times, which is not a failure.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("here")
+# CI has the time to look further; so has --hypothesis-profile=ci.
+settings.register_profile("ci", settings.get_profile("here"), max_examples=300, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

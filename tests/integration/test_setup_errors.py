@@ -20,6 +20,20 @@ def test_an_endless_secret_file_is_refused() -> None:
         assert f"{name}_FILE=/dev/zero has more than 64 KiB" in result.stderr
 
 
+def test_a_worker_with_a_bad_handler_ends_before_it_connects() -> None:
+    nowhere = {
+        "AMQP_URL": "amqp://u:p@127.0.0.1:1/",
+        "MYSQL_URL": "mysql://u:p@127.0.0.1:1/counter_db",
+        "LOG_FORMAT": "text",
+    }
+    result = run("worker", "run", "--handler", "nonesuch_module:serve", **nowhere)
+    assert result.returncode == ExitCode.CONFIG
+    [line] = result.stderr.splitlines()
+    assert "there is no module 'nonesuch_module'" in line
+    for option, value in (("--time-limit", "26m"), ("--time-limit", "0"), ("--grace", "20s")):
+        assert run("worker", "run", option, value, **nowhere).returncode == ExitCode.USAGE
+
+
 def test_a_missing_dead_letter_queue_is_reported(pipeline: Pipeline) -> None:
     for words in (("list",), ("replay", "--all"), ("drop", "--all")):
         result = pipeline.run("worker", "dead", *words, code=ExitCode.CONFIG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,13 @@ ALLOWED = {
 }
 
 
+@functools.cache
+def nodes(source: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(source)))
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path.read_text()):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -40,7 +46,7 @@ def test_dependencies_go_one_way(folder: str) -> None:
 def test_the_harness_does_not_depend_on_what_runs_on_it() -> None:
     """The tests run on it, and so do demo, trials and benchmarks, which users run."""
     for path in (ROOT / "lab/harness").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path.read_text()):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lab"):
                 assert (node.module or "").startswith("lab.harness"), path
 
@@ -52,7 +58,7 @@ def names(source: str) -> set[str]:
     """Return what the source names of other modules, each by its full name."""
     imported: dict[str, str] = {}
     dotted = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             for each in node.names:
                 name = each.asname or each.name.partition(".")[0]

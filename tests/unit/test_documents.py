@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +32,10 @@ BROKEN_OFF = {130, 141}
 """By a signal: of the shell's making, not of the program's."""
 
 
-def trees() -> Iterator[ast.AST]:
-    for folder in INSTALLED:
-        for path in (ROOT / folder).rglob("*.py"):
-            yield from ast.walk(ast.parse(path.read_text()))
+@functools.cache
+def nodes() -> list[ast.AST]:
+    paths = [path for folder in INSTALLED for path in (ROOT / folder).rglob("*.py")]
+    return [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
 
 
 def table(after: str, page: str = OPERATIONS) -> Iterator[list[str]]:
@@ -47,7 +48,7 @@ def table(after: str, page: str = OPERATIONS) -> Iterator[list[str]]:
 
 def test_each_event_is_in_the_table() -> None:
     raised: set[str] = set()
-    for node in trees():
+    for node in nodes():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in EVENT and len(node.args) > 2:
             name = node.args[2]
             if isinstance(name, ast.Constant):
@@ -71,7 +72,7 @@ def test_each_exit_code_is_in_the_table() -> None:
 
 def test_each_metric_is_in_the_documents() -> None:
     text = "".join(page.read_text() for page in PAGES)
-    for node in trees():
+    for node in nodes():
         if isinstance(node, ast.Constant) and re.fullmatch(r"turnwise_\w+", str(node.value)):
             # Of a counter, Prometheus' name has another end.
             assert re.search(rf"\b{node.value!s}(?:_total)?\b", text), node.value

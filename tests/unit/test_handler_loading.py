@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import run
-from turnwise.errors import ExitCode
 from worker.handler_loading import HandlerNotFound, load
 
 MODULE = """
@@ -96,17 +94,3 @@ def test_a_module_that_cannot_be_imported_is_reported(module: str, code: str, sa
         Path("worker/__init__.py").write_text("")
     with pytest.raises(HandlerNotFound, match=said):
         load(f"{name}:serve")
-
-
-def test_a_worker_with_a_bad_handler_ends_before_it_connects() -> None:
-    nowhere = {
-        "AMQP_URL": "amqp://u:p@127.0.0.1:1/",
-        "MYSQL_URL": "mysql://u:p@127.0.0.1:1/counter_db",
-        "LOG_FORMAT": "text",
-    }
-    result = run("worker", "run", "--handler", "nonesuch_module:serve", **nowhere)
-    assert result.returncode == ExitCode.CONFIG
-    [line] = result.stderr.splitlines()
-    assert "there is no module 'nonesuch_module'" in line
-    for option, value in (("--time-limit", "26m"), ("--time-limit", "0"), ("--grace", "20s")):
-        assert run("worker", "run", option, value, **nowhere).returncode == ExitCode.USAGE
