@@ -32,6 +32,9 @@ COUNTED_MOST = 50_000
 COUNTED_FAILURES = 10_000
 """The most failures counted of each kind; beyond that the page shows 'at least'."""
 
+SLOWLY = 1.0
+"""Seconds between two polls of what need not be as fresh as the requests."""
+
 AUDITED = 100
 """The most clients that the audit shows one by one; the others appear only in the sums."""
 
@@ -57,10 +60,11 @@ _KNOWN = (
     " UNION ALL (SELECT 1 FROM audits WHERE client = %s AND through > 0)"
 )
 # Counted by the index on due_at, up to a bound.
-_WAITING = "SELECT COUNT(*) FROM (SELECT 1 FROM failures WHERE due_at IS NOT NULL LIMIT %s) AS some"
-_GIVEN_UP = (
-    "SELECT COUNT(*) FROM (SELECT 1 FROM failures"
-    " WHERE due_at IS NULL AND reason <> 'dropped' LIMIT %s) AS some"
+_FAILURES = (
+    "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM failures"
+    " WHERE due_at IS NOT NULL LIMIT %s) AS waiting),"
+    " (SELECT COUNT(*) FROM (SELECT 1 FROM failures"
+    " WHERE due_at IS NULL AND reason <> 'dropped' LIMIT %s) AS given_up)"
 )
 _COUNTED = """
     SELECT second, served_by, COUNT(*) FROM (
@@ -109,11 +113,16 @@ class Requests(DatabaseSource):
     def __init__(self, database: Database, board: Board, logouts: Logouts) -> None:
         super().__init__(database, "dashboard", board)
         self._logouts = logouts
+        self._slowly_due = 0.0
 
     def look(self) -> float:
         """Update the board; return the seconds until the next poll."""
+        begun = time.monotonic()
         with self._using() as connection, connection.cursor() as cursor:
-            self._logouts.read(cursor)  # before anything is shown to a session that has ended
+            slowly = begun >= self._slowly_due
+            if slowly:
+                # Before anything is shown to a session that has ended.
+                self._logouts.read(cursor)
             self._follow(cursor)  # first, since a page waits for it
             cursor.execute(_NOW)
             [[clock]] = cursor.fetchall()
@@ -122,7 +131,9 @@ class Requests(DatabaseSource):
             cursor.execute(_LATEST, (TURNS,))
             self._board.put_requests([rows.served(row) for row in cursor.fetchall()], now)
             self._count(cursor, int(now))
-            self._count_failures(cursor)
+            if slowly:
+                self._count_failures(cursor)
+                self._slowly_due = begun + SLOWLY
         return self.pace
 
     def _count(self, cursor: Any, now: int) -> None:
@@ -140,11 +151,9 @@ class Requests(DatabaseSource):
         self._board.put_served(first, now - 1, served)
 
     def _count_failures(self, cursor: Any) -> None:
-        counts = []
-        for statement in (_WAITING, _GIVEN_UP):
-            cursor.execute(statement, (COUNTED_FAILURES,))
-            counts.append(int(cursor.fetchone()[0]))
-        self._board.put_failures(Failures(*counts))
+        cursor.execute(_FAILURES, (COUNTED_FAILURES, COUNTED_FAILURES))
+        [(waiting, given_up)] = cursor.fetchall()
+        self._board.put_failures(Failures(int(waiting), int(given_up)))
 
     def _follow(self, cursor: Any) -> None:
         counters: dict[str, list[int]] = defaultdict(list)
@@ -190,6 +199,7 @@ class Audits(DatabaseSource):
         self._due = 0.0
         self._stale = 0.0
         self._took = math.inf
+        self._clients = 0
 
     def look(self) -> float:
         """Update the board; return the seconds until the next poll.
@@ -203,7 +213,9 @@ class Audits(DatabaseSource):
                 connection.ping(reconnect=False)
                 return self.pace
             self._due = 0.0  # if it fails, the next one is due at once
-            self._board.put_audit(_accounts(connection))
+            accounts = _accounts(connection, self._clients)
+            self._board.put_audit(accounts)
+            self._clients = accounts.count
         took = time.monotonic() - begun
         self._change = change
         self._due = begun + interval(took, self._took)
@@ -220,23 +232,28 @@ def interval(took: float, before: float) -> float:
     return min(took, before) / AUDIT_SHARE
 
 
-def _accounts(connection: Connection) -> Accounts:
-    """Read the sums, and the lines of some clients, those with a gap first."""
-    audit = Audit(connection, every=False)
+def _accounts(connection: Connection, before: int) -> Accounts:
+    """Read the sums, and the lines of some clients, those with a gap first.
+
+    ``before`` is the number of clients in the last audit. If they are few, all their lines are
+    read at once; of many, the lines of those without a gap or a failure are read apart.
+    """
+    audit = Audit(connection, every=before <= AUDITED)
     gaps: list[Account] = []
     failing: list[Account] = []
+    others: list[Account] = []
     for account in audit.accounts():
-        some = failing if account.holds else gaps
+        some = gaps if not account.holds else failing if account.failed else others
         if len(some) < AUDITED:
             some.append(account)
-    shown = [*gaps, *failing][:AUDITED]
+    shown = [*gaps, *failing, *others][:AUDITED]
     totals = audit.totals
     if len(shown) < min(AUDITED, totals.clients):
         there = {account.client for account in shown}
         every = contextlib.closing(Audit(connection, chunk=AUDITED).accounts())
         with every as accounts:
-            others = (account for account in accounts if account.client not in there)
-            shown += itertools.islice(others, AUDITED - len(shown))
+            unseen = (account for account in accounts if account.client not in there)
+            shown += itertools.islice(unseen, AUDITED - len(shown))
     return Accounts(
         count=totals.clients,
         served=totals.served,
