@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
 
 from dashboard import answers, text
 from dashboard.actions import Actions
+from dashboard.asking import within
 from dashboard.board import Board
 from dashboard.finding import Finding
 from dashboard.letters import Letters
@@ -177,11 +178,12 @@ def _protect(response: Response) -> Response:
 def _show_problem(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     problem = error.description or error.name
-    response = (
-        _json(answers.encode({"problem": problem}), status)
-        if _asks_for_json()
-        else Response(render_template("problem.html", name=status.phrase, problem=problem), status)
-    )
+    if _asks_for_json():
+        response = _json(answers.encode({"problem": problem}), status)
+    else:
+        again = None if status is HTTPStatus.NOT_FOUND else within(request.full_path.rstrip("?"))
+        html = render_template("problem.html", name=status.phrase, problem=problem, again=again)
+        response = Response(html, status)
     if retry_after := getattr(error, "retry_after", None):
         response.headers["Retry-After"] = str(retry_after)
     return response

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from dashboard import rows, walking
-from dashboard.asking import Unclear, counter_in, name_in, time_in
+from dashboard.asking import Unclear, identity_in, name_in, span_in
 from dashboard.figures import Failure, Identity
 
 PAGE = 50
@@ -131,25 +131,25 @@ def parse(form: Mapping[str, str]) -> Filter:
     """Parse a filter from an address or a form. Raises Unclear."""
     state, reason = form.get("state", ""), form.get("reason", "")
     if state not in STATES:
-        raise Unclear(f"{state[:40]!r} is no state of a failure.")
+        raise Unclear(f"{state[:40]!r} is not a state of a failure.")
     if reason and reason not in REASONS:
-        raise Unclear(f"{reason[:40]!r} is no reason of a failure.")
+        raise Unclear(f"{reason[:40]!r} is not a reason of a failure.")
+    since, until = span_in(form)
     return Filter(
         state=state,
         client=name_in(form.get("client", "").strip(), 64, "a client"),
         replica=name_in(form.get("replica", "").strip(), 255, "a replica"),
         reason=reason,
-        since=time_in(form.get("since", "")),
-        until=time_in(form.get("until", "")),
+        since=since,
+        until=until,
     )
 
 
 def parse_identities(chosen: Sequence[str]) -> list[Identity]:
-    """Parse the identities chosen on a page. Raises Unclear."""
-    found = []
-    for each in chosen[:PAGE]:
-        client, _, counter = each.rpartition("/")
-        found.append((name_in(client, 64, "a client"), counter_in(counter) or 0))
+    """Parse chosen identities, without repeats: at most STEP of them. Raises Unclear."""
+    found = list(dict.fromkeys(identity_in(each) for each in chosen))
+    if len(found) > STEP:
+        raise Unclear(f"Choose at most {STEP} at a time, or all that match.")
     return found
 
 

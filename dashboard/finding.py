@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 from dashboard import rows, search
 from dashboard.asking import Unclear
 from dashboard.lookup import Lookups
+from turnwise.removed import removed_among
 
 _ONE = f"SELECT {rows.SERVED} FROM requests WHERE client = %s AND counter = %s"  # noqa: S608
 _FAILED = f"SELECT {rows.FAILURE} FROM failures WHERE client = %s AND counter = %s"  # noqa: S608
@@ -44,17 +45,20 @@ class Finding:
             search.parse({"client": client, "first": str(counter)})
         except Unclear as error:
             raise NotFound(str(error)) from None
-        with self._lookups.cursor() as cursor:
+        with self._lookups.connection() as connection, connection.cursor() as cursor:
             cursor.execute(_ONE, (client, counter))
             served = [rows.served(row) for row in cursor.fetchall()]
             cursor.execute(_FAILED, (client, counter))
             failed = [rows.failure(row) for row in cursor.fetchall()]
+            is_removed = not served and bool(removed_among(connection, [(client, counter)]))
         html = render_template(
             "request.html",
             view="search",
             client=client,
             counter=counter,
             served=served[0] if served else None,
-            failed=failed[0] if failed and not served else None,
+            failed=failed[0] if failed and not served and not is_removed else None,
+            is_removed=is_removed,
         )
-        return html, HTTPStatus.OK if served or failed else HTTPStatus.NOT_FOUND
+        is_known = served or failed or is_removed
+        return html, HTTPStatus.OK if is_known else HTTPStatus.NOT_FOUND

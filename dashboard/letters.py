@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from flask import Flask, render_template, request, url_for
 from werkzeug.exceptions import BadRequest, NotFound, ServiceUnavailable
 
 from dashboard.actions import Actions, Progress
-from dashboard.asking import Unclear, counter_in, name_in, time_in
+from dashboard.asking import Unclear, identity_in, name_in, span_in
 from dashboard.operating import operators_only, start
 from turnwise.dead_letters import Choice, Found, Settled, look
 from turnwise.errors import Transient
@@ -73,11 +74,12 @@ class Filter:
 
 def parse(form: Mapping[str, str]) -> Filter:
     """Parse a filter from an address or a form. Raises Unclear."""
+    since, until = span_in(form)
     return Filter(
         reason=name_in(form.get("reason", ""), 64, "a reason"),
         client=name_in(form.get("client", "").strip(), 64, "a client"),
-        since=time_in(form.get("since", "")),
-        until=time_in(form.get("until", "")),
+        since=since,
+        until=until,
     )
 
 
@@ -135,11 +137,9 @@ class Letters:
             whole = letters.find(id_, LOOKED)
         if whole is None:
             raise NotFound(f"no letter {id_[:20]} is among the oldest {LOOKED:,}; it may be gone")
-        client, _, counter = (whole.letter.message_id or "").rpartition("/")
-        try:
-            identity = name_in(client, 64, "a client"), counter_in(counter)
-        except Unclear:
-            identity = "", None
+        identity = None
+        with contextlib.suppress(Unclear):
+            identity = identity_in(whole.letter.message_id or "")
         return render_template("letter.html", view="dead", whole=whole, identity=identity)
 
     def act(self) -> Any:
@@ -155,8 +155,10 @@ class Letters:
         except Unclear as error:
             raise BadRequest(str(error)) from None
         everything = request.values.get("which") == "all"
-        ids = request.form.getlist("id")
-        if ids == [] and not everything:
+        ids = list(dict.fromkeys(request.form.getlist("id")))
+        if not all(re.fullmatch("[0-9a-f]{12}", id_) for id_ in ids):
+            raise BadRequest("this is not the ID of a dead letter")
+        if not ids and not everything:
             raise BadRequest("nothing was chosen")
         expected: int | None = len(ids)
         count = f"{expected:,}"

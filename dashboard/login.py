@@ -15,6 +15,7 @@ from flask import Flask, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response
 
+from dashboard.asking import within
 from dashboard.logouts import Logouts
 from dashboard.sessions import LASTS, Role, Session, Sessions, same
 from dashboard.throttle import Throttle
@@ -98,7 +99,7 @@ class Login:
         self._throttle.forgive(request.remote_addr)
         name = " ".join(request.form.get("name", "").split())[:LONGEST_NAME]
         session = self._sessions.begin(role, name, time.time())
-        response = redirect(_within(request.form.get("then", "")), HTTPStatus.SEE_OTHER)
+        response = redirect(within(request.form.get("then", "")), HTTPStatus.SEE_OTHER)
         # The browser itself reports whether it used TLS, whatever proxies are in between.
         secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
         response.set_cookie(
@@ -156,7 +157,8 @@ class Login:
         if _foreign() or not same(request.form.get("csrf", ""), self._sessions.csrf(session)):
             raise Forbidden("this form is not of your session; load the page again")
         # After a logout, another page may show data for a moment longer, but never acts.
-        if request.endpoint != "logout" and self._logouts.has_now(session):
+        acts = session.role is Role.OPERATOR and request.endpoint != "logout"
+        if acts and self._logouts.has_now(session):
             raise Forbidden("this session was logged out")
 
     def _context(self) -> dict[str, object]:
@@ -172,9 +174,3 @@ class Login:
 def _foreign() -> bool:
     """Return whether the browser reports that the form is on another site's page."""
     return request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
-
-
-def _within(path: str) -> str:
-    """Return a path on this site, so that the login never redirects to another site."""
-    good = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if good else "/"

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from dashboard import rows, walking
-from dashboard.asking import MAX_COUNTER, Unclear, counter_in, name_in, time_in
+from dashboard.asking import MAX_COUNTER, Unclear, counter_in, name_in, span_in
 from dashboard.figures import Identity, Served
 
 PAGE = 50
@@ -69,17 +69,20 @@ class Page:
 def parse(form: Mapping[str, str]) -> Query:
     """Parse a search from an address. Raises Unclear."""
     fields = {name: form.get(name, "").strip() for name in _FIELDS}
+    since, until = span_in(fields)
     query = Query(
         client=name_in(fields["client"], 64, "a client"),
         first=counter_in(fields["first"]),
         last=counter_in(fields["last"]),
         text=fields["text"],
         replica=name_in(fields["replica"], 255, "a replica"),
-        since=time_in(fields["since"]),
-        until=time_in(fields["until"]),
+        since=since,
+        until=until,
     )
     if len(query.text) > LONGEST_TEXT:
         raise Unclear(f"A text to look for has at most {LONGEST_TEXT} characters.")
+    if query.first is not None and query.last is not None and query.first > query.last:
+        raise Unclear("This range of counters ends before it begins.")
     if (query.first or query.last) and not query.client:
         raise Unclear("Counters are counted for each client: name the client too.")
     if (query.text or query.replica) and not (query.client or query.since):

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dashboard.asking import MAX_COUNTER, Unclear, counter_in, time_in
+from dashboard.asking import FIRST_TIME, LAST_TIME, MAX_COUNTER, Unclear, counter_in, time_in
 from dashboard.figures import Identity
 
 LOOKED = 20_000
 """The most rows examined for one page or one count if rows must be filtered."""
-
-_FIRST = datetime(1000, 1, 1, tzinfo=UTC)
-_LAST = datetime(9999, 12, 31, tzinfo=UTC)
 
 Values = Sequence[object]
 
@@ -92,7 +89,7 @@ def by_time(
     ``kinds`` are conditions on the index's leading column, each of which makes a range.
     """
     where = f"{column} BETWEEN %s AND %s"
-    values: list[object] = [sql_time(since or _FIRST), sql_time(until or _LAST)]
+    values: list[object] = [sql_time(since or FIRST_TIME), sql_time(until or LAST_TIME)]
     if before:
         upto, client, _, counter = _position(before)
         if upto is None:

@@ -181,9 +181,9 @@ def test_a_replica_and_a_client_are_found_within_a_period(filled: Pipeline) -> N
         ({"text": "x", "until": "2026-01-01T00:00"}, "would read the whole table"),
         ({"first": "3"}, "name the client too"),
         ({"client": "a b"}, "cannot be the name of a client"),
-        ({"client": "c", "last": "-1"}, "is no counter"),
-        ({"client": "c", "last": str(2**63)}, "is no counter"),
-        ({"since": "yesterday"}, "is no time"),
+        ({"client": "c", "last": "-1"}, "is not a counter"),
+        ({"client": "c", "last": str(2**63)}, "is not a counter"),
+        ({"since": "yesterday"}, "is not a time"),
         ({"client": "c", "text": "x" * 201}, "at most 200"),
     ],
 )
@@ -230,3 +230,16 @@ def test_the_page_reports_a_database_that_is_away(pipeline: Pipeline) -> None:
             assert "hushhush" not in said
     with urllib.request.urlopen(f"{address}api/state", timeout=30) as answer:  # noqa: S310
         assert not json.load(answer)["servers"]["database"]["seen"]
+
+
+def test_a_link_to_a_removed_request_says_that_it_was_served(pipeline: Pipeline) -> None:
+    pipeline.worker("worker-1")
+    client = pipeline.send("gone")
+    pipeline.wait_served(1)
+    pipeline.servers.database.query(
+        "UPDATE requests SET served_at = served_at - INTERVAL 2 DAY", name=pipeline.name
+    )
+    pipeline.run("worker", "prune", "--older-than", "1d")
+    assert pipeline.served() == 0
+    with urllib.request.urlopen(f"{page(pipeline)}requests/{client}/1") as answer:  # noqa: S310
+        assert "Served. Its row was removed" in answer.read().decode()
