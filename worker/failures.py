@@ -51,8 +51,8 @@ _KNOWN = (
     f"SELECT client, counter, IF(reason = '{DROPPED}', NULL, message) FROM failures"
     " WHERE client = %s AND counter IN %s"
 )
-_LOOK = f"SELECT attempts, deaths, reason, due_at IS NULL, message FROM failures {_KEY}"
-_IS_SERVED = f"SELECT 1 FROM requests {_KEY}"
+_LOOK = f"SELECT attempts, deaths, reason, due_at IS NULL, message, failed_by FROM failures {_KEY}"
+_COUNTED = f"SELECT attempts FROM failures {_KEY}"
 _IN = "DATE_ADD(UTC_TIMESTAMP(6), INTERVAL %s SECOND)"
 # A dropped failure has no message and is never due again, whatever is noted later. MySQL assigns
 # the columns from left to right, so the reason comes last.
@@ -84,7 +84,7 @@ _PUT_OFF = (
 )
 _TAKE_BACK = (
     "UPDATE failures SET attempts = GREATEST(attempts - 1, 0), deaths = GREATEST(deaths - 1, 0)"
-    f" {_KEY} AND reason = '{DIED}' AND due_at IS NOT NULL"
+    f" {_KEY} AND reason = '{DIED}' AND due_at IS NOT NULL AND attempts >= %s"
 )
 _GIVE_UP = (
     "UPDATE failures SET deaths = %s, error = %s, reason = %s, failed_by = %s, due_at = NULL,"
@@ -213,11 +213,23 @@ def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str
     return found
 
 
-def note(connection: Connection, request: Request, name: str, failure: Failure) -> None:
-    """Record the end of an attempt that was not noted in advance."""
+def note(
+    connection: Connection, request: Request, name: str, failure: Failure, counted: int = 0
+) -> int:
+    """Record the end of an attempt that was not noted in advance; return the attempts so far.
+
+    ``counted``: what an earlier call returned for this attempt, if its commit was not confirmed.
+    """
+    identity = (request.client, request.counter)
+    if counted:
+        for attempts, *_, failed_by in _all(connection, _LOOK, *identity):
+            if attempts > counted or (attempts, failed_by) == (counted, name):
+                return counted
     values = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
     again = (failure.error, failure.traceback, name, failure.due_in, failure.reason)
     _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *values, *again)
+    [(attempts,)] = _all(connection, _COUNTED, *identity)
+    return int(attempts)
 
 
 def end(connection: Connection, request: Request, name: str, failure: Failure) -> None:
@@ -237,10 +249,11 @@ def put_off(connection: Connection, request: Request, name: str, noted: bool) ->
     _run(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *values, *again)
 
 
-def take_back(connection: Connection, requests: Sequence[Request]) -> None:
+def take_back(connection: Connection, attempts: Sequence[Noted]) -> None:
     """Uncount attempts noted in advance that were abandoned without a death, and commit."""
-    for request in requests:
-        _run(connection, _TAKE_BACK, request.client, request.counter)
+    for noted in attempts:
+        identity = (noted.request.client, noted.request.counter)
+        _run(connection, _TAKE_BACK, *identity, noted.attempts)
     connection.commit()
 
 
@@ -250,34 +263,42 @@ def clear(connection: Connection, request: Request) -> None:
 
 
 def begin_redelivered(
-    connection: Connection, request: Request, name: str, lease: float
-) -> Noted | GivenUp | Elsewhere | None:
+    connection: Connection, request: Request, name: str, lease: float, intended: Noted | None = None
+) -> Noted | GivenUp | Elsewhere:
     """Note in advance the attempt of a redelivered request, which may have ended a process before.
 
-    Returns None if it is served. The request is due in ``lease`` seconds, in case it is not
-    redelivered again. The caller commits before the handler runs.
+    It must be known that it is not served. It is due in ``lease`` seconds, in case it is not
+    redelivered again. The caller commits before the handler runs. ``intended``: what an earlier
+    call returned, if its commit was not confirmed; the attempt then counts once all the same.
     """
-    identity = (request.client, request.counter)
-    if _all(connection, _IS_SERVED, *identity):
-        return None
-    found = _all(connection, _LOOK, *identity)
+    found = _all(connection, _LOOK, request.client, request.counter)
     if not found:
         error = "a worker ended while it held this request"
         # Two attempts: the one that it may have ended, and the one that begins.
         values = (2, 2, error, None, DIED, name, lease)
         _run(connection, _NOTE, *_content(request), *values)
         return Noted(request, 2)
-    [(attempts, deaths, reason, for_good, message)] = found
+    [(attempts, deaths, reason, for_good, message, failed_by)] = found
     if reason != DIED or for_good:
         return Elsewhere(reason == DROPPED or message == request.message)
+    if intended and (intended.attempts, name) == (attempts, failed_by):
+        return intended
     return _begin(connection, request, name, lease, attempts, deaths)
 
 
-def begin_due(connection: Connection, name: str, lease: float) -> Noted | GivenUp | None:
+def begin_due(
+    connection: Connection, name: str, lease: float, intended: Noted | None = None
+) -> Noted | GivenUp | None:
     """Note in advance the attempt of the longest-due request that no other worker has locked.
 
-    Returns None if nothing is due. The caller commits before the handler runs.
+    Returns None if nothing is due. The caller commits before the handler runs. ``intended``: as in
+    begin_redelivered().
     """
+    if intended is not None:
+        identity = (intended.request.client, intended.request.counter)
+        for attempts, *_, failed_by in _all(connection, _LOOK, *identity):
+            if (intended.attempts, name) == (attempts, failed_by):
+                return intended
     for client, counter, message, sent_at, attempts, deaths in _all(connection, _DUE):
         request = Request(client, counter, message, sent_at.replace(tzinfo=UTC))
         return _begin(connection, request, name, lease, attempts, deaths)

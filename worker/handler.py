@@ -12,38 +12,32 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pymysql.constants import ER
 
 from turnwise import outbox
-from turnwise.database import Connection, Database, code_of, translating
+from turnwise.database import Connection, Database, code_of
 from turnwise.door import Door
-from turnwise.errors import NotAllowed, ServerError, Transient
+from turnwise.errors import NotAllowed, Transient
 from turnwise.handler import Handler
 from turnwise.log import event
 from turnwise.message import Request
 from worker import failures
 from worker.failures import Elsewhere, Failure, GivenUp, Noted, failure_of, timeout_of
 from worker.handler_call import call
+from worker.handler_claim import claim_each, claim_together
+from worker.handler_connection import OwnConnection
 from worker.handler_watch import Expired, Watch, Why
-from worker.store import FRESH_READS, Outcome, claim, claim_new
+from worker.store import Outcome, claim
 from worker.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-A = TypeVar("A")
-T = TypeVar("T")
-
 LOCKS_HELD = 0.5
 """Approximate seconds of handler work in one transaction. It then commits, and the rest of the
 batch gets another one: until the commit, the rows it has changed are locked for all others."""
-
-IDLE_MARGIN = 30.0
-"""Seconds beyond the time limit until the server ends a silent connection. Otherwise a process that
-freezes or is cut off during a handler would keep its locks for ever."""
 
 MOST_INTERRUPTED = 20
 """How often the server may end the transaction of one request, which rolls its row back each time.
@@ -70,6 +64,10 @@ class Work:
     outcome: Outcome | None = None
     noted: Noted | None = None
     """Set if its attempt was noted in advance."""
+    intended: Noted | None = None
+    """Set if its attempt may have been noted in advance: the commit may not be confirmed."""
+    counted: int = 0
+    """Its attempts with this one, once the commit that records the failure was tried."""
     failure: Failure | None = None
     """How its attempt ended, if that is still to be recorded."""
     put_off: bool = False
@@ -106,10 +104,11 @@ class Turns:
         self._terms = terms
         self._watch = watch
         self._vitals = vitals
-        self._connection: Connection | None = None
-        self._used = 0.0
+        self._own = OwnConnection(database, name, terms.time_limit, watch)
         self._due: Work | None = None
-        self._lost: list[Request] = []
+        self._intended: Noted | None = None
+        """The due failure whose attempt may have been noted: the commit was not confirmed."""
+        self._lost: list[Noted] = []
         """Attempts noted in advance whose deliveries are void, though this process is alive."""
         self._usual = 0.05
         """Seconds that the handler usually takes."""
@@ -120,12 +119,12 @@ class Turns:
         """Serve these in order, until all have an outcome or the watch's time is over."""
         try:
             if self._lost:
-                self._using(failures.take_back, self._lost)
+                self._own.use(lambda it: failures.take_back(it, self._lost))
                 self._lost.clear()
             while pending := [work for work in works if work.outcome is None]:
                 if self._watch.over() and not self._to_be_noted(pending[0]):
                     return
-                self._using(self._serve_first, pending)
+                self._own.use(lambda it: self._serve_first(it, pending))
         except Transient:
             for work in works:
                 work.alone = True
@@ -133,12 +132,12 @@ class Turns:
 
     def lose(self, works: Sequence[Work]) -> None:
         """Drop requests whose deliveries are void; their noted attempts are uncounted later."""
-        self._lost += [work.request for work in works if work.noted and work.outcome is None]
+        self._lost += [work.intended for work in works if work.intended and work.outcome is None]
 
     def serve_due(self) -> bool:
         """Serve the longest-due failure; return False if none is due."""
         if self._due is None:
-            begun = self._using(self._begin_due, None)
+            begun = self._own.use(self._begin_due)
             if begun is None:
                 return False
             if isinstance(begun, GivenUp):
@@ -150,14 +149,11 @@ class Turns:
 
     def look(self) -> float | None:
         """Count the failures; return the seconds until the next is due, None if there is none."""
-        return self._using(self._look, None)
+        return self._own.use(self._look)
 
     def close(self) -> None:
         """Discard the connection."""
-        connection, self._connection = self._connection, None
-        self._watch.uses(None)
-        if connection is not None:
-            connection.close()
+        self._own.close()
 
     def note_stuck(self, work: Work, why: Why) -> None:
         """Record the end of an attempt whose handler still runs. For a thread that may fail."""
@@ -225,7 +221,7 @@ class Turns:
             outcome = Outcome.FAILED
             try:
                 if work.failure is None:
-                    [outcome] = self._claim_each(connection, [work])
+                    [outcome] = claim_each(connection, [work.request], self._name)
                     if outcome is Outcome.SERVED:
                         self._handle(connection, work)
             except _Failed:
@@ -243,17 +239,19 @@ class Turns:
             work.outcome = outcome
 
     def _begin_redelivered(self, connection: Connection, work: Work) -> None:
-        lease = self._terms.time_limit + LEASE_MARGIN
-        try:
-            begun = failures.begin_redelivered(connection, work.request, self._name, lease)
-        except Exception as error:
-            if code_of(error) != ER.DUP_ENTRY:
-                raise
-            raise Transient(f"another worker notes the same request: {error}") from error
+        # Wait for the key first. Another worker may hold it for long, and this one must not seem to
+        # have been ended by the handler if something else ends it meanwhile.
+        [outcome] = claim(connection, [work.request], self._name)
+        if outcome is not Outcome.SERVED:
+            connection.commit()
+            work.outcome = outcome
+            return
+        connection.rollback()
+        begun = self._note_redelivered(connection, work)
+        if isinstance(begun, Noted):
+            work.intended = begun
         connection.commit()
         match begun:
-            case None:
-                work.redelivered = False  # it is served, which the claim will find
             case Noted():
                 work.noted = begun
             case GivenUp():
@@ -262,15 +260,28 @@ class Turns:
             case Elsewhere(same):
                 work.outcome = Outcome.FAILED if same else Outcome.CONFLICT
 
-    def _begin_due(self, connection: Connection, _: object) -> Noted | GivenUp | None:
+    def _note_redelivered(self, connection: Connection, work: Work) -> Noted | GivenUp | Elsewhere:
         lease = self._terms.time_limit + LEASE_MARGIN
-        begun = failures.begin_due(connection, self._name, lease)
+        try:
+            return failures.begin_redelivered(
+                connection, work.request, self._name, lease, work.intended
+            )
+        except Exception as error:
+            if code_of(error) != ER.DUP_ENTRY:
+                raise
+            raise Transient(f"another worker notes the same request: {error}") from error
+
+    def _begin_due(self, connection: Connection) -> Noted | GivenUp | None:
+        lease = self._terms.time_limit + LEASE_MARGIN
+        begun = failures.begin_due(connection, self._name, lease, self._intended)
+        self._intended = begun if isinstance(begun, Noted) else None
         connection.commit()
+        self._intended = None
         if isinstance(begun, GivenUp):
             self._log_given_up(begun)
         return begun
 
-    def _look(self, connection: Connection, _: object) -> float | None:
+    def _look(self, connection: Connection) -> float | None:
         self._vitals.failures_waiting, self._vitals.failures_given_up = failures.count(connection)
         seconds = failures.next_due(connection)
         connection.rollback()
@@ -285,32 +296,10 @@ class Turns:
     # -- parts of a transaction
 
     def _claim(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
-        """Insert the rows in the transaction's first statement, if possible."""
-        if works[0].noted is None:
-            if claim_new(connection, [work.request for work in works], self._name):
-                return [Outcome.SERVED] * len(works)
-            connection.rollback()
-        return self._claim_each(connection, works)
-
-    def _claim_each(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
-        """Insert the rows, except those of requests that are known to have failed."""
-        new = [work.request for work in works]
-        known: dict[tuple[str, int], str | None] = {}
-        if works[0].noted is None:
-            known = failures.known(connection, new)
-        if not known:
-            return claim(connection, new, self._name)
-        new = [each for each in new if (each.client, each.counter) not in known]
-        claimed = iter(claim(connection, new, self._name) if new else ())
-        outcomes = []
-        for work in works:
-            identity = (work.request.client, work.request.counter)
-            if identity not in known:
-                outcomes.append(next(claimed))
-            else:
-                same = known[identity] in {None, work.request.message}
-                outcomes.append(Outcome.FAILED if same else Outcome.CONFLICT)
-        return outcomes
+        requests = [work.request for work in works]
+        if works[0].noted is not None:
+            return claim(connection, requests, self._name)
+        return claim_together(connection, requests, self._name)
 
     def _handle(self, connection: Connection, work: Work) -> None:
         """Call the handler. Raises _Failed, or the driver's error that ended the transaction."""
@@ -363,8 +352,12 @@ class Turns:
         )
 
     def _note(self, connection: Connection, work: Work, failure: Failure) -> None:
-        how = failures.end if work.noted else failures.note
-        how(connection, work.request, self._name, failure)
+        if work.noted:
+            failures.end(connection, work.request, self._name, failure)
+        else:
+            work.counted = failures.note(
+                connection, work.request, self._name, failure, work.counted
+            )
 
     def _end_noted(self, connection: Connection, work: Work, outcome: Outcome) -> None:
         if outcome is Outcome.CONFLICT and not work.redelivered:
@@ -387,34 +380,3 @@ class Turns:
             attempt=given_up.attempts,
             due_in="given up",
         )
-
-    # -- the connection
-
-    def _open(self) -> Connection:
-        longest = self._terms.time_limit + IDLE_MARGIN
-        now = time.monotonic()
-        idle, self._used = now - self._used, now
-        if self._connection is not None and (not self._connection.open or idle > longest / 2):
-            self.close()  # before the server closes it
-        if self._connection is None:
-            connection = self._database.connect(
-                f"worker {self._name}", read_timeout=longest, autocommit=False
-            )
-            connection.query(FRESH_READS)
-            connection.query(f"SET SESSION wait_timeout = {longest:.0f}")
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT CONNECTION_ID()")
-                self._watch.uses(connection, cursor.fetchall()[0][0])
-            connection.rollback()
-            self._connection = connection
-        return self._connection
-
-    def _using(self, work: Callable[[Connection, A], T], about: A) -> T:
-        try:
-            with translating(self._database):
-                connection = self._open()
-                with self._watch.ours():
-                    return work(connection, about)
-        except ServerError:
-            self.close()
-            raise

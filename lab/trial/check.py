@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lab.trial.members import End, Usage
+from lab.trial.workload import Calls
 
 Identity = tuple[str, int]
 Content = tuple[str, str]
@@ -22,6 +23,11 @@ GROWTH_LIMIT = 12 * 1024 * 1024
 
 DESCRIPTOR_GROWTH = 12
 THREAD_GROWTH = 4
+
+DEATHS_SEEN = 2
+"""How many workers a fault must have ended, or frozen, with a request in the midst of its handler,
+for it to be given up as one that ends its workers. A worker gives up after three deaths: it takes
+for the first one that a request is brought again, which shows in no handler."""
 
 LONG_LIFE = 60.0
 """Seconds that a process must have lived to be looked at for growth."""
@@ -79,10 +85,14 @@ class Evidence:
     """The messages that were ever put to a door: those that are not confirmed may be stored."""
     unexpected: Sequence[str] = ()
     """Answers of a door that nothing explains."""
+    given_up: Mapping[Identity, tuple[str, int]] = field(default_factory=dict)
+    """What was given up under the faults, before all of it was retried: reason and attempts."""
     failed: Mapping[Identity, tuple[str, int]] = field(default_factory=dict)
-    """The failures that are left: reason and attempts."""
-    calls: Mapping[str, Counter[Identity]] = field(default_factory=dict)
-    """How often a request's handler was begun, has raised, and was held by a fault."""
+    """The failures that are left at the end: reason and attempts."""
+    calls: Calls = field(default_factory=Calls)
+    """What the handlers did under the faults."""
+    disturbed: frozenset[int] = frozenset()
+    """The processes of workers that faults have ended or frozen."""
     problems: Sequence[tuple[str, str]] = ()
     """What the handler's own check found."""
     table: Table = field(default_factory=Table)
@@ -122,7 +132,7 @@ KINDS = {
     "money": "money that was made or lost",
     "follow-ups": "a follow-up that is not there exactly once",
     "attempts": "more attempts counted than were made",
-    "died": "given up for deaths that its handler did not cause",
+    "died": "given up as one that ends its workers, and no faults account for that",
     "check": "the handler's own check does not hold",
 }
 
@@ -218,7 +228,7 @@ def _check_order(evidence: Evidence, findings: Findings) -> None:
     hands, or on its way back from them.
     """
     # What a handler has put off, or a fault held, is served later on purpose.
-    late = evidence.calls.get("raised", Counter()) + evidence.calls.get("held", Counter())
+    late = evidence.calls.raised.keys() | evidence.calls.held.keys() | evidence.given_up.keys()
     rows = [row for row in evidence.rows if (row.client, row.counter) not in late]
     for client, ahead, row in farthest_ahead(rows, late):
         if ahead > evidence.in_hands:
@@ -242,13 +252,17 @@ class Place(Protocol):
 
 
 def _check_failures(evidence: Evidence, findings: Findings) -> None:
-    begun = evidence.calls.get("begun", Counter())
-    for identity, (reason, attempts) in evidence.failed.items():
-        if reason == "died":
-            findings.add("died", f"{identity}")
+    calls = evidence.calls
+    for identity, (reason, attempts) in evidence.given_up.items():
+        ended = calls.unfinished.get(identity, frozenset()) & evidence.disturbed
+        if reason == "died" and len(ended) < DEATHS_SEEN:
+            findings.add("died", f"{identity}: only {len(ended)} were ended by faults")
         # A request that is brought again counts the attempt that may have been before.
-        if attempts > begun[identity] + 1:
-            findings.add("attempts", f"{identity}: {attempts} for {begun[identity]} calls")
+        if attempts > calls.begun[identity] + 1:
+            findings.add("attempts", f"{identity}: {attempts} for {calls.begun[identity]} calls")
+    for identity, (reason, _) in evidence.failed.items():
+        if reason == "died":
+            findings.add("died", f"{identity}: though nothing befell it when it was retried")
     for kind, case in evidence.problems:
         findings.add(kind, case)
 

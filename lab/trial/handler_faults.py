@@ -11,6 +11,7 @@ from typing import Self
 import pymysql
 
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
+from lab.trial.freezing import freeze
 from lab.trial.members import Member
 from lab.trial.network import Shape
 from lab.trial.rig import AFTER_RETURN, AFTER_STATEMENT
@@ -131,22 +132,8 @@ def _freeze(world: World, pick: int) -> Course:
     worker = world.workers[pick % len(world.workers)]
     with _Hold(world, worker) as hold:
         request = yield from hold.take(AFTER_STATEMENT)
-        before = worker.process.identity()
-        worker.frozen_holds += 1
-        worker.process.pause()
-        try:
-            while worker.process.identity() == before and worker.state != "T":
-                yield WAIT
-            yield ON
-            state = worker.state
-        finally:
-            hold.let_go()
-            worker.frozen_holds -= 1
-            if not worker.frozen_holds:
-                worker.process.resume()
-    if worker.process.identity() != before:
-        return f"{worker.name}: {before} was frozen, and ended so"
-    return f"{worker.name}: {before} in state {state} in the midst of {request}"
+        proof = yield from freeze(worker)
+    return proof and f"{proof}, in the midst of {request}"
 
 
 @fault("handler.kill_connections")

@@ -64,6 +64,8 @@ class Member:
         """How many faults want it to stay down."""
         self.frozen_holds = 0
         """How many faults want it frozen."""
+        self.disturbed: set[int] = set()
+        """The processes that faults have ended or frozen."""
         self.condemned = False
         """Whether its liveness probe has killed it."""
         self.process = Process(name, folder, command, environment)
@@ -73,6 +75,12 @@ class Member:
     def order_end(self, *codes: int) -> None:
         """Expect its end with one of these exit codes (as subprocess gives them)."""
         self._ordered = self._ordered | set(codes)
+        self.disturb()
+
+    def disturb(self) -> None:
+        """Note that a fault ends or freezes the process."""
+        if pid := self.process.pid:
+            self.disturbed.add(pid)
 
     @property
     def ending(self) -> bool:

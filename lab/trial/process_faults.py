@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.freezing import freeze
 from lab.trial.members import Member
 from lab.trial.world import World
 from turnwise.errors import ExitCode
@@ -41,27 +42,7 @@ def _term_worker(world: World, pick: int) -> Course:
 @fault("worker.freeze", 9, 14)
 def _freeze_worker(world: World, pick: int) -> Course:
     """Frozen for longer than the broker waits: it wakes up with dead tags."""
-    return (yield from _freeze(world.workers[pick % len(world.workers)]))
-
-
-def _freeze(member: Member) -> Course:
-    while not member.process.alive():
-        yield WAIT
-    before = member.process.identity()
-    member.frozen_holds += 1
-    member.process.pause()
-    try:
-        while member.process.identity() == before and member.state != "T":
-            yield WAIT
-        yield ON
-        state = member.state
-    finally:
-        member.frozen_holds -= 1
-        if not member.frozen_holds:
-            member.process.resume()
-    if member.process.identity() != before:
-        return f"{member.name}: {before} was frozen, and ended so"
-    return f"{member.name}: {before} in state {state} to the end" if state == "T" else None
+    return (yield from freeze(world.workers[pick % len(world.workers)]))
 
 
 @fault("door.kill")
@@ -81,7 +62,7 @@ def _term_door(world: World, pick: int) -> Course:
 @fault("door.freeze", 2, 14)
 def _freeze_door(world: World, pick: int) -> Course:
     """Frozen with answers owed: its callers turn to the other one."""
-    return (yield from _freeze(world.doors[pick % len(world.doors)]))
+    return (yield from freeze(world.doors[pick % len(world.doors)]))
 
 
 @fault("relay.kill")
@@ -101,7 +82,7 @@ def _term_relay(world: World, pick: int) -> Course:
 @fault("relay.freeze", 2, 14)
 def _freeze_relay(world: World, pick: int) -> Course:
     """Frozen for longer than the other one waits: it wakes up to find itself taken over."""
-    return (yield from _freeze(world.relays[pick % len(world.relays)]))
+    return (yield from freeze(world.relays[pick % len(world.relays)]))
 
 
 @fault("client.kill")

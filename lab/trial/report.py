@@ -64,6 +64,11 @@ def text(result: Result) -> str:
         f"farthest ahead of the lowest not yet served: {result.ahead}",
         f"peak memory {peaks}",
     ]
+    if result.deadly:
+        lines.append(
+            f"given up  {result.deadly:,} whose workers ended three times with them in hand, until"
+            " they were retried"
+        )
     recovery = result.recovery
     if recovery.seconds:
         lines.append(
@@ -119,6 +124,7 @@ def as_json(result: Result) -> str:
             "rolled_back": result.undone,
             "in_doubt": result.in_doubt,
             "served": result.served,
+            "given_up_as_deadly": result.deadly,
             "findings": dict(result.findings.counts),
             "cases": dict(result.findings.cases),
             "void": [fault.planned.kind for fault in result.void],

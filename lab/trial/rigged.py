@@ -62,7 +62,7 @@ def _hold(where: str, request: Request) -> None:
 
 
 def _note(what: str, request: Request) -> None:
-    os.write(_log, f"{what} {request.client} {request.counter}\n".encode())
+    os.write(_log, f"{what} {request.client} {request.counter} {os.getpid()}\n".encode())
 
 
 def _load(name: str) -> Handler:

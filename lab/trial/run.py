@@ -17,7 +17,7 @@ from lab.trial.faults import BEGUN, ON, Course
 from lab.trial.recovery import Disturbance, Recovery, recoveries, silence
 from lab.trial.removed import ROWS
 from lab.trial.schedule import Planned
-from lab.trial.workload import calls
+from lab.trial.workload import Calls, calls
 from lab.trial.world import World
 from turnwise.errors import InvalidRequest
 from turnwise.message import Request
@@ -111,6 +111,8 @@ class Result:
     recovery: Recovery = field(default_factory=Recovery)
     samples: list[Sample] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    deadly: int = 0
+    """Requests that were given up as ones that end their workers, and were retried at the end."""
     drained: bool = False
 
     @property
@@ -138,6 +140,8 @@ class Trial:
         self._looked = 0.0
         self._fed = 0.0
         self._feeding = True
+        self._calls = Calls()
+        self._given_up: dict[Identity, tuple[str, int]] = {}
         self._queued_at = 0.0
         """When the queue was last seen to hold something, or could not be seen."""
 
@@ -165,6 +169,8 @@ class Trial:
         until = self.now + IDLE
         self._turn_until(lambda: self.now > until, IDLE + 60, "the calm after the last fault")
         self._drain()
+        if self.world.workload:
+            self._retry()
         self.result.seconds = self.now
         self._judge()
         return self.result
@@ -272,6 +278,20 @@ class Trial:
                 served, since = latest, self.now
         self.result.drained = done
 
+    def _retry(self) -> None:
+        """Retry what was given up, as an operator does, and let it be served."""
+        world, result = self.world, self.result
+        self._calls = calls(world.rig(worker) for worker in world.workers)
+        self._given_up = self._failed()
+        result.deadly = sum(reason == "died" for reason, _ in self._given_up.values())
+        commands.finish(["worker", "failed", "retry", "--all"], world.environment)
+        left, since = len(self._given_up), self.now
+        while (waiting := world.failures()) != 0 and self.now - since < DRAIN_TIMEOUT:
+            self._tick()
+            if waiting is not None and waiting < left:
+                left, since = waiting, self.now
+        result.drained = result.drained and waiting == 0
+
     # -- afterwards
 
     def _judge(self) -> None:
@@ -300,7 +320,8 @@ class Trial:
             offered |= caller.offered
         table = gather(world.applications, world.relayed())
         rows = self._rows()
-        failed = self._failed(rows)
+        served = {(row.client, row.counter) for row in rows}
+        failed = {each: how for each, how in self._failed().items() if each not in served}
         problems: list[tuple[str, str]] = []
         if world.workload:
             with world.servers.database.connect(world.name) as cursor:
@@ -320,8 +341,10 @@ class Trial:
             confirmed=confirmed,
             offered=offered,
             unexpected=[each for caller in world.callers for each in caller.unexpected],
+            given_up=self._given_up,
             failed=failed,
-            calls=calls(world.rig(worker) for worker in world.workers),
+            calls=self._calls,
+            disturbed=frozenset(pid for worker in world.workers for pid in worker.disturbed),
             problems=problems,
             table=table,
         )
@@ -371,13 +394,12 @@ class Trial:
             for client, counter, message, sent_at, served_at, served_by, deliveries in found
         ]
 
-    def _failed(self, rows: Sequence[Row]) -> dict[Identity, tuple[str, int]]:
-        """Return the failures that are left, with reason and attempts."""
-        served = {(row.client, row.counter) for row in rows}
+    def _failed(self) -> dict[Identity, tuple[str, int]]:
+        """Return the failures that there are now, with reason and attempts."""
         found = self.world.servers.database.query(
             "SELECT client, counter, reason, attempts FROM failures", name=self.world.name
         )
-        return {(r[0], r[1]): (r[2], r[3]) for r in found if (r[0], r[1]) not in served}
+        return {(client, counter): (reason, n) for client, counter, reason, n in found}
 
     def _dead(self) -> list[Identity | None]:
         """Return the identities of the dead letters, where they are valid requests."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,36 @@ def _find(name: str) -> Any:
         raise LabError(f"there is no {name!r} (MODULE:FUNCTION): {error}") from error
 
 
-def calls(rigs: Iterable[Path]) -> dict[str, Counter[Identity]]:
-    """Return how often each request's handler was begun, has raised, and was held."""
-    counts: dict[str, Counter[Identity]] = {
-        "begun": Counter(),
-        "raised": Counter(),
-        "held": Counter(),
-    }
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What the workers' handlers did, by request."""
+
+    begun: Counter[Identity] = field(default_factory=Counter)
+    """How often it was called."""
+    raised: Counter[Identity] = field(default_factory=Counter)
+    held: Counter[Identity] = field(default_factory=Counter)
+    """How often a fault held it in the middle."""
+    unfinished: Mapping[Identity, frozenset[int]] = field(default_factory=dict)
+    """The processes that called it, and in which it did not raise."""
+
+
+def calls(rigs: Iterable[Path]) -> Calls:
+    """Read what the rigged handlers noted in these folders."""
+    counts: dict[str, Counter[Identity]] = defaultdict(Counter)
+    unfinished: dict[Identity, set[int]] = defaultdict(set)
     for rig in rigs:
         file = rig / "calls"
         for line in file.read_text().splitlines() if file.exists() else ():
-            what, client, counter = line.split()
-            counts[what][client, int(counter)] += 1
-    return counts
+            what, client, counter, pid = line.split()
+            identity = (client, int(counter))
+            counts[what][identity] += 1
+            if what == "begun":
+                unfinished[identity].add(int(pid))
+            elif what == "raised":
+                unfinished[identity].discard(int(pid))
+    return Calls(
+        counts["begun"],
+        counts["raised"],
+        counts["held"],
+        {identity: frozenset(pids) for identity, pids in unfinished.items()},
+    )

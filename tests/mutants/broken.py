@@ -32,6 +32,8 @@ from turnwise.topology import Topology
 from worker import failures, pruning, schema
 from worker.consumer import Consumer
 from worker.handler import Turns, Work
+from worker.handler_claim import claim_each
+from worker.handler_connection import OwnConnection
 from worker.store import Outcome
 
 
@@ -225,12 +227,16 @@ def handler_before_claim() -> None:
             for work in works:
                 work.alone = True
             return
-        outcomes = self._claim_each(connection, works)
+        outcomes = claim_each(connection, [work.request for work in works], self._name)
         connection.commit()
         for work, outcome in zip(works, outcomes, strict=True):
             work.outcome = outcome
 
+    def begin_redelivered(_self: Turns, _connection: Connection, work: Work) -> None:
+        work.redelivered = False
+
     Turns._serve_together = serve_together  # type: ignore[method-assign]
+    Turns._begin_redelivered = begin_redelivered  # type: ignore[method-assign,assignment]
 
 
 def effects_committed_apart() -> None:
@@ -247,13 +253,16 @@ def effects_committed_apart() -> None:
 
 def handler_run_for_a_repeat() -> None:
     """Run the handler whether the request is new or not."""
-    claim_ = Turns._claim
 
-    def claim(self: Turns, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
-        outcomes = claim_(self, connection, works)
-        return [Outcome.SERVED if each is Outcome.REPEATED else each for each in outcomes]
+    def forgetful(claim: Callable[..., list[Outcome]]) -> Callable[..., list[Outcome]]:
+        def claiming(*arguments: object) -> list[Outcome]:
+            outcomes = claim(*arguments)
+            return [Outcome.SERVED if each is Outcome.REPEATED else each for each in outcomes]
 
-    Turns._claim = claim  # type: ignore[method-assign]
+        return claiming
+
+    for name in ("claim", "claim_each", "claim_together"):
+        vars(worker.handler)[name] = forgetful(vars(worker.handler)[name])
 
 
 def attempt_counted_twice() -> None:
@@ -280,7 +289,7 @@ def swallowed_deadlock_goes_on() -> None:
     vars(door)["interrupts"] = lambda _error: False
     vars(door)["_IN_TRANSACTION"] = 0xFFFF
 
-    def open_(self: Turns) -> Connection:
+    def open_(self: OwnConnection) -> Connection:
         connection = opened(self)
         connection.autocommit(True)
         return connection
@@ -291,8 +300,8 @@ def swallowed_deadlock_goes_on() -> None:
         connection.begin()
         serve_first(self, connection, pending)
 
-    opened = Turns._open
-    Turns._open = open_  # type: ignore[method-assign]
+    opened = OwnConnection.open
+    OwnConnection.open = open_  # type: ignore[method-assign]
     Turns._serve_first = in_a_transaction  # type: ignore[method-assign]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
 from lab.trial.members import End, Usage
 from lab.trial.recovery import Disturbance, recoveries, silence
 from lab.trial.schedule import plan
+from lab.trial.workload import Calls, calls
 from turnwise.topology import Topology
 
 MIB = 2**20
@@ -49,6 +52,17 @@ GOOD = Evidence(
     expected_arguments=Topology().queue_arguments,
     in_hands=2,
     audit_holds=True,
+)
+# The same with a handler: faults ended two workers in the midst of the first request, which was
+# given up, and served when it was retried.
+DEADLY = replace(
+    GOOD,
+    rows=[row(1, served_at=9.0), *GOOD.rows[1:]],
+    given_up={("client", 1): ("died", 3)},
+    calls=Calls(
+        begun=Counter({("client", 1): 2}), unfinished={("client", 1): frozenset({31, 32, 33})}
+    ),
+    disturbed=frozenset({31, 32}),
 )
 # The same from a caller of a door: its fifth was never answered 201.
 CALLED = replace(
@@ -87,6 +101,7 @@ def test_an_outage_lasts_as_long_as_is_asked_for() -> None:
 
 def test_a_flawless_trial_has_no_findings() -> None:
     assert not check(GOOD).counts
+    assert not check(DEADLY).counts
     assert not check(CALLED).counts
     assert not check(replace(CALLED, rows=CALLED.rows[:-1])).counts
     assert not check(LEFT).counts
@@ -132,12 +147,29 @@ def test_a_flawless_trial_has_no_findings() -> None:
         ("dead-lettered", lambda _: replace(LEFT, dead=[("client", 6)])),
         ("topology", lambda good: replace(good, queue_arguments={"x-queue-type": "quorum"})),
         ("audit", lambda good: replace(good, audit_holds=False)),
+        ("died", lambda _: replace(DEADLY, disturbed=frozenset({31}))),
+        ("died", lambda _: replace(DEADLY, calls=Calls(begun=DEADLY.calls.begun))),
+        ("died", lambda _: replace(DEADLY, failed=DEADLY.given_up, rows=DEADLY.rows[1:])),
+        ("attempts", lambda _: replace(DEADLY, given_up={("client", 1): ("failed", 4)})),
     ],
 )
 def test_each_flaw_is_named_by_its_finding(
     verdict: str, spoil: Callable[[Evidence], Evidence]
 ) -> None:
     assert set(check(spoil(GOOD)).counts) == {verdict}
+
+
+def test_a_call_is_unfinished_where_the_handler_did_not_raise(tmp_path: Path) -> None:
+    for name, noted in (
+        ("rig-1", "begun a 1 31\nbegun a 1 32\nraised a 1 32\nheld a 2 32\n"),
+        ("rig-2", "begun a 1 33\n"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "calls").write_text(noted)
+    found = calls([tmp_path / "rig-1", tmp_path / "rig-2", tmp_path])
+    assert found.begun == {("a", 1): 3}
+    assert (found.raised, found.held) == ({("a", 1): 1}, {("a", 2): 1})
+    assert found.unfinished == {("a", 1): {31, 33}}
 
 
 def test_how_far_serving_was_ahead_of_the_lowest_request_not_yet_served() -> None:
