@@ -13,7 +13,6 @@ import pymysql
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
-from lab.harness.database import USER
 from lab.harness.process import Process
 from lab.trial.faults import ON, PATIENCE, WAIT, Course, Stage, fault
 from lab.trial.network import HEARTBEAT
@@ -33,6 +32,12 @@ _FEWEST, _MOST = 20, 100
 
 _PAUSE = 0.01
 """Seconds between two repeats."""
+
+_BACKLOG = 100
+"""Messages in the queue with which no repeat is added: a slow machine would never get to them."""
+
+_AT_ONCE = 20
+"""Repeats between two looks at the queue."""
 
 _BREATH = 10
 """Ticks: half a second."""
@@ -57,14 +62,17 @@ _DELIVERIES = (
     " WHERE client = %s AND counter = %s"
 )
 _REMOVED = "SELECT client, counter FROM removed"
+# The prune has connected after whoever looks here.
 _WAITS = (
     "SELECT COUNT(*) FROM information_schema.innodb_trx"
     " JOIN information_schema.processlist ON id = trx_mysql_thread_id"
-    " WHERE trx_state = 'LOCK WAIT' AND user = %s AND db = %s"
-    " AND trx_query NOT LIKE '%%FROM audits%%'"
+    " WHERE trx_state = 'LOCK WAIT' AND db = %s AND id > CONNECTION_ID() AND trx_query LIKE %s"
 )
-_HOLD_LINES = "SELECT epoch FROM prune_epoch FOR UPDATE"
-_HOLD_ROW = "SELECT served_at FROM requests WHERE client = %s AND counter = %s FOR UPDATE"
+_BEFORE_LINE = "UPDATE prune_epoch %"
+_BEFORE_DELETION = "SELECT client, counter, served_by FROM requests WHERE %"
+# Shared, as workers' writes lock it: they go on, until the prune waits in front of them.
+_HOLD_LINES = "SELECT epoch FROM prune_epoch LOCK IN SHARE MODE"
+_HOLD_ROW = "SELECT 1 FROM requests WHERE client = %s AND counter = %s FOR UPDATE"
 
 
 class _Repeats(threading.Thread):
@@ -106,7 +114,10 @@ class _Repeats(threading.Thread):
                 self._publish(channel)
 
     def _publish(self, channel: BlockingChannel) -> None:
-        for request in itertools.cycle(self.requests):
+        for number, request in enumerate(itertools.cycle(self.requests)):
+            while number % _AT_ONCE == 0 and _ready(channel) > _BACKLOG:
+                if self._over.wait(_PAUSE * _AT_ONCE):
+                    return
             if self._over.wait(_PAUSE):
                 return
             marker = self._marker
@@ -115,6 +126,10 @@ class _Repeats(threading.Thread):
                 self._marker = None
             else:
                 self.confirmed += 1
+
+
+def _ready(channel: BlockingChannel) -> int:
+    return int(channel.queue_declare(Topology().queue, passive=True).method.message_count)
 
 
 def _put(channel: BlockingChannel, request: Request) -> None:
@@ -203,6 +218,7 @@ def _kill_in_the_middle(
     """Hold what it needs next, and kill it when it waits for that; return whether it did."""
     if not world.database.is_whole():
         return False
+    place = _BEFORE_LINE if at_line else _BEFORE_DELETION
     try:
         with (
             contextlib.suppress(pymysql.Error),
@@ -213,15 +229,22 @@ def _kill_in_the_middle(
             if at_line:
                 holder.execute(_HOLD_LINES)
             else:
-                holder.execute(_HOLD_ROW, (old[0].client, old[0].counter))
+                # Not one that is repeated: the worker that has it in hand would wait as well.
+                looker.execute(_OLDEST, (_AGE, 2 * _MOST))
+                rows = [(client, counter) for client, counter, *_ in looker.fetchall()]
+                repeated = {(request.client, request.counter) for request in old}
+                rows.sort(key=repeated.__contains__)
+                if not rows:
+                    return False
+                holder.execute(_HOLD_ROW, rows[0])
             if not holder.fetchall():
-                # Another prune has removed it: there is nothing left to be killed at.
+                # Another prune has removed it meanwhile.
                 return False
             prune.start()
             while prune.alive():
                 for _ in range(_LOOK_EVERY):
                     yield WAIT
-                looker.execute(_WAITS, (USER, world.name))
+                looker.execute(_WAITS, (world.name, place))
                 if looker.fetchall()[0][0]:
                     prune.kill()
                     return True
