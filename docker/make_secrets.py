@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Make the passwords of docker/compose.yaml, each account its own, into a folder.
+"""Create the secrets of docker/compose.yaml in a folder: a password for each account.
 
     python3 docker/make_secrets.py docker/secrets
 
-What is there already stays. Only the standard library is used: it runs before anything is set up.
+Existing files stay. It uses only the standard library, since it runs before anything is set up.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(folder: Path) -> None:
     """Write the files, all or none."""
     if folder.exists():
         print(f"{folder} is there already")
-        # A token depends on nothing else: an older folder is given those that came later.
+        # Tokens depend on nothing else, so newer ones can be added to an older folder.
         for token in TOKENS:
             file = folder / token
             if not file.exists():
@@ -82,8 +82,8 @@ def main(folder: Path) -> None:
         return
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    # The folder keeps others on this machine out; the users within the containers have other
-    # numbers than yours, and each container is given its own files only.
+    # The folder keeps out other users of this machine. Its files are readable by all, since users
+    # in containers have other IDs than yours; each container gets only its own files.
     part.mkdir(mode=0o700)
     for name, content in make().items():
         _write(part / name, content)

@@ -1,4 +1,4 @@
-"""Take some orders on servers of the lab's:  python examples/orders/demo.py."""
+"""Serve some orders on private servers:  python examples/orders/demo.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDERS = (
 
 
 def main() -> None:
-    """Start the servers, serve the orders, show what became of them, and end everything."""
+    """Start the servers, serve the orders, show the outcomes, and stop everything."""
     run("lab", "up", "--workers", "0")
     os.environ.update(settings())
     worker = None
@@ -59,7 +59,7 @@ def wait_for(connection: Connection, count: int) -> None:
 
 
 def ask(connection: Connection, statement: str) -> list[tuple[object, ...]]:
-    """Run a statement."""
+    """Run a statement and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(statement)
         return list(cursor.fetchall())
@@ -72,7 +72,7 @@ def run(program: str, *arguments: str) -> None:
 
 
 def settings() -> dict[str, str]:
-    """Read what 'lab env' prints for a shell."""
+    """Return the variables that 'lab env' prints for a shell."""
     lines = subprocess.run(
         [BIN / "lab", "env"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A shop's orders: each takes something from the stock, and has a receipt sent."""
+"""A shop's orders: each takes items from the stock, and sends a receipt."""
 
 from __future__ import annotations
 

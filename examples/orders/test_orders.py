@@ -1,4 +1,4 @@
-"""How a handler is tested: against a database, which is left as it was.
+"""Tests of a handler against a database, which they leave unchanged.
 
 ORDERS_MYSQL_URL=mysql://user:password@localhost/test pytest test_orders.py
 """
@@ -34,7 +34,7 @@ def order(sku: str, items: int) -> str:
     return json.dumps({"sku": sku, "items": items})
 
 
-def test_an_order_takes_from_the_stock_and_has_a_receipt_sent(connection: Connection) -> None:
+def test_an_order_takes_from_the_stock_and_sends_a_receipt(connection: Connection) -> None:
     ordered = order("apple", 2)
     with serving(orders.serve, ordered, connection) as served, connection.cursor() as cursor:
         cursor.execute("SELECT items FROM stock WHERE sku = 'apple'")
@@ -45,12 +45,12 @@ def test_an_order_takes_from_the_stock_and_has_a_receipt_sent(connection: Connec
 
 
 @pytest.mark.parametrize("message", ["", "[]", "{}", order("apple", 0)])
-def test_what_is_no_order_is_rejected(connection: Connection, message: str) -> None:
+def test_an_invalid_order_is_rejected(connection: Connection, message: str) -> None:
     with pytest.raises(Reject):
         serve(orders.serve, message, connection)
 
 
-def test_an_order_waits_for_what_is_out_of_stock(connection: Connection) -> None:
+def test_an_order_for_more_than_the_stock_is_retried(connection: Connection) -> None:
     with pytest.raises(Retry) as caught:
         serve(orders.serve, order("pear", 6), connection)
     assert caught.value.after == 10
