@@ -69,13 +69,14 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     type=click.IntRange(1, 65535),
     default=8080,
     show_default=True,
+    help="The port to listen on.",
 )
 @cli.option(
     "--token",
     cls=cli.SecretOption,
     envvar="DASHBOARD_TOKEN",
     callback=_check_secret,
-    help="What a browser is asked for before it may look, and an API client sends as "
+    help="The token that lets people view the page, and that API clients send as "
     "'Authorization: Bearer'. DASHBOARD_TOKEN_FILE names a file that holds it.",
 )
 @cli.option(
@@ -83,7 +84,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     cls=cli.SecretOption,
     envvar="DASHBOARD_OPERATOR_TOKEN",
     callback=_check_secret,
-    help="What an operator is asked for before acting: retry, replay, drop. Needs the operator's "
+    help="The token that lets operators act: retry, replay, drop. It needs the operator's "
     "accounts too. DASHBOARD_OPERATOR_TOKEN_FILE names a file that holds it.",
 )
 @cli.option(
@@ -93,7 +94,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     type=MysqlUrl(),
     envvar="DASHBOARD_OPERATOR_MYSQL_URL",
     metavar="URL",
-    help="The same database with an account that may act: SELECT, UPDATE on 'failures', INSERT "
+    help="The same database, with an account that may act: SELECT, UPDATE on 'failures', INSERT "
     "and UPDATE on 'page_actions', INSERT and DELETE on 'page_logouts'. "
     "DASHBOARD_OPERATOR_MYSQL_URL_FILE names a file that holds it.",
 )
@@ -105,7 +106,8 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="DASHBOARD_OPERATOR_AMQP_URL",
     metavar="URL[,URL...]",
     help="RabbitMQ with an account that may read the dead letters and publish to the queue. "
-    "Without it the page only counts them. DASHBOARD_OPERATOR_AMQP_URL_FILE names a file.",
+    "Without it the page only counts them. DASHBOARD_OPERATOR_AMQP_URL_FILE names a file "
+    "that holds it.",
 )
 @cli.option(
     "--session-key",
@@ -113,9 +115,9 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="DASHBOARD_SESSION_KEY",
     callback=_check_secret,
     show_default="made from the tokens",
-    help="Signs the cookies of those who have logged in. With a key of its own a token can be "
-    "changed without ending all sessions. The same for all pages behind one load "
-    "balancer. DASHBOARD_SESSION_KEY_FILE names a file that holds it.",
+    help="The key that signs session cookies, the same for all pages behind one load balancer. "
+    "Set it to change a token without ending all sessions. "
+    "DASHBOARD_SESSION_KEY_FILE names a file that holds it.",
 )
 @cli.option(
     "--trusted-proxy",
@@ -123,7 +125,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     type=_Proxy(),
     envvar="DASHBOARD_TRUSTED_PROXY",
     metavar="ADDRESS",
-    help="The proxy before the page, whose X-Forwarded-For and X-Forwarded-Proto are believed: "
+    help="The proxy in front of the page, whose X-Forwarded-For and X-Forwarded-Proto are trusted: "
     "without it all logins seem to come from the proxy. '*' trusts every client.",
 )
 @cli.option(
@@ -134,7 +136,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="MANAGEMENT_URL",
     metavar="URL",
     help="RabbitMQ's management API: http://user:password@host:15672/vhost, or https://. Without "
-    "it the page cannot show what waits. MANAGEMENT_URL_FILE names a file that holds it.",
+    "it the page cannot show what is waiting. MANAGEMENT_URL_FILE names a file that holds it.",
 )
 @cli.option(
     "--management-link",
@@ -142,14 +144,14 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
     envvar="MANAGEMENT_LINK",
     metavar="URL",
     show_default="MANAGEMENT_URL without its login",
-    help="Where people find the management UI.",
+    help="The address of the management UI that the page links to.",
 )
 @cli.option(
     "--grafana-link",
     type=_Link(),
     envvar="GRAFANA_LINK",
     metavar="URL",
-    help="Where people find figures older than five minutes.",
+    help="The address of a Grafana dashboard that the page links to for older figures.",
 )
 @cli.queue_option
 @cli.log_options
@@ -171,20 +173,21 @@ def main(
     log_format: str,
     database: Database,
 ) -> None:
-    """Serve the page: who serves now, what waits, what was served. Ends with SIGTERM or Ctrl-C.
+    """Serve the page, which shows live who serves, what is waiting and what was served.
 
-    Without --operator-token it reads only; SELECT on the database and the tag 'monitoring' in
-    RabbitMQ are enough. The page shows servers that are away, and waits for them.
+    It runs until SIGTERM or Ctrl-C. Without --operator-token it is read-only: SELECT on the
+    database and the tag 'monitoring' in RabbitMQ are enough. It reports servers that are
+    unreachable, and waits for them.
 
     \b
-    Exit codes: 0 done, 2 bad usage, 78 it cannot listen there.
+    Exit codes: 0 done, 2 bad usage, 78 it cannot listen on that address.
     """
     if not token and not _is_loopback(host):
         raise click.UsageError(f"{host} is not loopback: give a --token (DASHBOARD_TOKEN)")
     if bool(operator_token) != bool(operator_database):
         raise click.UsageError("--operator-token and --operator-mysql-url belong together")
     if token and token == operator_token:
-        raise click.UsageError("--token and --operator-token must differ: they are two roles")
+        raise click.UsageError("--token and --operator-token must differ: they stand for two roles")
     log.configure(log_level, log_format)
     both = {Role.VIEWER: token, Role.OPERATOR: operator_token}
     server = cli.import_extra("dashboard.server", "page")

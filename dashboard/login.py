@@ -85,7 +85,7 @@ class Login:
     def enter(self) -> Response | tuple[str, HTTPStatus] | tuple[str, HTTPStatus, dict[str, str]]:
         """Check the token, and begin a session."""
         if _foreign():
-            raise Forbidden("this came from another site's page")
+            raise Forbidden("this request came from another site's page")
         wait = self._throttle.attempt(request.remote_addr)
         acts = Role.OPERATOR in self._tokens
         if wait:
@@ -140,7 +140,7 @@ class Login:
         role = self._role(given)
         if role is None:
             event(log, logging.WARNING, "login.refused", address=request.remote_addr, by="header")
-            raise Unauthorized("this is not the token")
+            raise Unauthorized("the token is wrong")
         self._throttle.forgive(request.remote_addr)
         return Session("", role, "", math.inf)
 
@@ -155,7 +155,7 @@ class Login:
         if session is None or not session.id:
             return  # no session, so no rights; or a program, which another site cannot drive
         if _foreign() or not same(request.form.get("csrf", ""), self._sessions.csrf(session)):
-            raise Forbidden("this form is not of your session; load the page again")
+            raise Forbidden("this form does not belong to your session; reload the page")
         # After a logout, another page may show data for a moment longer, but never acts.
         acts = session.role is Role.OPERATOR and request.endpoint != "logout"
         if acts and self._logouts.has_now(session):

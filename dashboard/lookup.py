@@ -56,8 +56,8 @@ class Lookups:
                 connection.close()
                 if error.code in _TOO_LONG:
                     raise Transient(
-                        f"the database gave up after {LONGEST:.0f} s: ask for less, as a shorter "
-                        "time or one client",
+                        f"the database gave up after {LONGEST:.0f} s: ask for less, such as a "
+                        "shorter time or one client",
                         code=error.code,
                     ) from error
                 raise

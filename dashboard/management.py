@@ -109,7 +109,7 @@ class Backlog:
             )
         except (KeyError, TypeError):
             # For some seconds after a start.
-            raise Transient(f"{self._management} has no figures of the queue yet") from None
+            raise Transient(f"{self._management} has no figures for the queue yet") from None
         self._board.put_queue(figures)
         return self.pace
 
@@ -145,7 +145,7 @@ class Backlog:
         except ssl.SSLCertVerificationError as error:
             self.close()
             raise Permanent(
-                f"{self._management} shows a certificate that is not trusted: "
+                f"{self._management} presents a certificate that is not trusted: "
                 f"{error.verify_message}. Name its authority in SSL_CERT_FILE"
             ) from error
         except TimeoutError as error:

@@ -80,15 +80,13 @@ def parse(form: Mapping[str, str]) -> Query:
         until=until,
     )
     if len(query.text) > LONGEST_TEXT:
-        raise Unclear(f"A text to look for has at most {LONGEST_TEXT} characters.")
+        raise Unclear(f"The text to search for may have at most {LONGEST_TEXT} characters.")
     if query.first is not None and query.last is not None and query.first > query.last:
         raise Unclear("This range of counters ends before it begins.")
     if (query.first or query.last) and not query.client:
-        raise Unclear("Counters are counted for each client: name the client too.")
+        raise Unclear("Each client has counters of its own: name the client too.")
     if (query.text or query.replica) and not (query.client or query.since):
-        raise Unclear(
-            "This would read the whole table. Name the client, or since when to look, as well."
-        )
+        raise Unclear("This would read the whole table. Name a client or a start time as well.")
     return query
 
 

@@ -93,7 +93,7 @@ def by_time(
     if before:
         upto, client, _, counter = _position(before)
         if upto is None:
-            raise Unclear("This address is not one of ours.")
+            raise Unclear("This is not one of the page's addresses.")
         where += f" AND ({column} < %s OR client < %s OR (client = %s AND counter < %s))"
         values = [values[0], sql_time(upto), sql_time(upto), client, client, counter]
     ranges = tuple((f"{kind} AND {where}" if kind else where, values) for kind in kinds)

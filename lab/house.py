@@ -43,7 +43,7 @@ class House:
             containers, nodes = note.get("containers", False), note.get("nodes", 1)
         elif note and note.get("nodes", 1) != nodes:
             raise LabError(
-                f"there are servers of {note.get('nodes', 1)} node(s) here: 'lab down --purge' "
+                f"this folder has servers of {note.get('nodes', 1)} node(s): 'lab down --purge' "
                 "removes them with their data, or take another --folder"
             )
         servers: Servers | Trio
@@ -63,7 +63,7 @@ class House:
         ran = servers.running
         try:
             tell(f"page           {page_url(self.base)}")
-            tell(f"  to act there {operators_url(self.base)}")
+            tell(f"  as operator  {operators_url(self.base)}")
             if not self.page.alive():
                 self.page = start_page(servers, self.base, attached=False)
             if not ran:

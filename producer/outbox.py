@@ -172,7 +172,7 @@ class Outbox:
         self.full = outbox_file.used(self._db) >= self.limit
         if self.full:
             raise OutboxFull(
-                f"the outbox {self.path} is full: {self.waiting:,} requests wait, which take "
+                f"the outbox {self.path} is full: {self.waiting:,} requests are waiting, taking "
                 f"{self.limit / 1024**2:,.0f} MiB (--outbox-limit)"
             )
 
@@ -183,7 +183,7 @@ class Outbox:
 def read_status(path: Path) -> Status:
     """Read the figures of an outbox that another process may have open."""
     if not path.exists():
-        raise OutboxError(f"there is no outbox {path}: it is made by the first 'producer send'")
+        raise OutboxError(f"there is no outbox {path}: the first 'producer send' creates it")
     with outbox_file.translating(path, "read"):
         db, version = outbox_file.connect(path)
         with contextlib.closing(db):

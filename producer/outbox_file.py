@@ -99,7 +99,7 @@ def recognise(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header.startswith(_MAGIC):
-        raise sqlite3.DatabaseError("it is no SQLite file")
+        raise sqlite3.DatabaseError("it is not an SQLite file")
     if int.from_bytes(header[_APPLICATION_ID_AT]) != _APPLICATION_ID:
         raise sqlite3.DatabaseError("it is another program's file")
 
@@ -196,7 +196,7 @@ def translating(path: Path, verb: str) -> Iterator[None]:
         raise OutboxError(f"cannot {verb} the outbox {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise OutboxError(
-            f"the file {path} is no outbox, or it is damaged: {error}. Keep it for a rescue and "
+            f"the file {path} is not an outbox, or is damaged: {error}. Keep it for a rescue and "
             "use another --outbox"
         ) from error
 

@@ -136,7 +136,8 @@ class Publisher:
         if self._window.refused:
             self.drain()
             raise Transient(
-                f"{self._broker.node} did not take {self._window.refused} requests: {self._why()}"
+                f"{self._broker.node} did not accept {self._window.refused} request(s): "
+                f"{self._why()}"
             )
         if not self._window or self._broker.blocked:
             self._last_confirm = time.monotonic()

@@ -151,8 +151,8 @@ class SecretOption(click.Option):
                 secret = file.read(_LONGEST_SECRET + 1)
             if len(secret) > _LONGEST_SECRET:
                 raise click.UsageError(
-                    f"{self.envvar}_FILE={path} has more than {_LONGEST_SECRET // 1024} KiB: it is "
-                    "not the file of a URL or a token",
+                    f"{self.envvar}_FILE={path} has more than {_LONGEST_SECRET // 1024} KiB: it "
+                    "does not hold a URL or a token",
                     ctx,
                 )
             return secret.decode().strip()
@@ -177,7 +177,7 @@ class Duration(click.ParamType[float]):
             return value
         match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d|)", str(value).strip())
         if not match:
-            self.fail(f"{value!r} is no duration; write 1s, 50ms, 2m, 12h, 30d or 0", param, ctx)
+            self.fail(f"{value!r} is not a duration; write 1s, 50ms, 2m, 12h, 30d or 0", param, ctx)
         return float(match[1]) * self._units[match[2]]
 
 
@@ -201,7 +201,7 @@ class Size(click.ParamType[int]):
             return value
         match = re.fullmatch(r"(\d{1,9})([KMGT]?)", str(value).strip().upper())
         if not match:
-            self.fail(f"{value!r} is no size; write 64M or 1G", param, ctx)
+            self.fail(f"{value!r} is not a size; write 64M or 1G", param, ctx)
         size = int(match[1]) * self._units[match[2]]
         if size < self._minimum:
             self.fail(f"{value!r} is less than {self._minimum // 1024**2}M", param, ctx)
@@ -224,7 +224,7 @@ class Address(click.ParamType[tuple[str, int]]):
             return value
         host, _, port = str(value).rpartition(":")
         if not port.isdecimal() or int(port) > _LAST_PORT:
-            self.fail(f"{value!r} is no address; write 8080 or 0.0.0.0:8080", param, ctx)
+            self.fail(f"{value!r} is not an address; write 8080 or 0.0.0.0:8080", param, ctx)
         return host.strip("[]") or "127.0.0.1", int(port)
 
 
@@ -268,7 +268,7 @@ def queue_option(command: F) -> F:
         default="requests",
         show_default=True,
         callback=check,
-        help="The queue; its exchange has the same name, its dead letters go to NAME.dead.",
+        help="The queue; its exchange has the same name, and its dead letters go to QUEUE.dead.",
     )(command)
 
 
@@ -280,7 +280,7 @@ def log_options(command: F) -> F:
         type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         default="info",
         show_default=True,
-        help="debug tells of each request.",
+        help="The least severe events to log; debug logs each request.",
     )
     style = option(
         "--log-format",
@@ -288,7 +288,7 @@ def log_options(command: F) -> F:
         type=click.Choice(["auto", "text", "json"], case_sensitive=False),
         default="auto",
         show_default=True,
-        help="auto: text on a terminal, JSON lines elsewhere.",
+        help="auto writes text to a terminal and JSON lines elsewhere.",
     )
     return level(style(command))
 
@@ -300,7 +300,7 @@ def http_option(envvar: str) -> Callable[[F], F]:
         envvar=envvar,
         type=Address(),
         metavar="[HOST:]PORT",
-        help="Serve /healthz, /readyz and /metrics (for Prometheus) there; loopback by default.",
+        help="Serve /healthz, /readyz and /metrics (for Prometheus) there, on loopback by default.",
     )
 
 

@@ -192,7 +192,7 @@ class Database:
             # The driver wraps socket errors in its own; this one is about a certificate file.
             files = {v for k, v in self.options.items() if k in {"ssl_ca", "ssl_cert", "ssl_key"}}
             raise Permanent(
-                f"{self} needs a certificate that cannot be used: {error.strerror or error} "
+                f"{self} needs a certificate file that cannot be read: {error.strerror or error} "
                 f"(one of {', '.join(sorted(files))})"
             ) from error
 
@@ -251,7 +251,7 @@ def parse_url(text: str) -> Database:
     """
     first, *others = (_parse_url(url) for url in re.split(r",\s*(?=(?:mysql|mariadb)://)", text))
     if any(other.name != first.name for other in others):
-        raise ValueError("names several databases; its hosts must all have the same one")
+        raise ValueError("names several databases, but all its hosts must serve the same one")
     return dataclasses.replace(first, others=tuple(others))
 
 

@@ -266,7 +266,7 @@ class DeadLetters:
             elif self._count().message_count == 0 and not self._arrived:
                 return False
             elif (quiet := quiet + _QUIET) >= CALL_TIMEOUT:
-                raise Transient(f"{self._broker.node} has handed out no letter for {quiet:.0f} s")
+                raise Transient(f"{self._broker.node} has delivered no letter for {quiet:.0f} s")
         return True
 
     def _all_in_hand(self) -> bool:
@@ -299,7 +299,7 @@ class DeadLetters:
         while (found := self._count()).consumer_count:
             if time.monotonic() > deadline:
                 raise Transient(
-                    f"somebody else is reading {self._topology.dead!r} on {self._broker.node}, "
+                    f"another process is reading {self._topology.dead!r} on {self._broker.node}, "
                     "and two at a time would mix up the order; try again later"
                 )
             self._broker.sleep(_QUIET / 4)
@@ -359,7 +359,7 @@ class DeadLetters:
         if not taken or self._returned:
             self._channel.fail(
                 Transient(
-                    f"{self._broker.node} does not take letters back into "
+                    f"{self._broker.node} does not accept letters back into "
                     f"{self._topology.queue!r}; they stay dead letters"
                 )
             )

@@ -189,7 +189,7 @@ class Deliveries:
 
     def _finish(self, arrived: float) -> None:
         if self._missing < 0:
-            raise ValueError(f"{-self._missing} more bytes of a body than its header told")
+            raise ValueError(f"{-self._missing} more bytes of a body than its header announced")
         body = b"".join(self._body)
         about, again = self._properties, self._redelivered
         self._take(Delivery(self._tag, about, body, arrived, again, self._problem, self._size))

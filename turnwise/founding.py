@@ -31,14 +31,14 @@ def ensure_nowhere(broker: Broker, queue: str, has: Callable[[Broker], bool]) ->
                 found = has(other)
             if found:
                 raise Elsewhere(
-                    f"{broker.node} has no queue {queue!r}, and {node} has: the former does not "
-                    "belong to the cluster. Its data may be lost: have it join again before it "
-                    "takes clients (docs/operations.md)"
+                    f"{broker.node} has no queue {queue!r}, but {node} has: the former has left "
+                    "the cluster, and may have lost its data. Have it join again before it accepts "
+                    "clients (docs/operations.md)"
                 )
         elif isinstance(met, Transient):
             # A node that refuses the connection for good has none of our queues.
             raise Unsure(
-                f"{broker.node} has no queue {queue!r}, and whether {node} has it cannot be seen: "
-                f"{met}. The queue is made once each node of AMQP_URL says that it has none; take "
-                "a node that is gone for good out of AMQP_URL"
+                f"{broker.node} has no queue {queue!r}, and {node} cannot be asked whether it has: "
+                f"{met}. The queue is created once every node of AMQP_URL reports that it has "
+                "none; remove a node that is gone for good from AMQP_URL"
             )

@@ -52,7 +52,7 @@ class Inquiry:
         elif now - max(self._asked_at, self._heard_at) >= ANSWER_WITHIN:
             raise Transient(
                 f"{self._channel.broker.node} has not answered for {ANSWER_WITHIN:.0f} s whether "
-                f"the queue {self._queue!r} has anything: it may be cut off from the others"
+                f"the queue {self._queue!r} holds anything: it may be cut off from the other nodes"
             )
 
     def _on_empty(self, _frame: object) -> None:

@@ -310,7 +310,7 @@ def _time(value: object) -> datetime:
         # The trailing Z is read as UTC.
         return datetime.fromisoformat(value)
     except ValueError:
-        raise InvalidRequest("sent_at", "is no date") from None
+        raise InvalidRequest("sent_at", "is not a date") from None
 
 
 def _agree(request: Request, properties: BasicProperties) -> None:

@@ -105,7 +105,7 @@ def _parse_url(url: str) -> Node:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     heartbeat = options.pop("heartbeat", str(HEARTBEAT))
     if not heartbeat.isdecimal():
-        raise ValueError("has a heartbeat that is no whole number of seconds")
+        raise ValueError("has a heartbeat that is not a whole number of seconds")
     cluster = options.pop("cluster", None)
     tls = _tls(options, parts.host) if parts.scheme == "amqps" else None
     if options:

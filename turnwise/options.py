@@ -37,9 +37,9 @@ def amqp_option(command: F) -> F:
         envvar="AMQP_URL",
         required=True,
         metavar="URL[,URL...]",
-        help="RabbitMQ: amqp://user:password@host:5672/vhost, or amqps://. Several nodes are "
-        "tried, first the one for its name, then at random. AMQP_URL_FILE names a file that "
-        "holds it.",
+        help="RabbitMQ: amqp://user:password@host:5672/vhost, or amqps://. With several nodes, the "
+        "process's own name decides which is tried first; the others follow at random. "
+        "AMQP_URL_FILE names a file that holds it.",
     )(command)
 
 
@@ -53,7 +53,7 @@ def _mysql_option(*, required: bool) -> Callable[[F], F]:
         required=required,
         metavar="URL[,URL...]",
         help="MySQL or MariaDB: mysql://user:password@host:3306/counter_db. Several hosts of one "
-        "database are tried in this order. MYSQL_URL_FILE names a file that holds it.",
+        "database are tried in the order given. MYSQL_URL_FILE names a file that holds it.",
     )
 
 

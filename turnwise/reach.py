@@ -137,8 +137,8 @@ def _check_cluster(node: Node, connection: Connection) -> None:
     connection.close()
     raise Stranger(
         f"{node} belongs to the cluster {met!r}, not to {wanted!r} as AMQP_URL says. "
-        "A node that lost its data and has not joined again looks like this: what it confirms is "
-        "lost when it joins. If the cluster was renamed on purpose, change ?cluster= in AMQP_URL"
+        "It may have lost its data and not joined its cluster again: what it confirms now is lost "
+        "when it joins. If the cluster was renamed on purpose, change ?cluster= in AMQP_URL"
     )
 
 

@@ -103,4 +103,4 @@ class StatusServer:
 
 
 def _raise_died() -> None:
-    raise StatusServerError("the HTTP server for probes and metrics died")
+    raise StatusServerError("the HTTP server for probes and metrics ended unexpectedly")

@@ -89,9 +89,9 @@ class Topology:
             ensure_nowhere(broker, self.queue, self._exists)
             if not make:
                 raise QueueMissing(
-                    f"{broker.node} (cluster {broker.cluster!r}) has no queue {self.queue!r} any "
-                    "more, though requests were confirmed in it: somebody deleted it, or its data "
-                    "are lost. Waiting for a worker or an operator to make it again"
+                    f"{broker.node} (cluster {broker.cluster!r}) no longer has the queue "
+                    f"{self.queue!r}, though it confirmed requests in it: the queue was deleted, "
+                    "or its data are lost. Waiting for a worker or an operator to recreate it"
                 )
         try:
             with contextlib.closing(broker.channel(patience)) as channel:
@@ -107,14 +107,14 @@ class Topology:
             if not existed:
                 raise Transient(
                     f"{broker.node} has no queue {self.queue!r}, and the user "
-                    f"{broker.node.username!r} may not make it; waiting for a worker to do so"
+                    f"{broker.node.username!r} may not create it; waiting for a worker to do so"
                 ) from None
         except Transient as error:
             if error.code != _PRECONDITION_FAILED:
                 raise
             raise Permanent(
-                f"{error}. Another program or release made it: use another --queue, or drain "
-                "and delete that one (docs/operations.md)",
+                f"{error}. Another program or release created it: use another --queue, or "
+                "drain and delete that one (docs/operations.md)",
                 code=error.code,
             ) from None
         return not existed

@@ -100,7 +100,7 @@ class Apart:
             if self._channel is None:
                 channel.close()
         if self._channel is None:
-            raise Transient(f"{self._broker.node} did not take a letter to {dead!r}")
+            raise Transient(f"{self._broker.node} did not accept a letter for {dead!r}")
 
     def _open(self) -> Channel:
         def confirmed(method: frame.Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:

@@ -127,7 +127,7 @@ class Consumer:
         progress()
         raise Transient(
             f"{self._channel.broker.node} had a request ready and did not deliver it to a consumer "
-            "with empty hands"
+            "that held none"
         )
 
     def _finish(self) -> None:

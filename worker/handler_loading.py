@@ -32,7 +32,7 @@ def load(name: str) -> Handler:
     """
     if not _NAME.fullmatch(name):
         raise HandlerNotFound(
-            f"{name!r} names no handler; write MODULE:FUNCTION, like orders:serve"
+            f"{name!r} is not a handler's name; write MODULE:FUNCTION, like orders:serve"
         )
     module_name, _, path = name.partition(":")
     top = module_name.partition(".")[0]

@@ -148,10 +148,10 @@ class Replica:
         queue = self._topology.queue
         if self._with_database(self._store.has_rows, self._loop.sleep):
             event(log, logging.WARNING, "queue.made_again", queue=queue, error=(
-                f"{broker.node} had no queue {queue!r} any more: somebody deleted it, or its data "
-                "are lost. It was made again, empty. What was confirmed in it and is not served is "
-                "gone: 'worker audit' shows it as missing once later requests are served, and its "
-                "clients may send it again"
+                f"{broker.node} no longer had the queue {queue!r}: it was deleted, or its data are "
+                "lost. It was recreated, empty. Requests that were confirmed in it and not served "
+                "are gone: 'worker audit' shows them as missing once later ones are served, and "
+                "their clients may send them again"
             ))  # fmt: skip
         else:
             event(log, logging.INFO, "queue.made", queue=queue)

@@ -301,9 +301,9 @@ def _check_tables(connection: Connection, database: Database, done: int, there: 
     gone = [table for table in sorted(made - there) if not _exists(connection, table)]
     if gone:
         raise Permanent(
-            f"{', '.join(gone)}: gone from {database}, where schema_version says that it was made. "
-            "Restore it from a backup (docs/operations.md, Backup and restore). To begin with "
-            f"nothing instead, drop all of {database.name} and run 'worker migrate'"
+            f"{', '.join(gone)}: gone from {database}, where schema_version says that it exists. "
+            "Restore it from a backup (docs/operations.md, Backup and restore). To start with an "
+            f"empty database instead, drop all of {database.name} and run 'worker migrate'"
         )
 
 

@@ -151,7 +151,7 @@ def among_hostile(prefetch: int, count: int, *, share: int) -> Contender:
                 TIMEOUT,
             )
             if any(not worker.alive() for worker in stage.workers):
-                raise LabError("a worker died of a message")
+                raise LabError("a message ended a worker")
         return figures(drained, valid, WORKERS * prefetch)
 
     return run

@@ -24,27 +24,33 @@ def _check_items(_ctx: click.Context, _param: click.Parameter, value: str) -> li
 
 
 @click.command("bench", cls=cli.Command)
-@cli.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
+@cli.option(
+    "--rounds", type=click.IntRange(1, 100), default=3, show_default=True,
+    help="How many times to run all contenders.",
+)  # fmt: skip
 @cli.option(
     "--only", "items", default="", callback=_check_items, metavar="ITEM[,ITEM...]",
     help=f"{', '.join(ITEMS)}.  [default: all]",
 )  # fmt: skip
 @cli.option(
     "--scale", type=click.FloatRange(0, 10, min_open=True), default=1.0, show_default=True,
-    help="The share of the usual number of requests; 0.01 tries it out.",
+    help="The share of the usual number of requests; 0.01 gives a quick try.",
 )  # fmt: skip
 @cli.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the ratios: a PNG or SVG."
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the ratios as a PNG or SVG.",
 )
 @cli.json_option
 @folder_option
 def command(
     rounds: int, items: list[str], scale: float, plot: Path | None, as_json: bool, folder: Path
 ) -> None:
-    """Measure how fast it is, beside the loops that tutorials write.
+    """Benchmark it against textbook loops.
 
-    On private servers that sync what they confirm, one contender after the other in each round.
-    All that is sent is looked for afterwards. Figures of a shared machine mean little; ratios do.
+    It uses private servers that sync what they confirm, and runs the contenders in turn in each
+    round. Afterwards it checks that all that was sent has arrived. On a shared machine, trust the
+    ratios rather than the figures.
     """
     stoppable()
     servers = Servers(folder / f"bench-{os.getpid()}", folder / "packages")

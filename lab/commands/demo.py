@@ -19,11 +19,11 @@ from turnwise.errors import ExitCode
 
 
 def _linger(url: str) -> None:
-    """Leave the page open as long as somebody at a terminal looks at it."""
+    """Keep the page up until the user at the terminal presses Enter."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        click.echo(f"\nThe page, {url}, stays until you press Enter. ", nl=False)
+        click.echo(f"\nThe page, {url}, stays up until you press Enter. ", nl=False)
         sys.stdin.readline()
-    click.echo("\nTo have all of this to play with:  . .venv/bin/activate; lab up")
+    click.echo("\nTo try it yourself:  . .venv/bin/activate; lab up")
 
 
 @click.command("demo", cls=cli.Command)
@@ -33,7 +33,7 @@ def _linger(url: str) -> None:
 def command(ctx: click.Context, containers: bool, folder: Path) -> None:
     """Watch two replicas take turns while the broker restarts and one of them is killed.
 
-    Uses servers of its own and leaves nothing behind. Exit 0 only if the audit holds.
+    It uses servers of its own and leaves nothing behind. Exits 0 only if the audit holds.
     """
     base = folder / f"demo-{os.getpid()}"
     stoppable()
@@ -43,11 +43,11 @@ def command(ctx: click.Context, containers: bool, folder: Path) -> None:
         try:
             servers.require()
             click.echo(f"page           {page_url(base)}")
-            click.echo(f"  to act there {operators_url(base)}")
+            click.echo(f"  as operator  {operators_url(base)}")
             page = start_page(servers, base, attached=True)
             click.echo(
-                f"{COUNT} requests, one a second, two replicas. A replica is killed on the way, "
-                "and RabbitMQ is restarted."
+                f"{COUNT} requests, one a second, and two replicas. On the way, a replica is "
+                "killed and RabbitMQ is restarted."
             )
             click.echo("Starting RabbitMQ and the database ...")
             servers.start()

@@ -12,10 +12,10 @@ from turnwise import cli
 
 
 @click.command("down", cls=cli.Command)
-@click.option("--purge", is_flag=True, help="Remove the data too: queues, tables, passwords.")
+@click.option("--purge", is_flag=True, help="Remove the data too: queues, tables and passwords.")
 @folder_option
 def command(purge: bool, folder: Path) -> None:
-    """Stop the workers and the page, then the servers. Their data stay."""
+    """Stop the workers, the page and the servers, and keep their data."""
     house = House(folder)
     if not house.there:
         click.echo("nothing is up")
@@ -25,4 +25,4 @@ def command(purge: bool, folder: Path) -> None:
             house.purge()
         else:
             house.stop()
-    click.echo("down" + (", and removed" if purge else "; 'lab up' goes on where it stopped"))
+    click.echo("stopped" + (", and removed" if purge else "; 'lab up' resumes where it stopped"))

@@ -25,13 +25,13 @@ folder_option = cli.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_FOLDER,
     show_default=True,
-    help="Where everything of the lab is.",
+    help="The folder that holds all of the lab: programs, data and logs.",
 )
 containers_option = cli.option(
     "--containers",
     envvar="LAB_CONTAINERS",
     is_flag=True,
-    help="Run the servers as Docker containers, newest releases.",
+    help="Run the servers in Docker containers, of the newest releases.",
 )
 nodes_option = cli.option(
     "--nodes",
@@ -39,7 +39,7 @@ nodes_option = cli.option(
     type=click.Choice(["1", "3"]),
     default="1",
     show_default=True,
-    help="How many of RabbitMQ, and of the database (with Galera).",
+    help="How many nodes of RabbitMQ, and of the database (Galera), to run.",
 )
 
 
@@ -72,7 +72,7 @@ def tell(house: House, servers: Servers | Trio) -> None:
     figures = house.figures(servers)
     click.echo(f"page           {figures['page'] or DOWN}")
     if figures["page"]:
-        click.echo(f"  to act there {figures['page_as_operator']}")
+        click.echo(f"  as operator  {figures['page_as_operator']}")
     tell_servers(figures, servers.rabbitmq.password)
     click.echo(
         f"workers        {', '.join(figures['workers']) or 'none'}  (logs: {house.base}/*.log)"

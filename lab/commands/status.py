@@ -18,7 +18,10 @@ from turnwise.errors import ExitCode
 @folder_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool, folder: Path) -> None:
-    """Tell what runs, what waits, what was served. Exit 1 if a server is down."""
+    """Show what is running, waiting and served.
+
+    Exits 1 if a server is down.
+    """
     house = House(folder)
     servers = house.servers() if house.there else None
     figures = house.figures(servers) if servers else {"running": False}

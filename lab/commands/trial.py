@@ -25,29 +25,45 @@ from turnwise.errors import ExitCode
 
 
 @click.command("trial", cls=cli.Command)
-@cli.option("--seed", type=int, help="The schedule's seed.  [default: a new one, printed]")
+@cli.option("--seed", type=int, help="The seed of the schedule.  [default: random, and printed]")
 @cli.option(
-    "--duration", type=cli.Duration(), default="120s", show_default=True, help="Time for faults."
+    "--duration",
+    type=cli.Duration(),
+    default="120s",
+    show_default=True,
+    help="How long to inject faults.",
 )
-@cli.option("--count", type=click.IntRange(min=1), help="So many faults, however long it takes.")
+@cli.option(
+    "--count", type=click.IntRange(min=1), help="Inject this many faults, however long it takes."
+)
 @cli.option(
     "--gap", type=cli.Duration(), show_default="2s; 12s with --nodes 3",
-    help="Time from one fault to the next, on average.",
+    help="The average time between two faults.",
 )  # fmt: skip
 @cli.option(
     "--faults",
     default="",
-    help="Names and groups, separated by commas: worker, client, door, broker, database, network, "
-    "broker.kill, network.latency.worker-broker ...  [default: all but outage, the long ones]",
+    help="Kinds and groups of faults, separated by commas: worker, client, door, broker, database, "
+    "network, broker.kill, network.latency.worker-broker ...  [default: all but 'outage', which "
+    "are long]",
 )
 @cli.option(
-    "--outage", type=cli.Duration(), show_default="half a minute",
-    help="How long a server is away in the faults of 'outage'.",
+    "--outage", type=cli.Duration(), show_default="30s",
+    help="How long a server is down in the faults of 'outage'.",
 )  # fmt: skip
 @nodes_option
-@cli.option("--workers", type=click.IntRange(1, 20), default=2, show_default=True)
-@cli.option("--clients", type=click.IntRange(1, 20), default=2, show_default=True)
-@cli.option("--prefetch", type=click.IntRange(1, 1000), default=1, show_default=True)
+@cli.option(
+    "--workers", type=click.IntRange(1, 20), default=2, show_default=True,
+    help="How many workers serve.",
+)  # fmt: skip
+@cli.option(
+    "--clients", type=click.IntRange(1, 20), default=2, show_default=True,
+    help="How many clients send.",
+)  # fmt: skip
+@cli.option(
+    "--prefetch", type=click.IntRange(1, 1000), default=1, show_default=True,
+    help="The workers' --prefetch.",
+)  # fmt: skip
 @cli.option(
     "--rate", type=click.IntRange(1, 10_000), default=50, show_default=True,
     help="Requests per second of each client.",
@@ -58,9 +74,9 @@ from turnwise.errors import ExitCode
 )  # fmt: skip
 @cli.option(
     "--check", metavar="MODULE:FUNCTION",
-    help="check(cursor) looks at the database when all is over and raises AssertionError if your "
-    "invariant does not hold. Its module may have prepare(cursor), which makes your tables, and "
-    "message(number), the clients' messages.",
+    help="check(cursor) is called at the end and raises AssertionError if your invariant does not "
+    "hold. Its module may also have prepare(cursor), which creates your tables, and "
+    "message(number), which returns a client's message.",
 )  # fmt: skip
 @containers_option
 @cli.json_option
@@ -85,13 +101,13 @@ def command(
     as_json: bool,
     folder: Path,
 ) -> None:
-    """Break everything at random instants, then account for every request.
+    """Inject faults of all kinds at random times, then account for every request.
 
-    Clients send and workers serve while faults befall processes, servers and links; then all is
-    healed, the backlog drained, and what was accepted is compared with what is stored. The same
-    seed gives the same schedule. Exit 0 only if each fault was seen to happen and nothing is lost,
-    repeated, changed or invented. With --handler, what the handler did must be there exactly once
-    for each request too, and faults befall it in mid-work (docs/handlers.md).
+    Clients send and workers serve while faults hit processes, servers and links. Then everything is
+    healed, the backlog is drained, and what was accepted is compared with what is stored. The same
+    seed gives the same schedule. Exits 0 only if each fault was seen to happen and nothing was
+    lost, repeated, changed or invented. With --handler, faults also hit the handler in mid-work,
+    and its effects must be there exactly once for each request (docs/handlers.md).
     """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     try:
@@ -101,7 +117,7 @@ def command(
     if check and not handler:
         raise click.UsageError("--check needs --handler")
     if containers and nodes != "1":
-        raise click.UsageError("three nodes are run as processes, not as containers")
+        raise click.UsageError("--nodes 3 runs processes: leave out --containers")
     workload = load(handler, check) if handler else None
     gap = gap or (schedules.GAP if nodes == "1" else schedules.GAP_OF_NODES)
     schedule = schedules.plan(

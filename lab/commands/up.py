@@ -26,26 +26,26 @@ from turnwise import cli
     type=click.IntRange(0, 100),
     default=2,
     show_default=True,
-    help="How many workers; again with another number scales them.",
+    help="How many workers to run; run 'lab up' again with another number to scale them.",
 )
 @nodes_option
 @containers_option
 @folder_option
 @click.pass_context
 def command(ctx: click.Context, workers: int, nodes: str, containers: bool, folder: Path) -> None:
-    """Start the page, the servers and workers, and leave them running.
+    """Start the servers, workers and the page, and leave them running.
 
-    What this starts is ended again if it is broken off: by Ctrl-C, or by an error.
+    If Ctrl-C or an error interrupts it, it stops again what it has started.
     """
     stoppable()
     if containers and nodes != "1":
-        raise click.UsageError("three nodes are run as processes, not as containers")
+        raise click.UsageError("--nodes 3 runs processes: leave out --containers")
     with plainly():
         house = House(folder)
         servers = house.servers(containers=containers, nodes=int(nodes))
         try:
             house.start(servers, workers, click.echo)
         except KeyboardInterrupt:
-            click.echo("\nstopped; what this had started is ended again", err=True)
+            click.echo("\ninterrupted; stopped again what it had started", err=True)
             ctx.exit(128 + signal.SIGINT)
         tell(house, servers)

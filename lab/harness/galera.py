@@ -88,7 +88,7 @@ class GaleraProcess(Process):
         )
         found = _POSITION.findall(result.stdout + result.stderr)
         if not found:
-            raise LabError(f"{self.name} does not find its place:\n{result.stderr[-2000:]}")
+            raise LabError(f"{self.name} cannot recover its position:\n{result.stderr[-2000:]}")
         return found[-1][0], int(found[-1][1])
 
     def start(self) -> None:

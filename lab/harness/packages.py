@@ -105,7 +105,7 @@ def _wanted(folder: Path) -> list[str]:
 def _require_tools(packages: Sequence[str]) -> None:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise MissingServers(
-            f"{', '.join(packages)}: missing here, and no apt-get to get them with"
+            f"{', '.join(packages)}: missing, and this machine has no apt-get to fetch them with"
         )
 
 

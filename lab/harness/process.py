@@ -84,7 +84,7 @@ class Process:
     def start(self) -> None:
         """Start it. Raises LabError if it runs already."""
         if self.alive():
-            raise LabError(f"{self.name} runs already (process {self.pid})")
+            raise LabError(f"{self.name} is already running (process {self.pid})")
         # The kernel sends the signal when the thread that started it ends: start it from the main
         # thread.
         tie = ["setpriv", "--pdeathsig", "KILL", "--"] if self._attached else []
@@ -219,9 +219,9 @@ def wait_until(
     deadline = time.monotonic() + timeout
     while not condition():
         if runner is not None and not runner.alive():
-            raise LabError(f"{what}: it ended. Its last words:\n{runner.last_words()}")
+            raise LabError(f"{what}: it ended. Its last output:\n{runner.last_words()}")
         if time.monotonic() > deadline:
-            words = f" Its last words:\n{runner.last_words()}" if runner else ""
+            words = f" Its last output:\n{runner.last_words()}" if runner else ""
             raise LabError(f"{what}: not within {timeout:.0f} s.{words}")
         time.sleep(interval)
 

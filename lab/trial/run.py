@@ -238,7 +238,7 @@ class Trial:
         deadline = self.now + timeout
         while not condition():
             if self.now > deadline:
-                raise LabError(f"the trial waits in vain for {what}")
+                raise LabError(f"the trial waited in vain for {what}")
             self._tick()
 
     def _drain(self) -> None:

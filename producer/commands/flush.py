@@ -23,9 +23,10 @@ from turnwise.topology import Topology
 @amqp_option
 @click.pass_context
 def command(ctx: click.Context, path: Path, queue: str, as_json: bool, nodes: list[Node]) -> None:
-    """Publish what waits in the outbox, then exit.
+    """Publish what is waiting in the outbox, then exit.
 
-    Waits for RabbitMQ if it is away; Ctrl-C ends that, and what waits goes on waiting.
+    If RabbitMQ is unreachable, it keeps trying until Ctrl-C. What is not published stays in the
+    outbox.
     """
     read_status(path)  # raises if there is no outbox: flushing must not create one
     with interruptible_loop() as loop, Outbox(path) as outbox:

@@ -32,7 +32,7 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str
     default=socket.gethostname,
     show_default="host name",
     callback=_check_name,
-    help="The relay's name in logs, in the table outbox_relay, and as a connection.",
+    help="The relay's name in logs, in the table outbox_relay and on its connection.",
 )
 @cli.option(
     "--client",
@@ -41,8 +41,8 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str
     show_default=True,
     callback=check_base,
     metavar="NAME",
-    help="What to name clients after, one for each queue, when its first request comes; a suffix "
-    "makes each unique. They are kept in the table outbox_clients.",
+    help="Each queue gets a client of this name when its first request is numbered; a suffix is "
+    "added that makes it unique. The table outbox_clients holds them.",
 )
 @cli.http_option("RELAY_HTTP")
 @cli.log_options
@@ -57,14 +57,14 @@ def command(
     nodes: list[Node],
     database: Database,
 ) -> None:
-    """Publish what applications leave in the table outbox, until SIGTERM or Ctrl-C.
+    """Publish what applications commit to the table 'outbox', until SIGTERM or Ctrl-C.
 
-    An application adds rows in its own transactions, with turnwise.outbox.send or by SQL. What is
-    committed gets a number and is published to the row's queue; the row is deleted once RabbitMQ
-    has confirmed it.
+    An application inserts rows in its own transactions, with turnwise.outbox.send or in SQL. Each
+    committed row gets a number and is published to its queue, and is deleted once RabbitMQ has
+    confirmed it.
 
-    Start as many as you like: one works, the others stand by and take over within seconds.
-    Waits for servers that are away. 'worker migrate' makes the tables.
+    Run as many relays as you like: one is active, the others stand by and take over within seconds.
+    A relay waits for servers that are unreachable. 'worker migrate' creates the tables.
     """
     log.configure(log_level, log_format)
     with contextlib.ExitStack() as stack:

@@ -27,7 +27,7 @@ from turnwise.topology import Topology
     "--count",
     envvar="PRODUCER_COUNT",
     type=click.IntRange(min=1),
-    help="How many requests to send.  [default: until Ctrl-C]",
+    help="How many requests to send.  [default: no limit]",
 )
 @cli.option(
     "--quantum",
@@ -35,15 +35,15 @@ from turnwise.topology import Topology
     type=cli.Duration(),
     default="1s",
     show_default=True,
-    help="The time from one request to the next (1s, 50ms); 0: as fast as it goes.",
+    help="The time between two requests (1s, 50ms); 0 sends as fast as possible.",
 )
-@click.option("--stdin", is_flag=True, help="Send each line of standard input, as it comes.")
+@click.option("--stdin", is_flag=True, help="Send each line of standard input as it arrives.")
 @cli.option(
     "--client",
     envvar="PRODUCER_CLIENT",
     callback=check_base,
     metavar="NAME",
-    help="What to name the client after, when the outbox is made; a suffix makes it unique.  "
+    help="The client's name in a new outbox; a suffix is added that makes it unique.  "
     "[default: host name]",
 )
 @outbox_option
@@ -55,7 +55,7 @@ from turnwise.topology import Topology
     default=LIMIT,
     show_default="1G",
     metavar="SIZE",
-    help="The outbox takes no more while it holds this much; sending goes on when there is room.",
+    help="The outbox accepts nothing more while it holds this much.",
 )
 @cli.http_option("PRODUCER_HTTP")
 @cli.queue_option
@@ -83,9 +83,9 @@ def command(
     producer send hello --count 100 --quantum 50ms
     seq 1000000 | producer send --stdin
 
-    Ctrl-C publishes what it can within five seconds and says what still waits.
+    Ctrl-C publishes what it can within five seconds, and reports what is still waiting.
 
-    While the outbox is full, --stdin reads nothing, and quanta are left out: see --outbox-limit.
+    While the outbox is full (--outbox-limit), --stdin stops reading, and quanta are skipped.
     """
     if stdin == (message is not None):
         raise click.UsageError("give either MESSAGE or --stdin")
@@ -95,7 +95,7 @@ def command(
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     if stdin and paced:
-        raise click.UsageError(f"--stdin sends lines as they come; leave --{min(paced)} out")
+        raise click.UsageError(f"--stdin sends lines as they arrive: leave out --{min(paced)}")
 
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(interruptible_loop())

@@ -40,8 +40,8 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
     "--token",
     cls=cli.SecretOption,
     envvar="PRODUCER_TOKEN",
-    help="What a client sends as 'Authorization: Bearer'. PRODUCER_TOKEN_FILE names a file that "
-    "holds it.",
+    help="The token that clients send as 'Authorization: Bearer'. PRODUCER_TOKEN_FILE names a "
+    "file that holds it.",
 )
 @cli.option(
     "--timeout",
@@ -50,7 +50,7 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
     callback=_check_timeout,
     default=DEFAULT_TIMEOUT,
     show_default="10s",
-    help="The most that a PUT takes, from its head to its answer.",
+    help="The longest that a PUT may take, from its header to the answer.",
 )
 @cli.option(
     "--limit",
@@ -58,7 +58,7 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
     type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
-    help="How many requests may wait for their confirm; more are answered 429.",
+    help="How many requests may wait for a confirm; further ones are answered 429.",
 )
 @cli.queue_option
 @cli.log_options
@@ -73,16 +73,18 @@ def command(
     log_format: str,
     nodes: list[Node],
 ) -> None:
-    """Take requests by HTTP until SIGTERM or Ctrl-C; answer what is under way, and exit 0.
+    """Accept requests over HTTP; answer once RabbitMQ has confirmed them.
 
     \b
     curl -X PUT --data hello http://localhost:8000/requests/alice/1
 
-    201 means that RabbitMQ has confirmed the request: it will be recorded. After anything else, or
-    no answer, send the same again, to this door or another one: it is recorded once. The client
-    counts 1, 2, 3 ... and keeps a request until its 201; the door itself keeps nothing.
+    201 means that RabbitMQ has confirmed the request: it will be recorded. After any other answer,
+    or none, send the same request again, to this instance or another one: it is recorded only once.
+    The client numbers its requests 1, 2, 3 ... and keeps each one until its 201; this server keeps
+    nothing.
 
-    /healthz, /readyz and /metrics (for Prometheus) are served there too, without the token.
+    It also serves /healthz, /readyz and /metrics (for Prometheus), which need no token. On SIGTERM
+    or Ctrl-C it answers the requests in progress and exits 0.
     """
     if not token and not _is_loopback(http[0]):
         raise click.UsageError(f"{http[0]} is not loopback: give a --token (PRODUCER_TOKEN)")

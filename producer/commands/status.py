@@ -19,17 +19,17 @@ from turnwise.outbox_status import COUNTED, OutboxStatus
 
 @click.command("status", cls=cli.Command)
 @outbox_option
-@click.option("--table", is_flag=True, help="Report on the table outbox in the database.")
+@click.option("--table", is_flag=True, help="Report on the table 'outbox' in the database.")
 @optional_mysql_option
 @cli.json_option
 @click.pass_context
 def command(
     ctx: click.Context, path: Path, table: bool, database: Database | None, as_json: bool
 ) -> None:
-    """Report what is accepted, confirmed and waiting, also while the producer runs.
+    """Show how many requests are accepted, confirmed and waiting, even while a producer runs.
 
-    That is of the outbox in a file. With --table, or --mysql-url on the command line, of the table
-    outbox that 'producer relay' empties.
+    It reports on the outbox file; with --table, or --mysql-url on the command line, on the table
+    'outbox', which 'producer relay' publishes.
     """
     named = {
         name
@@ -72,7 +72,7 @@ def _report_table(database: Database, *, as_json: bool) -> None:
         oldest = f", the oldest for {queue.oldest_seconds:,.1f} s" if queue.waiting else ""
         click.echo(f"waiting    {queue.waiting:,}{oldest}")
     if status.waiting >= COUNTED:
-        click.echo(f"more than {COUNTED:,} wait: only those were counted")
+        click.echo(f"more than {COUNTED:,} are waiting; only those were counted")
     if not status.queues:
         click.echo("waiting    0")
 

@@ -132,4 +132,4 @@ class Door:
 
     def _listener_ended(self) -> None:
         if not (self._closing or self._loop.stopping):
-            raise ListenError("the HTTP server of the door died")
+            raise ListenError("the HTTP server ended unexpectedly")

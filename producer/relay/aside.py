@@ -70,5 +70,6 @@ class Aside:
         self._reported.add(invalid.id)
         event(
             log, logging.ERROR, "row.invalid", id=invalid.id, queue=invalid.queue, error=error,
-            advice="mend or delete it in the table outbox; meanwhile the others go on", **more,
+            advice="correct or delete it in the table outbox; other rows are published meanwhile",
+            **more,
         )  # fmt: skip

@@ -269,7 +269,7 @@ class Ledger:
             # A migration first creates the table, then its row.
             raise Transient(
                 f"the table outbox_relay of {self.database} has no row; waiting for 'worker "
-                "migrate', or for whoever deleted it"
+                "migrate', or for an operator to restore it"
             )
         return State(*rows[0])
 

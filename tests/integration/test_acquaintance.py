@@ -66,7 +66,7 @@ def test_a_queue_that_held_confirmed_requests_is_never_silently_recreated(
     sender = pipeline.start("sender", "producer", "send", "two", "--count", "1", "--json")
     pipeline.wait_event(sender, "broker.away")
     [away, *_] = [e for e in pipeline.events(sender) if e["event"] == "broker.away"]
-    assert "has no queue 'requests' any more" in away["error"]
+    assert "no longer has the queue 'requests'" in away["error"]
     assert [q["name"] for q in pipeline.api("GET", f"queues/{pipeline.name}")] == ["requests.dead"]
     # An operator recreates it on purpose.
     worker = pipeline.worker("worker-1")
@@ -85,7 +85,7 @@ def test_a_worker_that_recreates_a_queue_reports_what_is_lost(pipeline: Pipeline
     pipeline.wait_event(worker, "queue.made_again")
     [said] = [e for e in pipeline.events(worker) if e["event"] == "queue.made_again"]
     assert said["level"] == "warning"
-    assert "'worker audit' shows it as missing" in said["error"]
+    assert "'worker audit' shows them as missing" in said["error"]
     pipeline.send("goes on")
     pipeline.wait_served(2)
 

@@ -106,7 +106,7 @@ def test_two_concurrent_readers_keep_the_order(letters: Pipeline) -> None:
     with look(parse_urls(letters.amqp_url), "requests", "first") as first:
         assert len(first.list(10)) == 10
         result = letters.run("worker", "dead", "list", code=ExitCode.UNAVAILABLE)
-        assert "somebody else is reading" in result.stderr
+        assert "another process is reading" in result.stderr
     assert listed(letters, 20) == numbered(20)
 
 
@@ -224,5 +224,5 @@ def test_a_letter_that_the_queue_refuses_stays_dead(letters: Pipeline) -> None:
     put(letters, 2)
     letters.api("DELETE", f"queues/{letters.name}/requests")
     result = letters.run("worker", "dead", "replay", "--all", code=ExitCode.UNAVAILABLE)
-    assert "does not take letters back" in result.stderr
+    assert "does not accept letters back" in result.stderr
     assert listed(letters, 10) == numbered(2)

@@ -131,7 +131,7 @@ def test_without_a_queue_no_request_is_confirmed(pipeline: Pipeline) -> None:
     pipeline.api("DELETE", f"{queue}/requests")
     # The exchange exists, so the broker returns the message and then confirms it.
     assert "may or may not be recorded" in refused(put_at_once(door, 1))
-    assert "did not take 1 requests" in door.process.log.read_text()
+    assert "did not accept 1 request(s)" in door.process.log.read_text()
     # The door may repair the topology, and does so when it reconnects.
     pipeline.wait(door.ready, "a door that may publish")
     assert put_at_once(door, 2).status == 201
@@ -139,7 +139,7 @@ def test_without_a_queue_no_request_is_confirmed(pipeline: Pipeline) -> None:
     refused(put_at_once(door, 3))
     # It never recreates a queue that it has published to: the loss must be noticed by an
     # operator.
-    pipeline.wait(lambda: "any more" in door.process.log.read_text(), "a word on it")
+    pipeline.wait(lambda: "no longer has the queue" in door.process.log.read_text(), "it is logged")
     assert "has no queue" in refused(put_at_once(door, 3))
     pipeline.worker("worker-1")
     pipeline.wait(door.ready, "a door that may publish")

@@ -66,7 +66,7 @@ def test_an_ack_that_the_broker_lost_is_noticed(pipeline: Pipeline) -> None:
         pipeline.wait_served(3, timeout=ASK_AFTER + 10)
         pipeline.wait_event(worker, "worker.consuming", times=2)
         [away] = [e for e in pipeline.events(worker) if e["event"] == "broker.away"]
-        assert "did not deliver it to a consumer with empty hands" in away["error"]
+        assert "did not deliver it to a consumer that held none" in away["error"]
         pipeline.wait_all_settled()
         pipeline.assert_exactly_once(client, 3)
     finally:

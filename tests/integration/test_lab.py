@@ -132,7 +132,7 @@ def test_status_names_a_server_that_is_down(folder: Path) -> None:
     said = lab("status", folder=folder).stdout
     assert "is down" not in said
     # Anyone who has the link can act on the running page.
-    [link] = [line.split()[-1] for line in said.splitlines() if "to act there" in line]
+    [link] = [line.split()[-1] for line in said.splitlines() if "as operator" in line]
     assert link.startswith("http://127.0.0.1:")
     address, token = link.split("login#token=")
     form = urlencode({"do": "drop", "sure": "yes"}).encode()

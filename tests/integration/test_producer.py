@@ -179,7 +179,7 @@ def test_requests_wait_for_a_queue_that_is_missing(pipeline: Pipeline) -> None:
     )
     # Delete only the binding: deleting the queue would lose requests.
     pipeline.api("DELETE", f"bindings/{pipeline.name}/e/requests/q/requests/requests")
-    pipeline.wait(lambda: "did not take" in sender.log.read_text(), "it notices")
+    pipeline.wait(lambda: "did not accept" in sender.log.read_text(), "it notices")
     sender.signal(signal.SIGINT)
     assert sender.wait(15) in {ExitCode.OK, ExitCode.WAITING}
     pipeline.run("producer", "flush")

@@ -157,7 +157,7 @@ def test_rows_not_counted_yet_are_kept(
     """Only rows served ten seconds ago are counted: a gap before them may still be unsettled."""
     store.write(requests(1, 3))
     shown = pipeline.run("worker", "prune", "--older-than", "0").stdout
-    assert shown == "removed 0 rows; 2 are kept until they are counted\n"
+    assert shown == "removed 0 rows; kept 2 that are not counted yet\n"
     assert counters(connect()) == [1, 3]
 
 
@@ -318,7 +318,7 @@ def test_a_continuous_prune_survives_a_database_outage(
     prune = pipeline.start("prune", *command)
     pipeline.wait(lambda: "removed 3 rows" in prune.log.read_text(), "the first round")
     pipeline.servers.database.kill()
-    pipeline.wait(lambda: "; again in" in prune.log.read_text(), "a round that fails")
+    pipeline.wait(lambda: "; next attempt in" in prune.log.read_text(), "a round that fails")
     pipeline.servers.database.start()
     connection = parse_url(pipeline.mysql_url).connect("test")
     with contextlib.closing(connection), contextlib.closing(Store(store.database, "w2")) as other:

@@ -64,7 +64,7 @@ def test_a_lost_queue_is_never_recreated_by_the_relay(table: Pipeline) -> None:
         relay, "queue.stuck", times=2
     )  # first the publish is returned, then the queue is missing
     [_, gone, *_] = events(table, relay, "queue.stuck")
-    assert "has no queue 'requests' any more" in gone["error"]
+    assert "no longer has the queue 'requests'" in gone["error"]
     table.worker("worker-1")  # declares the queue
     table.wait_served(1)
     wait_empty(table)

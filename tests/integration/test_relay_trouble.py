@@ -116,7 +116,7 @@ def test_a_numbered_row_corrupted_by_hand_is_set_aside_until_repaired(
     [event] = events(table, relay, "row.invalid")
     assert event["id"] == row_id
     assert event["number"] == 2
-    assert "mend or delete it" in event["advice"]
+    assert "correct or delete it" in event["advice"]
     # The next relay sets it aside as well; once repaired, it is sent under its number.
     end(table, relay)
     third = at_work(table, "relay-3")

@@ -142,7 +142,7 @@ def test_nothing_is_accepted_at_the_limit_until_something_is_confirmed(tmp_path:
     path = tmp_path / "outbox.db"
     limit = 4 * 1024**2
     with Outbox(path, "alice", limit) as outbox:
-        with pytest.raises(OutboxFull, match=r"full: [\d,]+ requests wait, which take 4 MiB"):
+        with pytest.raises(OutboxFull, match=r"full: [\d,]+ requests are waiting, taking 4 MiB"):
             fill(outbox)
         accepted = outbox.accepted
         assert outbox.full
@@ -242,7 +242,7 @@ def test_other_users_cannot_read_the_outbox(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"not a database" * 100, "no outbox"), (b"SQLite format 3\0" + b"\1" * 4000, "outbox")],
+    [(b"not a database" * 100, "not an outbox"), (b"SQLite format 3\0" + b"\1" * 4000, "outbox")],
 )
 def test_a_damaged_file_is_reported_and_kept(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "outbox.db"

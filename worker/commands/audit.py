@@ -27,23 +27,25 @@ def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 @click.command("audit", cls=cli.Command)
-@click.option("--recount", is_flag=True, help="Trust nothing that was counted before.")
-@click.option("--client", callback=_check_client, help="Only this client's account.")
+@click.option(
+    "--recount", is_flag=True, help="Count all rows again, instead of relying on earlier counts."
+)
+@click.option("--client", callback=_check_client, help="Audit only this client.")
 @cli.json_option
 @mysql_option
 @click.pass_context
 def command(
     ctx: click.Context, recount: bool, client: str | None, as_json: bool, database: Database
 ) -> None:
-    """Show for each client what was served, and whether anything is missing.
+    """Account for every request of every client: how many were served, and what is missing.
 
-    Exit 1 if a request is missing or repeated, or was given up by its handler.
+    Exits 1 if a request is missing or repeated, or was given up by its handler.
 
-    The account is a snapshot. A request that a worker holds at this moment counts as missing; run
-    the audit again. Of more than a hundred clients, only those that need a look are shown; --json
-    streams all.
+    The audit reads one snapshot. A request that a worker holds at that moment counts as missing;
+    run the audit again. With more than a hundred clients, only those with a problem are shown;
+    --json streams all of them.
 
-    The workers count as they go, so this takes little time however many rows there are. Only
+    The workers count as they serve, so an audit is quick however many rows there are. Only
     --recount notices rows that were removed or restored by hand; it may take minutes. Rows that
     'worker prune' removed count as served.
     """

@@ -25,16 +25,16 @@ class LetterNotFound(TurnwiseError):
 
 @click.group("dead", cls=cli.Group)
 def command() -> None:
-    """Look after the dead letters: messages that are not requests, or contradict a stored one.
+    """List, replay or drop dead letters: messages that are not valid requests, or contradict one.
 
-    An ID is derived from a letter's content; 'worker dead list' shows it. Looking changes nothing,
-    not even the order. Only one process may look at a time.
+    A letter's ID is derived from its content; 'worker dead list' shows it. Listing changes nothing,
+    not even the order. Only one process at a time may read the dead letters.
     """
 
 
 @command.command("list")
 @cli.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most."
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The most to list."
 )
 @cli.queue_option
 @cli.json_option
@@ -57,14 +57,14 @@ def list_(limit: int, queue: str, as_json: bool, nodes: list[Node]) -> None:
 
 @command.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All that are there now.")
+@click.option("--all", "everything", is_flag=True, help="All letters that are there now.")
 @cli.queue_option
 @amqp_option
 def replay(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]) -> None:
     """Send dead letters back to the queue they came from.
 
-    Each is removed once its copy in the queue is confirmed. One that is still not a request comes
-    back.
+    Each letter is removed once its copy in the queue is confirmed. One that is still not a valid
+    request comes back.
     """
     chosen = _chosen(ids, everything)
     with _look(nodes, queue) as letters:
@@ -80,7 +80,7 @@ def replay(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]
 
 @command.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All that are there now.")
+@click.option("--all", "everything", is_flag=True, help="All letters that are there now.")
 @cli.queue_option
 @amqp_option
 def drop(ids: tuple[str, ...], everything: bool, queue: str, nodes: list[Node]) -> None:
@@ -99,7 +99,7 @@ def _look(nodes: list[Node], queue: str) -> AbstractContextManager[DeadLetters]:
 
 def _chosen(ids: tuple[str, ...], everything: bool) -> frozenset[str] | None:
     if everything == bool(ids):
-        raise click.UsageError("name the letters by ID, or use --all")
+        raise click.UsageError("name the letters by ID, or give --all")
     return None if everything else frozenset(ids)
 
 

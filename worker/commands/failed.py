@@ -37,24 +37,26 @@ class _Id(click.ParamType[Identity]):
         return client, int(counter)
 
 
-client_option = click.option("--client", help="All of this client.")
-all_option = click.option("--all", "everything", is_flag=True, help="All that are there now.")
+client_option = click.option("--client", help="All failures of this client.")
+all_option = click.option(
+    "--all", "everything", is_flag=True, help="All failures that are there now."
+)
 ids_argument = click.argument("ids", nargs=-1, type=_Id(), metavar="[ID]...")
 
 
 @click.group("failed", cls=cli.Group)
 def command() -> None:
-    """Look after the requests that a handler did not serve.
+    """List, retry or drop requests that a handler failed to serve.
 
-    An ID is a request's identity: CLIENT/COUNTER. Waiting requests are served again when they are
-    due; given-up requests wait for 'retry' or 'drop'.
+    A request's ID is CLIENT/COUNTER. A request with attempts left is served again when it is due;
+    one that was given up stays until 'retry' or 'drop'.
     """
 
 
 @command.command("list")
-@click.option("--client", help="Those of this client only.")
+@click.option("--client", help="Only this client's.")
 @cli.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most."
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The most to list."
 )
 @cli.json_option
 @mysql_option
@@ -73,7 +75,7 @@ def list_(client: str | None, limit: int, as_json: bool, database: Database) -> 
         click.echo(f"{each.id}  {each.state}{_due(each)}, attempts {each.attempts:,}")
         click.echo(f"    {each.error}")
     if len(found) == limit and total > limit:
-        click.echo(f"... {total:,} in all; --limit shows more", err=True)
+        click.echo(f"{total:,} in all; a larger --limit shows more", err=True)
 
 
 @command.command()
@@ -81,7 +83,7 @@ def list_(client: str | None, limit: int, as_json: bool, database: Database) -> 
 @cli.json_option
 @mysql_option
 def show(identity: Identity, as_json: bool, database: Database) -> None:
-    """Show all about one failure: its message, and the traceback of its last attempt."""
+    """Show one failure in full, with its message and the traceback of the last attempt."""
     with connection_to(database, "worker failed") as connection, translating(database):
         found = failed.find(connection, identity)
     if found is None:
@@ -112,7 +114,7 @@ def show(identity: Identity, as_json: bool, database: Database) -> None:
 def retry(
     ids: tuple[Identity, ...], client: str | None, everything: bool, database: Database
 ) -> None:
-    """Have failures served again at once, with their attempts reset."""
+    """Serve failures again at once, with their attempts reset."""
     _change(failed.retry, "retrying", ids, client, everything, database)
 
 
@@ -124,11 +126,11 @@ def retry(
 def drop(
     ids: tuple[Identity, ...], client: str | None, everything: bool, database: Database
 ) -> None:
-    """Give failures up for good.
+    """Give up failures for good.
 
-    Their messages are removed. Their identities stay, so that the audit accounts for them and a
-    repeat is not served either. A request whose next attempt is already under way, and succeeds, is
-    served all the same.
+    Their messages are removed. Their IDs are kept, so that the audit accounts for them and a repeat
+    is not served either. If an attempt that is already under way succeeds, the request is served
+    all the same.
     """
     _change(failed.drop, "dropped", ids, client, everything, database)
 
@@ -142,7 +144,7 @@ def _change(
     database: Database,
 ) -> None:
     if [bool(ids), client is not None, everything].count(True) != 1:
-        raise click.UsageError("name failures by ID, or use --client CLIENT or --all")
+        raise click.UsageError("name the failures by ID, or give --client CLIENT or --all")
     with connection_to(database, "worker failed") as connection, translating(database):
         if not ids:
             done = failed.change_all(connection, change, client, progress(what))

@@ -15,8 +15,8 @@ from worker.schema import VERSION, migrate
 @cli.log_options
 @mysql_option
 def command(log_level: str, log_format: str, database: Database) -> None:
-    """Create or upgrade the tables; 'worker run' does so too, if its account may."""
+    """Create or upgrade the tables. 'worker run' does so too, if its account may."""
     log.configure(log_level, log_format)
     with connection_to(database, "worker migrate") as connection:
         steps = migrate(connection, database)
-    click.echo(f"{database}: version {VERSION}, {steps or 'no'} step(s) taken")
+    click.echo(f"{database}: version {VERSION}, {steps or 'no'} step(s) applied")

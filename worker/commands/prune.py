@@ -18,24 +18,24 @@ from worker.pruning import MOST_COUNTED, how_many, prune
 
 @click.command("prune", cls=cli.Command)
 @click.option("--older-than", type=cli.Duration(), required=True,
-              help="What was served longer ago: 30d, 12h, 15m, 90s.")  # fmt: skip
+              help="Remove what was served longer ago than this: 30d, 12h, 15m, 90s.")  # fmt: skip
 @click.option(
     "--every",
     type=cli.Duration(),
-    help="Keep running, and prune this often, even if the database is away at times.",
+    help="Keep running and prune at this interval; wait if the database is unreachable.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show how many rows that is.")
+@click.option("--dry-run", is_flag=True, help="Show how many rows are that old, and remove none.")
 @mysql_option
 def command(older_than: float, every: float | None, dry_run: bool, database: Database) -> None:
-    """Remove old rows, and remember up to where they were removed.
+    """Remove old rows; repeats of them are still recognised.
 
-    A repeat of a removed request is recognised for ever, whatever its message: its content can no
-    longer be compared. A request that was missing is still served when it arrives. The audit shows
+    A repeat of a removed request is recognised for ever, whatever its message, since that can no
+    longer be compared. A request that was missing is still served when it arrives. The audit counts
     removed requests as served.
 
-    It works in small steps beside the workers, and removes only rows that the account has counted.
-    It may be stopped at any time, and two may run at once. All workers must be of a release that
-    has this command. To keep the removed rows, dump them first: docs/operations.md.
+    It removes rows in small steps while workers serve, and only those that the audit has counted.
+    It may be interrupted at any time, and two may run at once. All workers must be of a release
+    that has this command. To keep the removed rows, dump them first (docs/operations.md).
     """
 
     def once(_: object) -> None:
@@ -53,7 +53,7 @@ def command(older_than: float, every: float | None, dry_run: bool, database: Dat
 
 
 def _report(error: Transient, wait: float) -> None:
-    click.echo(f"{error}; again in {wait:.1f} s", err=True)
+    click.echo(f"{error}; next attempt in {wait:.1f} s", err=True)
 
 
 def _prune(connection: Connection, older_than: timedelta, dry_run: bool) -> None:
@@ -66,5 +66,5 @@ def _prune(connection: Connection, older_than: timedelta, dry_run: bool) -> None
     pruned = prune(
         connection, older_than, lambda so_far: show(so_far.removed, max(total, so_far.removed))
     )
-    kept = f"; {pruned.kept:,} are kept until they are counted" if pruned.kept else ""
+    kept = f"; kept {pruned.kept:,} that are not counted yet" if pruned.kept else ""
     click.echo(f"removed {pruned.removed:,} rows{kept}")

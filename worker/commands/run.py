@@ -49,7 +49,9 @@ def _check_time_limit(_ctx: click.Context, _param: click.Parameter, value: float
 
 def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     if value <= HANDLER_ENDING:
-        raise click.BadParameter(f"must be more than {HANDLER_ENDING:.0f}s, which ending may take")
+        raise click.BadParameter(
+            f"must be more than {HANDLER_ENDING:.0f}s, which stopping may take"
+        )
     return value
 
 
@@ -68,8 +70,8 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     type=click.IntRange(1, MAX_PREFETCH),
     default=1,
     show_default=True,
-    help="How many unacked requests it may hold. 1: strict turns. More: drains a backlog faster, "
-    "with one commit for all that has arrived, and takes up to 100 KiB of memory for each.",
+    help="How many unacked requests the worker may hold. 1: strict turns. More drains a backlog "
+    "faster, with one commit for all that has arrived, and takes up to 100 KiB of memory each.",
 )
 @cli.option(
     "--handler",
@@ -85,8 +87,8 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     default="5m",
     show_default=True,
     callback=_check_time_limit,
-    help="How long the handler may take for a request: 1s to 25m. RabbitMQ gives a request to "
-    "another worker after 30m without an ack.",
+    help="How long the handler may take for one request: 1s to 25m. After 30m without an ack, "
+    "RabbitMQ delivers the request to another worker.",
 )
 @cli.option(
     "--max-attempts",
@@ -94,7 +96,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     type=click.IntRange(1, 1000),
     default=10,
     show_default=True,
-    help="After so many failed attempts a request is given up; 'worker failed' shows it.",
+    help="A request is given up after this many failed attempts; 'worker failed' lists it.",
 )
 @cli.option(
     "--grace",
@@ -103,8 +105,8 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
     default="30s",
     show_default=True,
     callback=_check_grace,
-    help="How long after SIGTERM the worker will be killed: on Kubernetes, the pod's "
-    f"terminationGracePeriodSeconds. A handler may run until {HANDLER_ENDING:.0f} s before.",
+    help="The time between SIGTERM and SIGKILL: on Kubernetes, the pod's "
+    f"terminationGracePeriodSeconds. A handler may run until {HANDLER_ENDING:.0f} s before that.",
 )
 @cli.http_option("WORKER_HTTP")
 @cli.queue_option
@@ -125,10 +127,11 @@ def command(
     nodes: list[Node],
     database: Database,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; finish the requests it holds, and exit 0.
+    """Serve requests in turn until SIGTERM or Ctrl-C.
 
-    Waits for servers that are away. A second signal ends it at once, which loses nothing either. On
-    a terminal it shows the requests it serves.
+    On a signal the worker finishes the requests it holds and exits 0. A second signal ends it at
+    once, which loses nothing either. It waits for servers that are unreachable. On a terminal it
+    shows the requests it serves.
     """
     log.configure(log_level, log_format)
     serve = load(handler) if handler else None
