@@ -1,4 +1,4 @@
-"""Applications of a trial: each leaves requests in the table outbox, in its own transactions."""
+"""Applications of a trial: they insert requests into the table outbox in their own transactions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab.trial.check import Table
 from turnwise import outbox
 
 LARGEST = 5
-"""Requests in one transaction, at most."""
+"""The most requests in one transaction."""
 
 LONG = 3.0
-"""Seconds that one in twenty transactions stays open: its rows become visible after later ones."""
+"""Seconds that one in twenty transactions stays open, so its rows appear after later ones."""
 
 RETRY = 0.2
-"""Seconds until the next transaction after one that failed."""
+"""Seconds between a failed transaction and the next."""
 
 _ABANDON, _ROLL_BACK, _LONG = 0.1, 0.3, 0.05
 
@@ -29,7 +29,7 @@ _ABANDON, _ROLL_BACK, _LONG = 0.1, 0.3, 0.05
 class Application(threading.Thread):
     """Commits, rolls back or abandons transactions, ``per_second`` requests on average.
 
-    ``connect()`` is asked for a connection whenever it has none.
+    It calls ``connect()`` whenever it has no connection.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Application(threading.Thread):
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.committed: set[str] = set()
-        """Messages of transactions that were committed."""
+        """Messages of committed transactions."""
         self.undone: set[str] = set()
-        """Messages of transactions that were not: rolled back, abandoned, or lost before COMMIT."""
+        """Messages of transactions that were rolled back, abandoned, or lost before COMMIT."""
         self.doubtful: set[str] = set()
-        """Messages of transactions that were lost in COMMIT: nobody knows."""
+        """Messages of transactions whose COMMIT had no answer: the outcome is unknown."""
         self._connect = connect
         self._connection: Any = None
         self._pause = (1 + LARGEST) / 2 / per_second
@@ -52,11 +52,11 @@ class Application(threading.Thread):
         self._finishing = threading.Event()
 
     def finish(self) -> None:
-        """Begin no transaction any more."""
+        """Begin no further transaction."""
         self._finishing.set()
 
     def run(self) -> None:
-        """Go from one transaction to the next."""
+        """Run one transaction after the other."""
         number = 0
         while not self._finishing.is_set():
             begun = time.monotonic()
@@ -104,7 +104,7 @@ class Application(threading.Thread):
 
 
 def gather(applications: Sequence[Application], clients: Mapping[str, int]) -> Table:
-    """Return what they left in the table, and as whom it was sent."""
+    """Return what applications left in the table, and the ``clients`` that relays sent it as."""
     none: frozenset[str] = frozenset()
     return Table(
         none.union(*(application.committed for application in applications)),

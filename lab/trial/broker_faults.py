@@ -37,7 +37,7 @@ def _freeze_broker(world: World, _pick: int) -> Course:
 
 @fault("broker.close_connections")
 def _close_connections(world: World, _pick: int) -> Course:
-    """As an operator does it in the management UI."""
+    """Close connections as an operator does in the management UI."""
     closed = 0
     while not closed:
         yield WAIT
@@ -45,7 +45,7 @@ def _close_connections(world: World, _pick: int) -> Course:
             continue
         with contextlib.suppress(LabError):
             for connection in world.servers.rabbitmq.api("GET", f"vhosts/{world.name}/connections"):
-                with contextlib.suppress(LabError):  # gone by itself
+                with contextlib.suppress(LabError):  # it has closed already
                     path = f"connections/{quote(connection['name'], safe='')}"
                     world.servers.rabbitmq.api("DELETE", path)
                     closed += 1
@@ -55,17 +55,17 @@ def _close_connections(world: World, _pick: int) -> Course:
 
 
 def _consumer_channel(world: World, worker: Member) -> int | None:
-    """Return the number of the channel that a worker consumes on, if it does."""
+    """Return the number of the channel that a worker consumes on, or None."""
     with contextlib.suppress(LabError):
         for consumer in world.servers.rabbitmq.api("GET", f"consumers/{world.name}"):
-            # The management API tells of a consumer before it tells of its channel.
+            # The management API shows a consumer before it shows its channel.
             if consumer["consumer_tag"] == worker.name and consumer["channel_details"]:
                 return int(consumer["channel_details"]["number"])
     return None
 
 
 def _say(world: World, worker: Member, make: Callable[[int], bytes], *, down: bool) -> Course:
-    """Say something in the midst of a worker's connection; the worker tells what came of it."""
+    """Inject a frame into a worker's connection; the worker's log shows the effect."""
     said = 0
     while not said:
         yield WAIT
@@ -78,7 +78,7 @@ def _say(world: World, worker: Member, make: Callable[[int], bytes], *, down: bo
     yield ON
     for _ in range(PATIENCE):
         if _losses(worker) != before or worker.starts != starts:
-            return f"{worker.name}: said on {said} connection(s), and lost"
+            return f"{worker.name}: sent on {said} connection(s), which were lost"
         yield WAIT
     return None
 
@@ -89,7 +89,7 @@ def _losses(worker: Member) -> list[object]:
 
 @fault("broker.close_channel")
 def _close_channel(world: World, pick: int) -> Course:
-    """An ack of a delivery that never was: the broker closes the channel, and only that."""
+    """Ack a delivery that never existed: the broker closes the channel, and only that."""
     worker = world.workers[pick % len(world.workers)]
     ack = spec.Basic.Ack(delivery_tag=2**60)
     return (yield from _say(world, worker, lambda n: frame.Method(n, ack).marshal(), down=False))
@@ -97,14 +97,14 @@ def _close_channel(world: World, pick: int) -> Course:
 
 @fault("broker.cancel_consumer")
 def _cancel_consumer(world: World, pick: int) -> Course:
-    """As a broker does when a queue's leader moves, or an ack takes too long."""
+    """Cancel as a broker does when a queue's leader moves, or an ack takes too long."""
     worker = world.workers[pick % len(world.workers)]
     cancel = spec.Basic.Cancel(consumer_tag=worker.name, nowait=True)
     return (yield from _say(world, worker, lambda n: frame.Method(n, cancel).marshal(), down=True))
 
 
 def _ctl(world: World, words: list[str]) -> Generator[Stage, None, bool]:
-    """Run rabbitmqctl beside everything else: it takes a second to start."""
+    """Run rabbitmqctl in a thread, since it takes a second; return whether it succeeded."""
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(world.servers.rabbitmq.ctl, *words)
         while not run.done():
@@ -126,7 +126,7 @@ def _alarm(world: World, sign: str, on: list[str], off: list[str]) -> Course:
     world.held[sign] += 1
     try:
         while not seen():
-            # A broker that was restarted meanwhile has forgotten it.
+            # A broker that was restarted meanwhile has forgotten the limit.
             if world.broker.is_whole():
                 yield from _ctl(world, on)
             yield WAIT
@@ -157,7 +157,7 @@ def _disk_alarm(world: World, _pick: int) -> Course:
 
 @fault("broker.unroute")
 def _unroute(world: World, _pick: int) -> Course:
-    """The exchange loses its queue: what is published now is confirmed, and goes nowhere."""
+    """Unbind the queue: messages that are published now are confirmed, and go nowhere."""
     queue = Topology().queue
     path = f"bindings/{world.name}/e/{queue}/q/{queue}"
     gone = False
@@ -168,4 +168,4 @@ def _unroute(world: World, _pick: int) -> Course:
                 world.servers.rabbitmq.api("DELETE", f"{path}/{queue}")
                 gone = not world.servers.rabbitmq.api("GET", path)
     yield ON
-    return "the binding was gone"
+    return "the binding was removed"

@@ -1,4 +1,4 @@
-"""HTTP clients of a trial: each counts, and tries every doubtful PUT again through another door."""
+"""HTTP clients of a trial: each counts, and repeats every doubtful PUT through another door."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ TIMEOUT = 4.0
 """Seconds that a caller waits for an answer; less than a fault may last."""
 
 RETRY = 0.1
-"""Seconds between two tries, at most doubled by chance."""
+"""Seconds between two tries; jitter at most doubles it."""
 
 DIE = 0.1
-"""How likely a caller gives up for ever after a doubtful try: nobody knows of its last request."""
+"""The probability that a caller dies after a doubtful try, which leaves the outcome unknown."""
 
 _CREATED, _TOO_MANY, _UNAVAILABLE, _TIMEOUT = 201, 429, 503, 408
 
 
 class Caller(threading.Thread):
-    """Puts requests one after the other, ``per_second`` at most, until it is to finish.
+    """PUTs requests one after the other, at most ``per_second``, until ``finish()``.
 
-    ``ports()`` are those of the doors, or of what stands before them. When a caller dies, its
-    successor counts under a new name.
+    ``ports()`` returns the ports of the doors, or of the proxies in front of them. When a caller
+    dies, its successor counts under a new name.
     """
 
     def __init__(self, name: str, ports: Callable[[], Sequence[int]], per_second: float) -> None:
         super().__init__(name=name, daemon=True)
         self.confirmed: dict[tuple[str, int], str] = {}
-        """What was answered 201."""
+        """Messages that were answered 201, by identity."""
         self.offered: dict[tuple[str, int], str] = {}
-        """What was ever put."""
+        """All messages that were ever sent, by identity."""
         self.doubtful = 0
-        """Tries that ended without any answer, or with one that leaves it open."""
+        """The number of tries without an answer, or with one that leaves the outcome open."""
         self.unexpected: list[str] = []
-        """Answers that nothing in a trial explains."""
+        """Answers that no fault of a trial explains."""
         self._ports = ports
         self._pause = 1 / per_second
         self._rng = random.Random(name)
@@ -44,16 +44,16 @@ class Caller(threading.Thread):
         self._over = threading.Event()
 
     def finish(self) -> None:
-        """Put nothing new: only the one under way, until it is confirmed."""
+        """Send nothing new, but keep sending the current request until it is confirmed."""
         self._finishing.set()
 
     def abandon(self) -> None:
-        """Put nothing any more."""
+        """Send nothing further."""
         self._finishing.set()
         self._over.set()
 
     def run(self) -> None:
-        """Count and put."""
+        """Count, and send each request."""
         life, counter = 1, 1
         while not self._finishing.is_set():
             begun = time.monotonic()
@@ -64,7 +64,7 @@ class Caller(threading.Thread):
             self._finishing.wait(max(0.0, begun + self._pause - time.monotonic()))
 
     def _put(self, client: str, counter: int) -> bool:
-        """Put one request until it is confirmed, or until the caller dies of it."""
+        """Send one request until it is confirmed; return False if the caller dies before that."""
         message = f"{client} {counter} {self._rng.randbytes(self._rng.randrange(100)).hex()} ünï"
         self.offered[client, counter] = message
         while not self._over.is_set():

@@ -38,7 +38,7 @@ __all__ = [
 
 
 OF_THREE = ("node.", "worker.", "client.", "door.", "network.")
-"""What befalls three nodes of each server: the others befall the one that there is."""
+"""Groups of faults that run with three nodes of each server; the others need a single node."""
 
 
 def chosen(
@@ -46,10 +46,10 @@ def chosen(
 ) -> list[Kind]:
     """Return the kinds that a list of names or groups selects (``worker,network.latency``).
 
-    All but the long outages, if the list is empty; those that befall a handler only if there is
-    one, and what befalls the trial's own tables only if it is its own. No rows are removed where a
-    handler's check looks at them. ``outage``: seconds that a long outage lasts, instead of its own.
-    Raises LabError for a name that selects none.
+    An empty list selects all but the long outages. Faults of a handler need a handler, and faults
+    of the trial's own tables need the trial's own handler. No rows are removed if a handler's check
+    may look at them. ``outage`` is the length of a long outage in seconds, instead of its default.
+    Raises LabError for a name that selects nothing.
     """
     possible = {
         name: entry

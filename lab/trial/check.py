@@ -1,4 +1,4 @@
-"""The verdict: what was accepted against what is there. Pure."""
+"""The verdict: compares what was accepted with what is stored. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from lab.trial.workload import Calls
 
 Identity = tuple[str, int]
 Content = tuple[str, str]
-"""Message, and the time of its acceptance in ISO format."""
+"""The message, and the time of its acceptance in ISO format."""
 
 MEMORY_LIMIT = 80 * 1024 * 1024
 """Bytes that no process of the pipeline may exceed."""
 
 GROWTH_LIMIT = 12 * 1024 * 1024
-"""Bytes that a process may grow, from the first third of its life to the last."""
+"""Bytes by which a process may grow from the first third of its life to the last."""
 
 DESCRIPTOR_GROWTH = 12
 THREAD_GROWTH = 4
 
 DEATHS_SEEN = 2
-"""How many workers a fault must have ended, or frozen, with a request in the midst of its handler,
-for it to be given up as one that ends its workers. A worker gives up after three deaths: it takes
-for the first one that a request is brought again, which shows in no handler."""
+"""How many workers faults must have ended or frozen during a request's handler before the request
+may be given up as deadly. A worker gives up after three deaths. The first of them may be a mere
+redelivery, which no handler sees."""
 
 LONG_LIFE = 60.0
-"""Seconds that a process must have lived to be looked at for growth."""
+"""Seconds that a process must have lived to be checked for growth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,64 +49,64 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What applications left in the table outbox. Each message is another one."""
+    """What applications left in the table outbox. No two messages are the same."""
 
     committed: frozenset[str] = frozenset()
     undone: frozenset[str] = frozenset()
     """Messages of transactions that were rolled back, or never committed."""
     doubtful: frozenset[str] = frozenset()
-    """Messages of transactions that were lost in COMMIT."""
+    """Messages of transactions whose COMMIT had no answer."""
     clients: Mapping[str, int] = field(default_factory=dict)
-    """As whom relays have sent them, with the last number of each."""
+    """The clients that relays sent them as, each with its last number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known at the end."""
+    """Everything that is known at the end of a trial."""
 
     ledger: Mapping[Identity, Content]
     accepted: Mapping[str, int]
-    """The last counter that each client gave out."""
+    """The last counter that each client assigned."""
     waiting: frozenset[Identity]
     dead: Sequence[Identity | None]
-    """Dead letters: the identity, where the body is a valid request."""
+    """The identity of each dead letter; None where the body is not a valid request."""
     rows: Sequence[Row]
     ends: Sequence[End]
     usages: Sequence[Usage]
     queue_arguments: Mapping[str, Any]
     expected_arguments: Mapping[str, Any]
     in_hands: int
-    """Requests that may have been in hands at once: those of frozen and forgotten workers too, and
-    those that a producer had in flight when the broker gave some of them back."""
+    """The most requests that could be held at once: by workers, including frozen ones and abandoned
+    connections, and by a producer in flight when the broker returned some."""
     audit_holds: bool
     confirmed: Mapping[Identity, str] = field(default_factory=dict)
     """The messages that a door answered 201."""
     offered: Mapping[Identity, str] = field(default_factory=dict)
-    """The messages that were ever put to a door: those that are not confirmed may be stored."""
+    """All messages that were ever sent to a door: unconfirmed ones may be stored too."""
     unexpected: Sequence[str] = ()
-    """Answers of a door that nothing explains."""
+    """Answers of a door that no fault explains."""
     given_up: Mapping[Identity, tuple[str, int]] = field(default_factory=dict)
-    """What was given up under the faults, before all of it was retried: reason and attempts."""
+    """Requests that were given up under the faults, before the final retry: reason and attempts."""
     failed: Mapping[Identity, tuple[str, int]] = field(default_factory=dict)
-    """The failures that are left at the end: reason and attempts."""
+    """The failures that remain at the end: reason and attempts."""
     calls: Calls = field(default_factory=Calls)
-    """What the handlers did under the faults."""
+    """The handlers' calls under the faults."""
     disturbed: frozenset[int] = frozenset()
-    """The processes of workers that faults have ended or frozen."""
+    """The process ids of workers that faults have ended or frozen."""
     problems: Sequence[tuple[str, str]] = ()
-    """What the handler's own check found."""
+    """The findings of the handler's own check."""
     table: Table = field(default_factory=Table)
 
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong, by kind; each with its first few cases. All empty: nothing is wrong."""
+    """The findings by kind, each with its first few cases. If all are empty, nothing is wrong."""
 
     cases: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, case: str) -> None:
-        """Note a case."""
+        """Record a case."""
         self.counts[kind] += 1
         if len(self.cases[kind]) < 5:  # noqa: PLR2004
             self.cases[kind].append(case)
@@ -120,25 +120,25 @@ KINDS = {
     "rolled back": "stored, though its transaction was rolled back",
     "dead-lettered": "valid, and dead-lettered",
     "waiting": "still in the outbox at the end",
-    "answered": "an answer of a door that nothing explains",
-    "numbers": "a gap or a reuse in what a client gave out",
+    "answered": "an answer of a door that no fault explains",
+    "numbers": "a gap in the numbers that a client assigned, or a number assigned twice",
     "resumed": "served so far ahead that serving did not resume where it stopped",
     "ended": "a process that ended without being asked to",
     "memory": "a process that grew",
-    "leak": "descriptors or threads that were not given back",
-    "topology": "a queue that is not as it is meant",
-    "audit": "the product's own audit disagrees",
+    "leak": "descriptors or threads that were not released",
+    "topology": "a queue with other arguments than it should have",
+    "audit": "worker audit disagrees",
     "effects": "a request whose effects are not there exactly once",
     "money": "money that was made or lost",
     "follow-ups": "a follow-up that is not there exactly once",
     "attempts": "more attempts counted than were made",
-    "died": "given up as one that ends its workers, and no faults account for that",
-    "check": "the handler's own check does not hold",
+    "died": "given up as deadly, though faults do not account for it",
+    "check": "the handler's own check fails",
 }
 
 
 def check(evidence: Evidence) -> Findings:
-    """Compare."""
+    """Compare all evidence and return the findings."""
     findings = Findings()
     _check_rows(evidence, findings)
     _check_table(evidence, findings)
@@ -168,7 +168,7 @@ def _check_rows(evidence: Evidence, findings: Findings) -> None:
             findings.add("repeated", f"{identity}")
         stored[identity] = content
         if identity in evidence.offered:
-            # When it was accepted, only the door knows.
+            # Only the door knows when it accepted the request.
             if evidence.offered[identity] != row.message:
                 findings.add("changed", f"{identity}: {content} for {evidence.offered[identity]}")
         elif identity not in evidence.ledger:
@@ -185,7 +185,7 @@ def _check_rows(evidence: Evidence, findings: Findings) -> None:
 
 
 def _check_table(evidence: Evidence, findings: Findings) -> None:
-    """Applications know messages, and no identities."""
+    """Compare by message, since applications do not know identities."""
     table = evidence.table
     stored: Counter[str] = Counter()
     numbers: dict[str, list[int]] = {client: [] for client in table.clients}
@@ -222,12 +222,12 @@ def _check_gapless(client: str, numbers: set[int], last: int, findings: Findings
 
 
 def _check_order(evidence: Evidence, findings: Findings) -> None:
-    """Serving resumes where it stopped: it may be ahead of the lowest only by what is in hands.
+    """Check that serving resumed where it stopped.
 
-    Each request that is not served yet, while a higher one of its client is, must be in somebody's
-    hands, or on its way back from them.
+    While a higher request of its client is served, an unserved one must be held by a worker, or be
+    on its way back from one. So serving may be ahead by the number of held requests only.
     """
-    # What a handler has put off, or a fault held, is served later on purpose.
+    # Requests that a handler put off, or that a fault held, are served later on purpose.
     late = evidence.calls.raised.keys() | evidence.calls.held.keys() | evidence.given_up.keys()
     rows = [row for row in evidence.rows if (row.client, row.counter) not in late]
     for client, ahead, row in farthest_ahead(rows, late):
@@ -236,19 +236,19 @@ def _check_order(evidence: Evidence, findings: Findings) -> None:
 
 
 class Place(Protocol):
-    """Which request was served when."""
+    """A request and the time at which it was served."""
 
     @property
     def client(self) -> str:
-        """Whose."""
+        """The client."""
 
     @property
     def counter(self) -> int:
-        """Which."""
+        """The counter."""
 
     @property
     def served_at(self) -> Any:
-        """When, as anything that can be compared."""
+        """The time, as anything that can be compared."""
 
 
 def _check_failures(evidence: Evidence, findings: Findings) -> None:
@@ -257,7 +257,7 @@ def _check_failures(evidence: Evidence, findings: Findings) -> None:
         ended = calls.unfinished.get(identity, frozenset()) & evidence.disturbed
         if reason == "died" and len(ended) < DEATHS_SEEN:
             findings.add("died", f"{identity}: only {len(ended)} were ended by faults")
-        # A request that is brought again counts the attempt that may have been before.
+        # A redelivered request counts an attempt that may have been made before.
         if attempts > calls.begun[identity] + 1:
             findings.add("attempts", f"{identity}: {attempts} for {calls.begun[identity]} calls")
     for identity, (reason, _) in evidence.failed.items():
@@ -272,7 +272,7 @@ def farthest_ahead(
 ) -> list[tuple[str, int, int]]:
     """Return for each client how many lower counters were not served yet, at most, and when.
 
-    Those that are skipped count as served.
+    Skipped requests count as served.
     """
     highest: dict[str, int] = defaultdict(int)
     served: dict[str, int] = defaultdict(int)
@@ -300,7 +300,7 @@ def _check_usage(usages: Sequence[Usage], findings: Findings) -> None:
             findings.add("memory", f"{name} ({pid}): {peak / 2**20:.0f} MiB")
         if life[-1].at - life[0].at < LONG_LIFE:
             continue
-        # What leaks, has at its least in the end more than it ever had in the beginning.
+        # A leak: the minimum at the end exceeds the maximum at the beginning.
         third = len(life) // 3
         early, late = life[:third], life[-third:]
         for what, limit, kind in (

@@ -1,4 +1,4 @@
-"""Faults put together of others, and of work that takes its time."""
+"""Building blocks of faults: slow work in a thread, and faults composed of others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def background(work: Callable[[], T]) -> Generator[Stage, None, T]:
-    """Run what takes long in a thread, and wait for it."""
+    """Run slow work in a thread, and wait for its result."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         while not future.done():
@@ -22,7 +22,7 @@ def background(work: Callable[[], T]) -> Generator[Stage, None, T]:
 
 
 def unnoticed(course: Course) -> Course:
-    """Run a fault as a part of another one, whose time does not begin with it."""
+    """Run a fault as a part of another, without starting the other's time."""
     while True:
         try:
             next(course)

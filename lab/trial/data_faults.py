@@ -1,4 +1,4 @@
-"""A RabbitMQ node of three that lost its disk: it joins anew, or serves alone before it does."""
+"""A RabbitMQ node of three that loses its disk: it rejoins, or serves alone before it does."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lab.trial.world import World
 from turnwise.topology import Topology
 
 _MET_FOR = 4.0
-"""Seconds for which the clients can reach nobody but the blank node."""
+"""Seconds for which the clients can reach only the blank node."""
 
 
 @fault("node.disk_lost", 0, 4)
 def _lose_disk(world: World, pick: int) -> Course:
-    """It is counted out, joins as a new node, and is given its members of the queues again."""
+    """Remove the node from the cluster; it joins as a new node, and gets its queue members back."""
 
     def befall(leader: int) -> Course:
         place = turns.follower(world, leader, pick)
@@ -37,7 +37,7 @@ def _lose_disk(world: World, pick: int) -> Course:
 
 @fault("node.blank", 0, 4)
 def _meet_blank(world: World, pick: int) -> Course:
-    """It comes back with users and virtual host, and alone: whatever it confirms will be lost."""
+    """The node comes back alone, with users and virtual host: whatever it confirms will be lost."""
 
     def befall(leader: int) -> Course:
         place = turns.follower(world, leader, pick)
@@ -55,7 +55,7 @@ def _meet_blank(world: World, pick: int) -> Course:
                     name = world.network.broker_names[place]
                     met = sum(member.links[name].connections for member in world.members)
                     made = _queues(world, place)
-                # What was sent there last has nobody to serve it, before it is wiped.
+                # Without workers, the last messages sent there are unserved when it is wiped.
                 senders = [each for each in world.members if each not in world.workers]
                 others = {0, 1, 2} - {place}
                 with _reaching(world, senders, {place}), _reaching(world, world.workers, others):
@@ -92,7 +92,7 @@ def _count_out(world: World, leader: int, place: int) -> Course:
 
 
 def _join_again(world: World, leader: int, place: int) -> Course:
-    """Wait until it is one of three, and has its members; return how many there are."""
+    """Wait until the node is one of three and has its queue members; return their number."""
     node = world.trio.rabbits[place]
     while not world.trio.rabbits_whole():
         yield WAIT
@@ -104,7 +104,7 @@ def _join_again(world: World, leader: int, place: int) -> Course:
 
 
 def _prepared(work: Callable[[], None]) -> Course:
-    """Do it, if it can be done now; return a word if so."""
+    """Do the work if it is possible now; return a text if it was done."""
     try:
         yield from background(work)
     except LabError:
@@ -127,7 +127,7 @@ def _queues(world: World, place: int) -> int:
 
 @contextlib.contextmanager
 def _reaching(world: World, members: Sequence[Member], places: Container[int]) -> Iterator[None]:
-    """Let these reach RabbitMQ at these places alone."""
+    """Let these members reach RabbitMQ only at these places."""
     barred = [
         member.links[name]
         for member in members

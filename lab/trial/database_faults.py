@@ -15,13 +15,13 @@ _ADMIN_TIMEOUT = 4.0
 """Seconds."""
 
 _LOOK_EVERY = 4
-"""Ticks. InnoDB tells of its transactions from a copy, which it makes anew only when nobody has
-looked at it for 100 ms: whoever looks more often sees the same for ever."""
+"""Ticks. InnoDB shows its transactions from a cached copy, which it refreshes only if nobody has
+read it for 100 ms: polling more often shows the same copy forever."""
 
 
 @contextlib.contextmanager
 def _admin(world: World) -> Iterator[pymysql.cursors.Cursor]:
-    # Another fault may freeze it in between, and this is who would have to thaw it.
+    # Another fault may freeze the server meanwhile, and this process would have to resume it.
     with world.servers.database.connect(world.name, timeout=_ADMIN_TIMEOUT) as cursor:
         yield cursor
 
@@ -39,7 +39,7 @@ def _kill_database(world: World, _pick: int) -> Course:
 
 @fault("database.freeze", 2, 14)
 def _freeze_database(world: World, _pick: int) -> Course:
-    """It stops in mid-commit."""
+    """Freeze the server during commits."""
     return (yield from freeze(world.database))
 
 
@@ -58,7 +58,7 @@ def _kill_connections(world: World, _pick: int) -> Course:
 
 @fault("database.read_only", 2, 6)
 def _read_only(world: World, _pick: int) -> Course:
-    """As after a fail-over that the connections outlived."""
+    """Make the server read-only, as after a fail-over that connections survived."""
     world.held["read_only"] += 1
     refused = 0
     try:
@@ -120,7 +120,7 @@ def _fill(world: World, guests: contextlib.ExitStack) -> int:
 
 @contextlib.contextmanager
 def _lenient(world: World) -> Iterator[None]:
-    """A connection whose end is of no interest: the server may have gone before."""
+    """Open a connection and ignore errors when it closes: the server may be gone by then."""
     connection = world.as_worker()
     try:
         yield
@@ -131,7 +131,7 @@ def _lenient(world: World) -> Iterator[None]:
 
 @fault("database.lock_wait", 6, 8)
 def _lock_wait(world: World, _pick: int) -> Course:
-    """Every insert waits for a lock, longer than it may (1205)."""
+    """Make every insert wait for a lock for longer than its timeout (1205)."""
     return (yield from _one_at_a_time(world, "locks", _let_wait(world)))
 
 
@@ -153,7 +153,7 @@ def _let_wait(world: World) -> Course:
 
 @fault("database.deadlock")
 def _deadlock(world: World, _pick: int) -> Course:
-    """A transaction that weighs more is in the way: the worker is the victim (1213)."""
+    """Block a worker with a heavier transaction, so that it is the deadlock's victim (1213)."""
     return (yield from _one_at_a_time(world, "locks", _let_lose(world)))
 
 
@@ -169,7 +169,7 @@ def _let_lose(world: World) -> Course:
             cursor.execute("UPDATE ballast SET weight = weight + 1")
             cursor.execute(HOLD_INSERTS)
             yield from until_waiting(cursor)
-            # The row that waits for its place in one index is locked in the other.
+            # A row that waits for its place in one index is locked in the other.
             cursor.execute("SELECT COUNT(*) FROM requests FORCE INDEX (PRIMARY) FOR UPDATE")
             cursor.execute("ROLLBACK")
             deadlocks = _count(cursor, _DEADLOCKS) - before
@@ -179,7 +179,7 @@ def _let_lose(world: World) -> Course:
 
 
 def _one_at_a_time(world: World, what: str, course: Course) -> Course:
-    """Befall a world once nobody else has it in this way: they would wait for each other."""
+    """Run a fault once no other of its kind runs, since they would wait for each other."""
     while world.held[what]:
         yield WAIT
     world.held[what] += 1
@@ -190,7 +190,7 @@ def _one_at_a_time(world: World, what: str, course: Course) -> Course:
 
 
 def until_waiting(cursor: pymysql.cursors.Cursor) -> Generator[Stage, None, int]:
-    """Wait until a transaction waits for a lock; return how many do."""
+    """Wait until a transaction waits for a lock; return the number of waiting transactions."""
     for tick in range(PATIENCE):
         if tick % _LOOK_EVERY == 0 and (waits := _count(cursor, _WAITING)):
             return waits
@@ -198,7 +198,7 @@ def until_waiting(cursor: pymysql.cursors.Cursor) -> Generator[Stage, None, int]
     return 0
 
 
-# Every new row has to go to the end of the index of times.
+# Every new row goes to the end of the index of times.
 HOLD_INSERTS = (
     "SELECT COUNT(*) FROM requests FORCE INDEX (served) WHERE served_at > '2100-01-01' FOR UPDATE"
 )

@@ -1,10 +1,14 @@
 """What a fault is, and how it enters the catalogue.
 
-A fault is a generator. It yields WAIT while it cannot happen yet (its server is down because of
-another one), BEGUN when it begins to take effect (without that, it is taken to begin at once), and
-ON, once it has happened; it is resumed when its time is over, heals, yields WAIT while it waits for
-its proof, and returns the proof: what was observed, with figures. A fault without a proof makes the
-trial void.
+A fault is a generator:
+
+- It yields WAIT while it cannot happen yet, such as when another fault keeps its server down.
+- It yields BEGUN when it begins to take effect. Without that, it begins at once.
+- It yields ON once it has happened, and is resumed when its time is over.
+- Then it heals, yields WAIT while it waits for its proof, and returns the proof: what was observed,
+  with figures.
+
+A fault without a proof makes the trial void.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from lab.trial.world import World
 
 
 class Stage(enum.Enum):
-    """What a fault tells while it runs."""
+    """What a fault yields while it runs."""
 
     WAIT = "wait"
     BEGUN = "begun"
@@ -28,11 +32,11 @@ class Stage(enum.Enum):
 WAIT, BEGUN, ON = Stage.WAIT, Stage.BEGUN, Stage.ON
 
 PATIENCE = 400
-"""Ticks that a fault waits for what should be seen soon."""
+"""Ticks that a fault waits for something that should happen soon."""
 
 Course = Generator[Stage, None, str | None]
 Fault = Callable[[World, int], Course]
-"""Befalls a world; the number chooses among what it may befall."""
+"""Runs a fault on a world; the number chooses its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ CATALOGUE: dict[str, Entry] = {}
 
 
 def fault(name: str, shortest: float = 0.0, longest: float = 0.0) -> Callable[[Fault], Fault]:
-    """Enter a fault, lasting from ``shortest`` to ``longest`` seconds, into the catalogue."""
+    """Enter a fault that lasts ``shortest`` to ``longest`` seconds into the catalogue."""
 
     def enter(run: Fault) -> Fault:
         CATALOGUE[name] = Entry(Kind(name, shortest, longest), run)

@@ -1,4 +1,4 @@
-"""A process that stands still, and goes on later."""
+"""A fault that freezes a process, and resumes it later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lab.trial.members import Member
 
 
 def freeze(member: Member) -> Course:
-    """Freeze a member while the fault lasts; None if it was not frozen to the end."""
+    """Freeze a member while the fault lasts; return None if it was not frozen until the end."""
     while not member.process.alive():
         yield WAIT
     before = member.process.identity()
@@ -24,5 +24,5 @@ def freeze(member: Member) -> Course:
         if not member.frozen_holds:
             member.process.resume()
     if member.process.identity() != before:
-        return f"{member.name}: {before} was frozen, and ended so"
-    return f"{member.name}: {before} in state {state} to the end" if state == "T" else None
+        return f"{member.name}: {before} ended while it was frozen"
+    return f"{member.name}: {before} in state {state} until the end" if state == "T" else None

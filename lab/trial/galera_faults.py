@@ -1,4 +1,4 @@
-"""Faults of one database node of three: its process, and the commits it has of the others."""
+"""Faults of one database node of three: its process, and its replication."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.trial.server_faults import freeze, restart
 from lab.trial.world import World
 
 _COMMITS = 10
-"""How far behind a node must be to be called so."""
+"""The number of commits by which a node must lag to count as behind."""
 
 _SOON = 20
 """Ticks: a worker waits for a lock for some seconds."""
@@ -44,7 +44,7 @@ def _freeze_writer(world: World, _pick: int) -> Course:
 
 @fault("node.writer_moved", 4, 10)
 def _move_writer(world: World, _pick: int) -> Course:
-    """A planned fail-over: the writer becomes read-only, and all are sent to another node."""
+    """A planned fail-over: the writer becomes read-only, and connections move to another node."""
 
     def befall(at: int) -> Course:
         old, others = world.trio.databases[at], _others(world, at)
@@ -70,7 +70,7 @@ def _move_writer(world: World, _pick: int) -> Course:
 
 @fault("node.desynchronised", 12, 18)
 def _desynchronise(world: World, _pick: int) -> Course:
-    """The writer applies and commits nothing, and the others do not wait for it."""
+    """The writer neither applies nor commits anything, and the others do not wait for it."""
 
     def befall(at: int) -> Course:
         with contextlib.ExitStack() as stack:
@@ -87,7 +87,7 @@ def _desynchronise(world: World, _pick: int) -> Course:
 
 @fault("node.applier_behind")
 def _fall_behind(world: World, _pick: int) -> Course:
-    """Workers come to nodes that have yet to apply what was committed at the one they leave."""
+    """Workers move to nodes that have yet to apply the commits of the node they leave."""
 
     def befall(at: int) -> Course:
         others = _others(world, at)
@@ -111,14 +111,14 @@ def _fall_behind(world: World, _pick: int) -> Course:
 
 @fault("node.conflict")
 def _conflict(world: World, _pick: int) -> Course:
-    """Another node commits over what a worker's open transaction has read: that is given up."""
+    """Another node writes what a worker's open transaction has read, which aborts the latter."""
 
     def befall(at: int) -> Course:
         [other, *_] = _others(world, at)
         before, conflicts = _conflicts(world, at), 0
         while conflicts <= 0:
             yield WAIT
-            # Any of these may be the one that is given up instead.
+            # Any of these statements may be aborted instead.
             with (
                 contextlib.suppress(pymysql.Error),
                 world.trio.databases[at].connect(world.name, timeout=10) as cursor,
@@ -134,18 +134,18 @@ def _conflict(world: World, _pick: int) -> Course:
                 cursor.execute("ROLLBACK")
         yield ON
         world.databases[at].healed()
-        return f"{_name(world, at)} gave {conflicts} transaction(s) up for one of another node"
+        return f"{_name(world, at)} aborted {conflicts} transaction(s) for another node's"
 
     return (yield from turns.databases(world, befall))
 
 
 def _commit_over(world: World, at: int) -> None:
-    """Write the row that every insert of a worker's reads."""
+    """Write the row that each of the workers' inserts reads."""
     with world.trio.databases[at].connect(world.name, timeout=10) as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT epoch FROM prune_epoch FOR UPDATE")
         [(epoch,)] = cursor.fetchall()
-        # The same row again: an update to the same value would be none.
+        # Delete and insert, since an update to the same value writes nothing.
         cursor.execute("DELETE FROM prune_epoch")
         cursor.execute("INSERT INTO prune_epoch (epoch) VALUES (%s)", (epoch,))
         cursor.execute("COMMIT")
@@ -173,9 +173,9 @@ def _conflicts(world: World, at: int) -> int:
 def _stop_applying(
     world: World, at: int, stack: contextlib.ExitStack
 ) -> Generator[Stage, None, Callable[[], object]]:
-    """Let a node apply and commit nothing, and nobody wait for it; return what ends that.
+    """Stop a node from applying and committing, without the others waiting; return what resumes it.
 
-    The end of ``stack`` does, too.
+    Closing ``stack`` resumes it too.
     """
     cursor = stack.enter_context(world.trio.databases[at].connect(timeout=60))
     cursor.execute("SET GLOBAL wsrep_desync = ON")

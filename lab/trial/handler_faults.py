@@ -1,4 +1,4 @@
-"""Faults of a worker while its handler is in the middle of a request."""
+"""Faults of a worker while its handler is working on a request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEADLOCKS = "SELECT count FROM information_schema.innodb_metrics WHERE name = '
 
 
 class _Hold:
-    """A fault's hold on the handler of a worker. Another fault waits until this one lets go."""
+    """A fault's hold on a worker's handler. Another fault waits until this one releases it."""
 
     def __init__(self, world: World, worker: Member) -> None:
         self._rig = world.rig(worker)
@@ -39,7 +39,7 @@ class _Hold:
         self.let_go()
 
     def take(self, where: str) -> Generator[Stage, None, str]:
-        """Have the handler wait in the middle; return the request that it has in hand."""
+        """Make the handler wait at a point of its work; return the request that it works on."""
         hold = self._rig / "hold"
         while not self._worker.process.alive() or self._worker.frozen_holds or hold.exists():
             yield WAIT
@@ -52,7 +52,7 @@ class _Hold:
 
     @property
     def request(self) -> str:
-        """The request in whose midst the worker waits now; empty if it does not."""
+        """The request at which the worker waits now; empty if it does not wait."""
         with contextlib.suppress(OSError):
             pid, _, request = (self._rig / "held").read_text().partition(" ")
             if self._worker.process.alive() and pid == str(self._worker.process.pid):
@@ -60,7 +60,7 @@ class _Hold:
         return ""
 
     def let_go(self) -> None:
-        """Let the handler go on."""
+        """Let the handler continue."""
         if self._ours:
             self._ours = False
             (self._rig / "hold").unlink(missing_ok=True)
@@ -69,7 +69,7 @@ class _Hold:
 
 @fault("handler.kill")
 def _kill(world: World, pick: int) -> Course:
-    """Killed when its work is done, and before COMMIT."""
+    """Kill the worker after the handler's work and before COMMIT."""
     worker = world.workers[pick % len(world.workers)]
     with _Hold(world, worker) as hold:
         request = yield from hold.take(AFTER_RETURN)
@@ -84,7 +84,7 @@ def _kill(world: World, pick: int) -> Course:
 
 @fault("handler.kill_after_commit")
 def _kill_after_commit(world: World, pick: int) -> Course:
-    """Killed when it has committed, and before its ack has arrived."""
+    """Kill the worker after its commit and before its ack has arrived."""
     worker = world.workers[pick % len(world.workers)]
     link, shape = worker.links["broker"], Shape(hold=True)
     committed = False
@@ -111,7 +111,7 @@ def _kill_after_commit(world: World, pick: int) -> Course:
 
 
 def _is_committed(world: World, request: str) -> Generator[Stage, None, bool]:
-    """Wait for the request's row; False if it does not come soon: something else has failed."""
+    """Wait for the request's row; return False if it does not come soon: something else failed."""
     client, _, counter = request.rpartition("/")
     for _ in range(_BREATH):
         yield WAIT
@@ -128,17 +128,17 @@ def _is_committed(world: World, request: str) -> Generator[Stage, None, bool]:
 
 @fault("handler.freeze", 9, 14)
 def _freeze(world: World, pick: int) -> Course:
-    """Frozen in mid-handler for longer than the broker waits; then it goes on: a zombie."""
+    """Freeze the worker during its handler for longer than the broker waits, then resume it."""
     worker = world.workers[pick % len(world.workers)]
     with _Hold(world, worker) as hold:
         request = yield from hold.take(AFTER_STATEMENT)
         proof = yield from freeze(worker)
-    return proof and f"{proof}, in the midst of {request}"
+    return proof and f"{proof}, during {request}"
 
 
 @fault("handler.kill_connections")
 def _kill_connections(world: World, pick: int) -> Course:
-    """The database ends the connection in mid-handler."""
+    """Have the database end the connection during the handler."""
     worker = world.workers[pick % len(world.workers)]
     killed = 0
     request = ""
@@ -154,14 +154,14 @@ def _kill_connections(world: World, pick: int) -> Course:
         yield WAIT
     yield ON
     world.database.healed()
-    return f"{killed} connections killed, {worker.name} in the midst of {request}"
+    return f"{killed} connections killed, {worker.name} during {request}"
 
 
 @fault("handler.deadlock")
 def _deadlock(world: World, pick: int) -> Course:
-    """Another writer, whose transaction weighs more, holds what the handler wants next.
+    """Deadlock the handler with another writer, whose transaction weighs more.
 
-    The handler has one account locked. The other writer takes all others, and then wants that one.
+    The handler has locked one account. The other writer locks all others, and then waits for it.
     """
     while world.held["locks"]:
         yield WAIT
@@ -180,7 +180,7 @@ def _deadlock(world: World, pick: int) -> Course:
     finally:
         world.held["locks"] -= 1
     world.database.healed()
-    return f"{deadlocks} deadlock(s), {worker.name} in mid-handler"
+    return f"{deadlocks} deadlock(s), {worker.name} during its handler"
 
 
 def _collide(world: World, hold: _Hold) -> Generator[Stage, None, int]:

@@ -1,4 +1,4 @@
-"""The processes of a trial that serve and send, started again whenever they end."""
+"""The processes of a trial that serve and send, restarted whenever they end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lab.harness.proxy import Proxy
 from turnwise.errors import ExitCode
 
 RESTART_AFTER = 0.5
-"""Seconds until what has ended is started again, as an orchestrator would."""
+"""Seconds until a process that ended is restarted, as by an orchestrator."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A process that ended: when, how, and whether that was ordered."""
+    """The end of a process: when, how, and whether it was expected."""
 
     name: str
     at: float
@@ -45,7 +45,7 @@ class Usage:
 
 
 class Member:
-    """A command of the project, supervised. Its links to the servers are proxies of its own."""
+    """A supervised command of the project. Its links to the servers are its own proxies."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class Member:
         self.usages: list[Usage] = []
         self.starts = 0
         self.down_holds = 0
-        """How many faults want it to stay down."""
+        """How many faults keep it down."""
         self.frozen_holds = 0
-        """How many faults want it frozen."""
+        """How many faults keep it frozen."""
         self.disturbed: set[int] = set()
         """The processes that faults have ended or frozen."""
         self.condemned = False
@@ -73,7 +73,7 @@ class Member:
         self._restart_at: float | None = 0.0
 
     def order_end(self, *codes: int) -> None:
-        """Expect its end with one of these exit codes (as subprocess gives them)."""
+        """Expect an end with one of these exit codes, as subprocess returns them (-9: SIGKILL)."""
         self._ordered = self._ordered | set(codes)
         self.disturb()
 
@@ -88,7 +88,7 @@ class Member:
         return bool(self._ordered)
 
     def tick(self, now: float) -> None:
-        """Note its end; start it when that is due."""
+        """Record the process's end; restart it when that is due."""
         if self.process.alive():
             return
         if self._restart_at is None:
@@ -103,13 +103,13 @@ class Member:
             self.start()
 
     def start(self) -> None:
-        """Start it."""
+        """Start the process."""
         self.process.start()
         self.starts += 1
         self._restart_at = None
 
     def look(self, now: float) -> None:
-        """Note what it uses."""
+        """Record the process's memory, descriptors and threads."""
         pid = self.process.pid
         if pid is None:
             return
@@ -128,7 +128,7 @@ class Member:
 
     @property
     def state(self) -> str:
-        """The kernel's word for what it does: R, S, D, T (stopped) ...; empty if it is gone."""
+        """The kernel's state of the process: R, S, D, T (stopped) ...; empty if it is gone."""
         with suppress(OSError):
             stat = Path(f"/proc/{self.process.pid}/stat").read_text()
             return stat.rpartition(")")[2].split()[0]
@@ -136,9 +136,9 @@ class Member:
 
 
 class Client(Member):
-    """A producer on an outbox of its own, which notes in it whatever it accepts.
+    """A producer with an outbox of its own, and a ledger of what it accepts.
 
-    The note is a trigger in the outbox: it is written in the very transaction that accepts.
+    A trigger in the outbox writes the ledger, in the same transaction that accepts a request.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Client(Member):
         self._rng = random.Random(name)
 
     def prepare(self) -> None:
-        """Make the outbox and the note-taking in it, before anything can be confirmed."""
+        """Create the outbox and its ledger, before anything can be confirmed."""
         message_of_first = self._message(1) if self._message != self._noise else "first"
         away = {**self._environment, "AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"}
         first = Process(
@@ -210,9 +210,9 @@ class Client(Member):
             """)
 
     def start(self) -> None:
-        """Start it, with a new pipe to write to if it reads lines.
+        """Start the process, with a new pipe to its standard input if it reads lines.
 
-        Its log comes by a pipe too: when its files may not grow, it can still tell.
+        Its log goes through a pipe too, so that it can still log when its files may not grow.
         """
         reading = os.open(os.devnull, os.O_RDONLY)
         if self._lines and not self._finishing:
@@ -228,7 +228,7 @@ class Client(Member):
         threading.Thread(target=_copy, args=(told, self.process.log), daemon=True).start()
 
     def feed(self, seconds: float) -> None:
-        """Write the lines of so many seconds, if it reads them."""
+        """Write the lines for so many seconds, if the client reads lines."""
         if self._pipe is None:
             return
         self._due += seconds * self._per_second
@@ -238,20 +238,20 @@ class Client(Member):
             try:
                 os.write(self._pipe, f"{self._message(self._number)}\n".encode())
             except OSError:
-                return  # it is dead, or has not read for a while
+                return  # the client is dead, or has not read for a while
 
     def _noise(self, number: int) -> str:
         noise = self._rng.randbytes(self._rng.randrange(200)).hex()
         return f"{self.name} {number} {noise} ünïcödé 😀"
 
     def finish(self) -> None:
-        """Accept no more; from now on only publish what waits."""
+        """Stop accepting requests; from now on only publish those that wait."""
         self._finishing = True
         self.process.signal(signal.SIGTERM)
         self.process.command = self._program(["producer", "flush", "--json"])
 
     def tick(self, now: float) -> None:
-        """As every member; once it is to finish, it flushes until nothing waits."""
+        """Supervise as for every member; after ``finish()``, flush until nothing waits."""
         if self._finishing:
             self.order_end(ExitCode.OK, ExitCode.WAITING)
             if not self.process.alive() and not self.unsent():
@@ -259,30 +259,30 @@ class Client(Member):
         super().tick(now)
 
     def end_of_lines(self) -> None:
-        """Close its standard input, if it reads it."""
+        """Close the client's standard input, if it reads lines."""
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
 
     def accepted(self) -> int:
-        """Return the last counter that it gave out."""
+        """Return the last counter that the client assigned."""
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             (accepted,) = db.execute("SELECT accepted FROM client").fetchone()
         return int(accepted)
 
     def unsent(self) -> int:
-        """Return how many requests it has not forgotten yet."""
+        """Return how many requests are still in the outbox."""
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             (count,) = db.execute("SELECT COUNT(*) FROM requests").fetchone()
         return int(count)
 
     def waiting(self) -> set[int]:
-        """Return the counters that it has not forgotten yet."""
+        """Return the counters that are still in the outbox."""
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             return {counter for (counter,) in db.execute("SELECT counter FROM requests")}
 
     def ledger(self) -> tuple[str, dict[int, tuple[str, str]]]:
-        """Return its full name, and what it accepted: (message, sent_at) by counter."""
+        """Return the client's full name, and what it accepted: (message, sent_at) by counter."""
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             (name,) = db.execute("SELECT name FROM client").fetchone()
             rows = db.execute("SELECT counter, message, sent_at FROM ledger")

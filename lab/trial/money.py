@@ -1,6 +1,6 @@
 """The trial's own handler: it moves money between accounts, and must neither make nor lose any.
 
-It is careless on purpose: it goes on after an error of the database's, as people's handlers do.
+It is careless on purpose: it continues after an error of the database, as some handlers do.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def serve(request: Request, db: Transaction) -> None:
 
 
 def prepare(cursor: Any) -> None:
-    """Make the tables. Nothing in them forbids to serve a request twice."""
+    """Create the tables. Nothing in them prevents serving a request twice."""
     cursor.execute("CREATE TABLE accounts (id INT PRIMARY KEY, balance BIGINT) ENGINE = InnoDB")
     cursor.executemany(
         "INSERT INTO accounts VALUES (%s, %s)", [(n, BALANCE) for n in range(ACCOUNTS)]
@@ -52,7 +52,7 @@ def prepare(cursor: Any) -> None:
         "CREATE TABLE transfers (n BIGINT AUTO_INCREMENT PRIMARY KEY, client VARCHAR(64),"
         " counter BIGINT, debtor INT, creditor INT, amount INT) ENGINE = InnoDB"
     )
-    # Relays take what is in the outbox; this remembers it, in the same transaction.
+    # Relays empty the outbox; this trigger remembers its rows, in the same transaction.
     cursor.execute("CREATE TABLE sent (message VARCHAR(100)) ENGINE = InnoDB")
     cursor.execute(
         "CREATE TRIGGER remember AFTER INSERT ON outbox FOR EACH ROW"
@@ -61,7 +61,7 @@ def prepare(cursor: Any) -> None:
 
 
 def check(cursor: Any) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong: a kind of the trial's findings, and a case."""
+    """Yield each problem: a kind of the trial's findings, and a case."""
     served = {f"{client}/{counter}" for client, counter in _all(cursor, _SERVED)}
     balances = dict.fromkeys(range(ACCOUNTS), BALANCE)
     transfers: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from lab.harness.servers import Servers
 from lab.harness.trio import Trio
 
 HEARTBEAT = 6
-"""Seconds: short, so that a trial meets many missed ones."""
+"""Seconds: short, so that a trial sees many missed heartbeats."""
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Shape:
 
 
 class Network:
-    """Makes the links: each process has one of its own to each server."""
+    """Creates the links: each process has its own link to each server."""
 
     def __init__(self, servers: Servers | Trio, name: str) -> None:
         self._servers = servers
@@ -32,7 +32,7 @@ class Network:
         self._proxies: list[Proxy] = []
 
     def close(self) -> None:
-        """End all links."""
+        """Close all links."""
         for proxy in self._proxies:
             proxy.close()
 
@@ -44,7 +44,7 @@ class Network:
 
     @property
     def broker_names(self) -> list[str]:
-        """What a process calls its links to the nodes of the broker, in their order."""
+        """The names of a process's links to the nodes of the broker, in order."""
         return self._names("broker", len(self._servers.rabbits))
 
     def broker_links(self) -> dict[str, Proxy]:
@@ -77,12 +77,12 @@ class Network:
         )
 
     def shape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
-        """Add an effect to a direction; those that are there already stay."""
+        """Add an effect to a direction, besides its existing ones."""
         self._shapes.setdefault(id(direction), []).append(shape)
         self._apply(proxy, direction)
 
     def unshape(self, proxy: Proxy, direction: Direction, shape: Shape) -> None:
-        """Take an effect away."""
+        """Remove an effect."""
         shapes = self._shapes[id(direction)]
         shapes[:] = [each for each in shapes if each is not shape]
         self._apply(proxy, direction)

@@ -1,4 +1,4 @@
-"""Faults of the links: each between one process and one server, each direction on its own."""
+"""Faults of the links: each between one process and one server, in each direction separately."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def _cut_frame(world: World, pick: int, of: str, way: str) -> Course:
         yield WAIT
     before = proxy.cuts
     direction: Direction = getattr(proxy, way)
-    # A frame's header has seven bytes, a packet's four: this ends in the midst of one.
+    # A frame's header has seven bytes, a packet's four: this cuts in the middle of one.
     direction.cut_after = 1 + pick % 3
     yield ON
     while proxy.cuts == before:
         if not direction.to_be_cut:
-            # The connection ended by itself in the moment before.
+            # The connection had just ended by itself.
             direction.cut_after = 1 + pick % 3
         yield WAIT
     direction.cut_after = None
@@ -60,7 +60,7 @@ def _shaped(world: World, pick: int, of: str, way: str, shape: Shape) -> Course:
     world.network.shape(proxy, direction, shape)
     try:
         yield ON
-        # Silence proves nothing: it lasts until something was said.
+        # Silence proves nothing, so the fault lasts until there is traffic.
         while _traffic(direction, shape) == before:
             yield WAIT
         met = _traffic(direction, shape) - before
@@ -95,7 +95,7 @@ def _enter_all() -> None:
                 def shaped(
                     world: World, pick: int, of: str = of, way: str = way, shape: Shape = shape
                 ) -> Course:
-                    # A shape of its own: two of a kind may be there at once.
+                    # A shape of its own, since two of a kind may be active at once.
                     mine = Shape(shape.latency, shape.rate, shape.hold)
                     return _shaped(world, pick, of, way, mine)
 

@@ -1,4 +1,4 @@
-"""Faults of one RabbitMQ node of three: its process, its leadership. Each starts from a whole."""
+"""Faults of one RabbitMQ node of three: its process, its leadership. Each needs a whole cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DRAIN = "rabbit_maintenance:drain()."
 
 def _kill_one(world: World, leader: int) -> Course:
     state = world.brokers[leader]
-    # It stays away until another one leads, and for the fault's time.
+    # The node stays down until another one leads, and for the fault's time.
     state.down_holds += 1
     try:
         before = state.server.runner.identity()
@@ -54,7 +54,7 @@ def _kill_follower(world: World, pick: int) -> Course:
 
 @fault("node.majority_kill", 5, 12)
 def _kill_majority(world: World, pick: int) -> Course:
-    """Two of three: nothing is confirmed, and the one that is left stops serving."""
+    """Kill two of three: nothing is confirmed, and the remaining node stops serving."""
 
     def befall(leader: int) -> Course:
         down = [world.brokers[leader], world.brokers[turns.follower(world, leader, pick)]]
@@ -83,7 +83,7 @@ def _kill_majority(world: World, pick: int) -> Course:
 
 @fault("node.leader_freeze", 12, 20)
 def _freeze_leader(world: World, _pick: int) -> Course:
-    """For longer than the nodes' patience with each other."""
+    """Freeze the leader for longer than the nodes' timeout for each other."""
 
     def befall(leader: int) -> Course:
         return (yield from freeze(world.brokers[leader]))
@@ -93,7 +93,7 @@ def _freeze_leader(world: World, _pick: int) -> Course:
 
 @fault("node.leadership_moved")
 def _move_leadership(world: World, pick: int) -> Course:
-    """The leader hands over to another node, in good order."""
+    """Have the leader hand over to another node."""
 
     def befall(leader: int) -> Course:
         to = turns.follower(world, leader, pick)
@@ -107,7 +107,7 @@ def _move_leadership(world: World, pick: int) -> Course:
                     lambda: world.trio.rabbits[leader].ctl("eval", words)
                 )
             except LabError:
-                yield WAIT  # it had no time, on a busy machine
+                yield WAIT  # a busy machine had no time for it
         now = yield from turns.new_leader(world, leader)
         yield ON
         world.brokers[now].healed()
@@ -120,7 +120,7 @@ def _one_after_the_other(world: World, *, drain: bool) -> Course:
     before = [state.server.runner.identity() for state in world.brokers]
     for place, state in enumerate(world.brokers):
         if drain:
-            # It hands its queues over and closes its clients' connections.
+            # The node hands its queues over and closes its clients' connections.
             yield from background(functools.partial(world.trio.rabbits[place].ctl, "eval", _DRAIN))
         yield from unnoticed(restart(state, kill=False))
         while not world.trio.rabbits_whole():
@@ -135,7 +135,7 @@ def _one_after_the_other(world: World, *, drain: bool) -> Course:
 
 @fault("node.rolling_restart")
 def _roll(world: World, _pick: int) -> Course:
-    """One after the other, gracefully, each back among its peers before the next one goes."""
+    """Restart all gracefully, one after the other; each rejoins before the next one stops."""
     return (
         yield from turns.rabbits(world, lambda _leader: _one_after_the_other(world, drain=False))
     )
@@ -143,7 +143,7 @@ def _roll(world: World, _pick: int) -> Course:
 
 @fault("node.rolling_upgrade")
 def _upgrade(world: World, _pick: int) -> Course:
-    """As an upgrade goes about it: each node is drained before it ends. The release stays."""
+    """Restart all as an upgrade does: each node is drained before it stops. The release stays."""
     return (
         yield from turns.rabbits(world, lambda _leader: _one_after_the_other(world, drain=True))
     )
@@ -151,7 +151,7 @@ def _upgrade(world: World, _pick: int) -> Course:
 
 @fault("node.both_kill", 4, 10)
 def _kill_both(world: World, _pick: int) -> Course:
-    """A machine with a node of each cluster: the queue's leader, and the database's writer."""
+    """Kill a machine with a node of each cluster: the queue's leader and the database's writer."""
 
     def befall(leader: int, writer: int) -> Course:
         killed = restart(world.databases[writer], kill=True)

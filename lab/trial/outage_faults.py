@@ -1,7 +1,7 @@
-"""Servers that are away for longer than a liveness probe has patience. By name only: they last.
+"""Outages that outlast a liveness probe's patience. They take long, so they run only when named.
 
-A process that takes a server's absence for its own death is restarted by its probe, as in an
-orchestrator, and the trial finds that it ended.
+If a process's /healthz fails because of a server's outage, its probe restarts it, as in an
+orchestrator, and the trial reports that it ended.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ def _both(world: World, _pick: int) -> Course:
 
 @fault("outage.frozen", SHORTEST, LONGEST)
 def _frozen(world: World, _pick: int) -> Course:
-    """Both hang: connections stay, and nothing answers."""
+    """Freeze both: connections stay open, and nothing answers."""
     return (yield from together([freeze(world.database), freeze(world.broker)]))

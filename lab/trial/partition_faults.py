@@ -1,7 +1,7 @@
-"""What befalls the links between three machines, each with a node of RabbitMQ and of the database.
+"""Faults of the links between three machines, each with a node of RabbitMQ and of the database.
 
-Clients still reach each of them. One machine at a time: what two leave is no majority, and
-Galera does not always find together again after that.
+Clients still reach each machine. Only one is cut off at a time: with two cut off no majority is
+left, and Galera does not always form its cluster again after that.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from lab.trial.faults import ON, WAIT, Course, fault
 from lab.trial.world import World
 
 _CUT_FOR, _MENDED_FOR = 2.0, 1.5
-"""Seconds of a link that flaps: shorter than the nodes' patience, and longer than it, in all."""
+"""Seconds of a flapping link. One cut is shorter than the nodes' timeout, all are longer."""
 
 _RETURN = 40.0
-"""Seconds from the mending of a link until a node that is not one of three again is restarted."""
+"""Seconds after a link is restored until a node that has not rejoined is restarted."""
 
 
 def _part(world: World, place: int, way: Way = Way.BOTH) -> Course:
@@ -27,7 +27,7 @@ def _part(world: World, place: int, way: Way = Way.BOTH) -> Course:
     others = world.trio.others(place)
     links.cut(host, others, way)
     try:
-        # It is in the minority, notices that, and stops serving.
+        # The node notices that it is in the minority, and stops serving.
         while state.greets():
             yield WAIT
         state.gone()
@@ -38,7 +38,7 @@ def _part(world: World, place: int, way: Way = Way.BOTH) -> Course:
     mended = time.monotonic()
     while not world.trio.rabbits_whole() and time.monotonic() < mended + _RETURN:
         yield WAIT
-    # With Mnesia (before RabbitMQ 4) it may come back into a partition of its own making.
+    # With Mnesia (before RabbitMQ 4) the node may come back partitioned.
     if restarted := not world.trio.rabbits_whole():
         state.gone()
         state.server.kill()
@@ -67,14 +67,14 @@ def _cut_follower(world: World, pick: int) -> Course:
 
 @fault("node.one_way_partition", 8, 20)
 def _cut_one_way(world: World, pick: int) -> Course:
-    """The leader hears nothing of the others, or they hear nothing of it."""
+    """Cut one direction: the leader hears nothing from the others, or they hear nothing from it."""
     way = (Way.IN, Way.OUT)[pick % 2]
     return (yield from turns.both(world, lambda leader, _writer: _part(world, leader, way)))
 
 
 @fault("node.flapping_partition", 12, 25)
 def _flap(world: World, _pick: int) -> Course:
-    """The leader is cut off and back again, over and over."""
+    """Cut the leader off and reconnect it, over and over."""
 
     def befall(leader: int, _writer: int) -> Course:
         host, others = world.trio.hosts[leader], world.trio.others(leader)
@@ -104,7 +104,7 @@ def _flap(world: World, _pick: int) -> Course:
 
 @fault("node.writer_partition", 8, 20)
 def _cut_writer(world: World, _pick: int) -> Course:
-    """The database node that is written to is cut off: it says that it belongs to no cluster."""
+    """Cut off the database's writer: it reports that it belongs to no cluster."""
 
     def befall(_leader: int, writer: int) -> Course:
         host, others = world.trio.hosts[writer], world.trio.others(writer)

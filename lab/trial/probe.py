@@ -10,23 +10,23 @@ import urllib.request
 from lab.trial.members import Member
 
 PERIOD = 2.0
-"""Seconds between two looks; k8s/ has 10. A trial's outages are shorter by as much."""
+"""Seconds between two probes; k8s/ has 10. A trial's outages are shorter by the same factor."""
 
 TIMEOUT = 5.0
 """Seconds for an answer, as in k8s/: the machine may be busy."""
 
 FAILURES = 3
-"""In a row, after which the process is killed."""
+"""Consecutive failures after which the process is killed."""
 
 SILENCE = 15.0
-"""Seconds that a loop may stand still. The process itself allows 60, for which no trial has time;
-what blocks it on purpose ends within 10 (turnwise/database.py)."""
+"""Seconds that a loop may stand still. The process itself allows 60, too long for a trial; intended
+blocks end within 10 (turnwise/database.py)."""
 
 
 class Probe:
-    """Looks at a member's /healthz, and kills the member when that fails too often.
+    """Polls a member's /healthz, and kills the member when that fails too often.
 
-    It begins anew with each process, once that has answered for the first time.
+    For each new process it starts over, once that has answered for the first time.
     """
 
     def __init__(self, member: Member, port: int) -> None:
@@ -39,13 +39,13 @@ class Probe:
         threading.Thread(target=self._run, name=f"probe of {member.name}", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop probing."""
         self._closed.set()
 
     def _run(self) -> None:
         while not self._closed.wait(PERIOD):
             process = self._member.process.identity()
-            # Nobody probes what was asked to end.
+            # A process that was asked to end is not probed.
             if process != self._process or self._member.frozen_holds or self._member.ending:
                 self._process, self._failures, self._answered = process, 0, False
             if self._healthy():

@@ -41,7 +41,7 @@ def _term_worker(world: World, pick: int) -> Course:
 
 @fault("worker.freeze", 9, 14)
 def _freeze_worker(world: World, pick: int) -> Course:
-    """Frozen for longer than the broker waits: it wakes up with dead tags."""
+    """Freeze a worker for longer than the broker waits: it resumes with dead delivery tags."""
     return (yield from freeze(world.workers[pick % len(world.workers)]))
 
 
@@ -61,7 +61,7 @@ def _term_door(world: World, pick: int) -> Course:
 
 @fault("door.freeze", 2, 14)
 def _freeze_door(world: World, pick: int) -> Course:
-    """Frozen with answers owed: its callers turn to the other one."""
+    """Freeze a door that owes answers: its callers turn to the other door."""
     return (yield from freeze(world.doors[pick % len(world.doors)]))
 
 
@@ -81,7 +81,7 @@ def _term_relay(world: World, pick: int) -> Course:
 
 @fault("relay.freeze", 2, 14)
 def _freeze_relay(world: World, pick: int) -> Course:
-    """Frozen for longer than the other one waits: it wakes up to find itself taken over."""
+    """Freeze a relay for longer than the standby waits: when it resumes, another is active."""
     return (yield from freeze(world.relays[pick % len(world.relays)]))
 
 
@@ -93,7 +93,7 @@ def _kill_client(world: World, pick: int) -> Course:
 
 @fault("client.disk_full", 1, 4)
 def _fill_disk(world: World, pick: int) -> Course:
-    """No file of the client may grow any more: to it the same as a disk that is full."""
+    """Forbid the client's files to grow, which is the same to it as a full disk."""
     client = world.clients[pick % len(world.clients)]
     while not client.process.alive():
         yield WAIT

@@ -1,4 +1,4 @@
-"""Old rows are removed while requests come that were served long ago."""
+"""Faults that remove old rows while requests that were served long ago are repeated."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from turnwise.message import Request
 from turnwise.topology import Topology
 
 _OLDER_THAN = 10
-"""Seconds: rows that were served later are not counted yet, and none of them is removed."""
+"""Seconds. Rows served more recently are not counted yet, and are never removed."""
 
 _AGE = _OLDER_THAN + 2
-"""Seconds since what is repeated was served, at least."""
+"""The least seconds since a repeated request was served."""
 
 _FEWEST, _MOST = 20, 100
-"""Requests that are repeated."""
+"""The number of requests that are repeated."""
 
 _PAUSE = 0.01
 """Seconds between two repeats."""
 
 _BACKLOG = 100
-"""Messages in the queue with which no repeat is added: a slow machine would never get to them."""
+"""The length of the queue from which no repeat is added: a slow machine would never serve them."""
 
 _AT_ONCE = 20
 """Repeats between two looks at the queue."""
@@ -43,10 +43,10 @@ _BREATH = 10
 """Ticks: half a second."""
 
 _LOOK_EVERY = 4
-"""Ticks; InnoDB shows the same to whoever looks more often (lab/trial/database_faults.py)."""
+"""Ticks; polling more often shows the same copy (lab/trial/database_faults.py)."""
 
 _TIMEOUT = 4.0
-"""Seconds that the database has for an answer."""
+"""Seconds to wait for an answer of the database."""
 
 _OLDEST = (
     "SELECT client, counter, message, sent_at FROM requests"
@@ -62,7 +62,7 @@ _DELIVERIES = (
     " WHERE client = %s AND counter = %s"
 )
 _REMOVED = "SELECT client, counter FROM removed"
-# The prune has connected after whoever looks here.
+# The prune connected after the connection that runs this.
 _WAITS = (
     "SELECT COUNT(*) FROM information_schema.innodb_trx"
     " JOIN information_schema.processlist ON id = trx_mysql_thread_id"
@@ -70,13 +70,13 @@ _WAITS = (
 )
 _BEFORE_LINE = "UPDATE prune_epoch %"
 _BEFORE_DELETION = "SELECT client, counter, served_by FROM requests WHERE %"
-# Shared, as workers' writes lock it: they go on, until the prune waits in front of them.
+# Shared, as workers' writes lock it, so they continue until the prune's wait blocks them.
 _HOLD_LINES = "SELECT epoch FROM prune_epoch LOCK IN SHARE MODE"
 _HOLD_ROW = "SELECT 1 FROM requests WHERE client = %s AND counter = %s FOR UPDATE"
 
 
 class _Repeats(threading.Thread):
-    """Publishes old requests again, one round after the other, until it is ended."""
+    """Repeats old requests, round after round, until ``end()``."""
 
     def __init__(self, world: World, requests: Sequence[Request]) -> None:
         super().__init__(name="old repeats", daemon=True)
@@ -87,19 +87,19 @@ class _Repeats(threading.Thread):
         self._over = threading.Event()
 
     def mark(self, marker: Request) -> None:
-        """Publish this one next."""
+        """Publish this request next."""
         self._marker = marker
 
     def is_marked(self) -> bool:
-        """Whether that is confirmed."""
+        """Return whether the marker is confirmed."""
         return self._marker is None
 
     def end(self) -> None:
-        """Publish nothing any more."""
+        """Publish nothing further."""
         self._over.set()
 
     def run(self) -> None:
-        """Go on whatever happens to the broker."""
+        """Publish, and reconnect whenever the broker fails."""
         url = self._world.servers.rabbitmq.url(self._world.name)
         parameters = pika.URLParameters(f"{url}?heartbeat={HEARTBEAT}")
         parameters.blocked_connection_timeout = HEARTBEAT
@@ -141,7 +141,7 @@ def _put(channel: BlockingChannel, request: Request) -> None:
 
 @fault("prune.run")
 def _run(world: World, pick: int) -> Course:
-    """It ends by itself, and begins again only if the database was away."""
+    """Run a prune to its end, and again only if the database was away."""
     with (yield from _repeating(world)) as repeats:
         yield from _finish(_prune(world, pick))
         yield ON
@@ -152,7 +152,7 @@ def _run(world: World, pick: int) -> Course:
 
 @fault("prune.kill")
 def _kill(world: World, pick: int) -> Course:
-    """Killed where it is about to move a line, or has moved it and is about to delete."""
+    """Kill a prune just before it moves a line, or between that and the deletion."""
     at_line = pick % 2 == 0
     prune = _prune(world, pick)
     with (yield from _repeating(world)) as repeats:
@@ -174,7 +174,7 @@ def _prune(world: World, pick: int) -> Process:
 
 
 def _repeating(world: World) -> Generator[Stage, None, contextlib.AbstractContextManager[_Repeats]]:
-    """Wait until there are old rows; return what publishes them again."""
+    """Wait until there are old rows; return the thread that repeats them."""
     while True:
         for _ in range(_BREATH):
             yield WAIT
@@ -198,7 +198,7 @@ def _started(repeats: _Repeats) -> Iterator[_Repeats]:
 
 
 def _finish(prune: Process) -> Generator[Stage, None, None]:
-    """Have it run to a good end."""
+    """Run the prune until it succeeds."""
     try:
         while True:
             prune.start()
@@ -215,7 +215,7 @@ def _finish(prune: Process) -> Generator[Stage, None, None]:
 def _kill_in_the_middle(
     world: World, prune: Process, old: Sequence[Request], at_line: bool
 ) -> Generator[Stage, None, bool]:
-    """Hold what it needs next, and kill it when it waits for that; return whether it did."""
+    """Lock the row that the prune needs next, and kill it while it waits; return whether it did."""
     if not world.database.is_whole():
         return False
     place = _BEFORE_LINE if at_line else _BEFORE_DELETION
@@ -229,7 +229,7 @@ def _kill_in_the_middle(
             if at_line:
                 holder.execute(_HOLD_LINES)
             else:
-                # Not one that is repeated: the worker that has it in hand would wait as well.
+                # Not a row that is repeated, since the worker that holds it would wait as well.
                 looker.execute(_OLDEST, (_AGE, 2 * _MOST))
                 rows = [(client, counter) for client, counter, *_ in looker.fetchall()]
                 repeated = {(request.client, request.counter) for request in old}
@@ -238,7 +238,7 @@ def _kill_in_the_middle(
                     return False
                 holder.execute(_HOLD_ROW, rows[0])
             if not holder.fetchall():
-                # Another prune has removed it meanwhile.
+                # Another prune has removed the row meanwhile.
                 return False
             prune.start()
             while prune.alive():
@@ -254,9 +254,9 @@ def _kill_in_the_middle(
 
 
 def _deliver_round(world: World, repeats: _Repeats) -> Generator[Stage, None, None]:
-    """Wait until all old requests were published once more, and until they were delivered.
+    """Wait until all old requests were published once more, and delivered.
 
-    The queue is first in, first out: they were when a repeat of a new row has come behind them.
+    The queue is first in, first out: they were delivered once a later repeat of a new row was.
     """
     enough = repeats.confirmed + len(repeats.requests)
     while repeats.confirmed < enough:
@@ -290,8 +290,8 @@ def _proof(world: World, repeats: _Repeats, meanwhile: int) -> Generator[Stage, 
     if not gone or not delivered:
         return None
     return (
-        f"{len(removed):,} rows removed by now, {gone} of the {len(repeats.requests)} that were"
-        f" repeated among them: {meanwhile} times meanwhile, {delivered} times after"
+        f"{len(removed):,} rows removed so far, {gone} of the {len(repeats.requests)} repeated"
+        f" requests among them; {meanwhile} repeats during the prune, {delivered} after it"
     )
 
 
@@ -301,6 +301,6 @@ def _request(client: str, counter: int, message: str, sent_at: datetime) -> Requ
 
 @contextlib.contextmanager
 def _connected(world: World) -> Iterator[pymysql.cursors.Cursor]:
-    # Another fault may freeze it in between.
+    # Another fault may freeze the server meanwhile.
     with world.servers.database.connect(world.name, timeout=_TIMEOUT) as cursor:
         yield cursor

@@ -1,4 +1,4 @@
-"""How soon serving goes on after a server answers again. Pure."""
+"""How soon serving resumes after a server answers again. Pure."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Seconds from a server's return to the next committed row, and how many were not counted.
+    """Seconds from a server's return to the next committed row, for each return.
 
-    Not counted are returns that were followed by another fault before a row.
+    Returns that were followed by another fault before a row are only counted, as ``overtaken``.
     """
 
     seconds: tuple[float, ...] = field(default=())
     overtaken: int = 0
 
     def percentile(self, share: float) -> float | None:
-        """Return the time within which that share of the recoveries was done."""
+        """Return the seconds within which that share of the recoveries was over; None if none."""
         if not self.seconds:
             return None
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
     def as_dict(self) -> dict[str, float | int | list[float] | None]:
-        """Return it for machines."""
+        """Return the figures as JSON fields."""
         return {
             "count": len(self.seconds),
             "overtaken": self.overtaken,
@@ -41,7 +41,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """A time in which serving was kept away: from all, or from the worker of that number."""
+    """A time in which a fault prevented serving, by all workers or by the one of that number."""
 
     begin: float
     end: float
@@ -56,8 +56,8 @@ def recoveries(
 ) -> Recovery:
     """Measure each return of a server against the rows' sorted times.
 
-    A return says nothing if something kept serving away until the next row: another fault of a
-    server, or for each of the workers a fault of its own.
+    A return is not measured if something else prevented serving until the next row: another fault
+    of a server, or a fault of each worker.
     """
     seconds: list[float] = []
     overtaken = 0
@@ -75,7 +75,7 @@ def recoveries(
 def silence(rows: Sequence[float], begin: float, end: float) -> float | None:
     """Return the longest time without a row after ``begin``, of those that begin before ``end``.
 
-    ``rows``: their sorted times. None if no row came after ``end``.
+    ``rows`` are sorted times. Returns None if no row came after ``end``.
     """
     first = bisect.bisect_left(rows, begin)
     last = bisect.bisect_left(rows, end)

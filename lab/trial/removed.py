@@ -1,9 +1,9 @@
-"""What was deleted from the table while a trial ran: a trigger puts it aside, in the same commit.
+"""Rows that were deleted while a trial ran: a trigger copies them, in the same commit.
 
-So a removed row is counted as stored, and one that is stored again after it as a second one.
+So a removed row counts as stored, and one that is stored again after its removal as a repeat.
 """
 
-# Statements are put together of this module's own constants.
+# Statements are built from this module's own constants.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STORED = "SELECT (SELECT COUNT(*) FROM requests) + (SELECT COUNT(*) FROM removed
 
 
 def put_aside(cursor: Cursor) -> None:
-    """Put aside what is deleted from here on. Raises pymysql.Error; it may be called again."""
-    # Whoever waits here for a transaction that is frozen, makes all others wait too.
+    """Copy rows that are deleted from now on. Idempotent. Raises pymysql.Error."""
+    # While this waits for a frozen transaction, all others wait too.
     cursor.execute("SET lock_wait_timeout = 1")
     cursor.execute(_TRIGGER)

@@ -13,11 +13,11 @@ from lab.trial.run import Result, Trial
 from turnwise import streams
 
 LINE_EVERY = 15.0
-"""Seconds between two lines of progress where they cannot replace each other."""
+"""Seconds between two lines of progress where one cannot replace the other."""
 
 
 def progress(trial: Trial) -> None:
-    """Show what goes on: one line that changes on a terminal, a line now and then elsewhere."""
+    """Show the progress: one changing line on a terminal, a line now and then elsewhere."""
     result = trial.result
     live = streams.is_live()
     if not live and result.samples[-1].at // LINE_EVERY == _sample_before(result) // LINE_EVERY:
@@ -50,24 +50,24 @@ def text(result: Result) -> str:
             for kind in sorted(happened)
         ),
         "",
-        "seconds without a row, from a fault's begin until all was whole again: median, worst",
+        "seconds without a row, from a fault's start until all was whole again: median, worst",
         *_silences(result),
         "",
         f"accepted  {result.accepted:,}, of those {result.confirmed:,} by HTTP,",
         f"          {result.committed:,} by the table",
-        f"by HTTP   {result.doubtful:,} tries not answered 201; after one of them the caller died",
+        f"by HTTP   {result.doubtful:,} PUTs not answered 201; after one of them the caller died",
         f"          {result.given_up:,} times, and {result.given_up_served:,} of those are stored",
         f"by table  {result.undone:,} in transactions that were not committed, and",
-        f"          {result.in_doubt:,} in ones that were lost in COMMIT",
+        f"          {result.in_doubt:,} in transactions whose COMMIT had no answer",
         f"stored    {result.served:,}, repeats absorbed {result.repeats_absorbed:,}",
         f"served by {shares}",
-        f"farthest ahead of the lowest not yet served: {result.ahead}",
+        f"farthest ahead of the lowest request not yet served: {result.ahead}",
         f"peak memory {peaks}",
     ]
     if result.deadly:
         lines.append(
-            f"given up  {result.deadly:,} whose workers ended three times with them in hand, until"
-            " they were retried"
+            f"given up  {result.deadly:,} whose workers ended three times while they held"
+            " them; served by the final retry"
         )
     recovery = result.recovery
     if recovery.seconds:
@@ -77,7 +77,7 @@ def text(result: Result) -> str:
                 f"{name} {recovery.percentile(share) or 0:.2f} s"
                 for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
             )
-            + f" ({len(recovery.seconds)} returns, {recovery.overtaken} overtaken by another fault)"
+            + f" ({len(recovery.seconds)} counted, {recovery.overtaken} overtaken by another fault)"
         )
     lines.append("")
     for kind, meaning in KINDS.items():
@@ -98,7 +98,7 @@ def text(result: Result) -> str:
 
 
 def _silences(result: Result) -> list[str]:
-    """Return a line for each kind of fault; others may have befallen it at the same time."""
+    """Return a line for each kind of fault; other faults may have been active at the same time."""
     found: dict[str, list[float]] = {}
     for fault in result.faults:
         if fault.silence is not None:

@@ -1,7 +1,7 @@
-"""What a worker of a trial runs: the handler on trial, held in the middle when a fault wants that.
+"""The handler of a trial's worker: it runs the handler on trial, and waits when a fault holds it.
 
-It notes each call and each exception outside of any transaction. A fault that writes a file
-``hold`` gets an answer in ``held``, and the handler waits until ``hold`` is gone.
+It records each call and each exception outside of any transaction. A fault writes a file ``hold``
+and gets an answer in ``held``; the handler waits until ``hold`` is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from turnwise import Handler, Request, Rows, Transaction
 
 
 class _Held:
-    """A door that a fault may hold after a statement."""
+    """A ``db`` that a fault may hold after a statement."""
 
     def __init__(self, db: Transaction, request: Request) -> None:
         self._db = db
@@ -35,7 +35,7 @@ class _Held:
 
 
 def serve(request: Request, db: Transaction) -> None:
-    """Serve by the handler on trial."""
+    """Serve with the handler on trial."""
     _note("begun", request)
     try:
         _handler(request, _Held(db, request))

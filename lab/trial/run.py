@@ -1,4 +1,4 @@
-"""A trial from its first process to its verdict."""
+"""A trial, from its first process to its verdict."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from turnwise.topology import Topology
 
 TICK = 0.05
 LOOK = 0.5
-"""Seconds between two looks at memory and backlog."""
+"""Seconds between two samples of memory and backlog."""
 
 DRAIN_TIMEOUT = 60.0
-"""Seconds without a new row, after the last fault is healed, until the rest is given up."""
+"""Seconds without a new row, after the last fault has healed, until the trial stops waiting."""
 
 FAULT_TIMEOUT = 300.0
-"""Seconds after its time that a fault may take to be proved and healed; then it is given up."""
+"""Seconds after its time within which a fault must be proved and healed, or it is abandoned."""
 
 QUIET = 5.0
-"""Seconds after which a queue that is said to be empty is: the figures are a second old."""
+"""Seconds after which a queue that is reported as empty is empty: the figures are a second old."""
 
 IN_FLIGHT = 1000
-"""Requests that a producer has published and not seen confirmed, at most."""
+"""The most requests that a producer has published without a confirm."""
 
 IDLE = 3.0
 """Seconds of traffic before the first and after the last fault."""
@@ -45,7 +45,7 @@ IDLE = 3.0
 
 @dataclass(slots=True)
 class Happened:
-    """A fault as it happened; times in seconds since the trial began."""
+    """A fault as it happened. Times are in seconds since the trial began."""
 
     planned: Planned
     course: Course
@@ -55,10 +55,10 @@ class Happened:
     done: bool = False
     proof: str | None = None
     silence: float | None = None
-    """The longest time without a row, from its begin until all was whole again."""
+    """The longest seconds without a row, from the fault's start until all was whole again."""
 
     def disturbance(self, workers: int) -> Disturbance | None:
-        """Return from whom it kept serving away, if from anybody."""
+        """Return which workers the fault prevented from serving; None if none."""
         if self.on_at is None or self.off_at is None:
             return None
         kind = self.planned.kind
@@ -71,7 +71,7 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A look at the whole: seconds since the begin, accepted and served so far."""
+    """A sample: seconds since the trial began, requests accepted and served so far."""
 
     at: float
     accepted: int
@@ -80,7 +80,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Result:
-    """All that a trial found."""
+    """The result of a trial."""
 
     begun: float
     """Seconds since 1970."""
@@ -89,19 +89,19 @@ class Result:
     findings: Findings = field(default_factory=Findings)
     accepted: int = 0
     confirmed: int = 0
-    """Of those accepted, answered 201 by a door."""
+    """The accepted ones that a door answered 201."""
     doubtful: int = 0
-    """Tries of a PUT that were not answered 201."""
+    """PUTs that were not answered 201."""
     given_up: int = 0
-    """Requests whose caller never learned what became of them."""
+    """Requests whose caller never learned their outcome."""
     given_up_served: int = 0
     """How many of those are stored."""
     committed: int = 0
-    """Of those accepted, committed to the table outbox."""
+    """The accepted ones that were committed to the table outbox."""
     undone: int = 0
     """Requests of transactions that were not committed."""
     in_doubt: int = 0
-    """Requests of transactions that were lost in COMMIT."""
+    """Requests of transactions whose COMMIT had no answer."""
     served: int = 0
     repeats_absorbed: int = 0
     ahead: int = 0
@@ -112,7 +112,7 @@ class Result:
     samples: list[Sample] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     deadly: int = 0
-    """Requests that were given up as ones that end their workers, and were retried at the end."""
+    """Requests that were given up as deadly under the faults, and retried at the end."""
     drained: bool = False
 
     @property
@@ -122,7 +122,7 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether every fault happened and nothing is wrong."""
+        """Whether every fault happened, all was drained and nothing is wrong."""
         return self.drained and not self.void and not self.findings.counts
 
 
@@ -143,15 +143,15 @@ class Trial:
         self._calls = Calls()
         self._given_up: dict[Identity, tuple[str, int]] = {}
         self._queued_at = 0.0
-        """When the queue was last seen to hold something, or could not be seen."""
+        """When the queue was last seen to hold something, or its length was unknown."""
 
     @property
     def now(self) -> float:
-        """Seconds since the begin."""
+        """Seconds since the trial began."""
         return time.monotonic() - self._zero
 
     def run(self) -> Result:
-        """Do it all."""
+        """Run the trial and return its result. Raises LabError if it cannot start."""
         self.world.prepare()
         for source in (*self.world.callers, *self.world.applications):
             source.start()
@@ -177,7 +177,7 @@ class Trial:
 
     @property
     def _unrouted(self) -> bool:
-        """Whether the broker gave requests back, which then go behind those in flight."""
+        """Whether the broker may return requests, which then go behind those in flight."""
         return any(planned.kind == "broker.unroute" for planned in self.schedule)
 
     # -- while it runs
@@ -242,7 +242,7 @@ class Trial:
             self._tick()
 
     def _drain(self) -> None:
-        """Stop the clients, and let all that was accepted be served."""
+        """Stop the clients, and wait until everything that was accepted is served."""
         self._feeding = False
         self._queued_at = self.now
         for client in self.world.clients:
@@ -261,11 +261,11 @@ class Trial:
             if self.world.left() != 0:
                 return False
             latest = self.result.samples[-1]
-            # What a caller gave up may be among those that are served, in place of others.
+            # Requests that a caller gave up may be among the served ones, in place of others.
             given_up = sum(len(c.offered) - len(c.confirmed) for c in self.world.callers)
             given_up += sum(len(a.doubtful) for a in self.world.applications)
             return (latest.served or 0) >= latest.accepted + given_up or (
-                # What is neither there nor on its way is lost.
+                # A request that is neither stored nor on its way is lost.
                 self.now - self._queued_at > QUIET and self.world.failures() == 0
             )
 
@@ -279,7 +279,7 @@ class Trial:
         self.result.drained = done
 
     def _retry(self) -> None:
-        """Retry what was given up, as an operator does, and let it be served."""
+        """Retry all failures that were given up, as an operator does, and let them be served."""
         world, result = self.world, self.result
         self._calls = calls(world.rig(worker) for worker in world.workers)
         self._given_up = self._failed()
@@ -379,7 +379,7 @@ class Trial:
         )
 
     def _rows(self) -> list[Row]:
-        """Return all that was ever stored; what was removed since as well."""
+        """Return every row that was ever stored, including those removed since."""
         found = self.world.servers.database.query(ROWS, name=self.world.name)
         return [
             Row(
@@ -395,7 +395,7 @@ class Trial:
         ]
 
     def _failed(self) -> dict[Identity, tuple[str, int]]:
-        """Return the failures that there are now, with reason and attempts."""
+        """Return the current failures: reason and attempts by identity."""
         found = self.world.servers.database.query(
             "SELECT client, counter, reason, attempts FROM failures", name=self.world.name
         )

@@ -1,4 +1,4 @@
-"""What happens when: a pure function of the seed."""
+"""The schedule of faults: a pure function of the seed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 GAP = 2.0
-"""Seconds between two faults, on average; they overlap now and then."""
+"""The average seconds between two faults; some overlap."""
 
 GAP_OF_NODES = 12.0
-"""The same where there are several nodes of each server, which need time to be whole again."""
+"""The same with several nodes of each server, which need time to reconnect."""
 
 AGAIN = 0.1
-"""How likely the next fault is the same again, while the first may still last."""
+"""The probability that the next fault is the same again, perhaps while the first still lasts."""
 
 AT_ONCE = 0.15
-"""How likely the next fault comes at once."""
+"""The probability that the next fault follows at once."""
 
 CALM = 3.0
-"""Seconds without a new fault at the begin."""
+"""Seconds without a fault at the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault, and for how many seconds it lasts."""
+    """A kind of fault, and the range of seconds that it lasts."""
 
     name: str
     shortest: float
@@ -33,7 +33,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One fault: ``at`` and ``lasts`` in seconds; ``pick`` chooses among what it may befall."""
+    """One fault: ``at`` and ``lasts`` in seconds; ``pick`` chooses its target."""
 
     number: int
     kind: str
@@ -50,13 +50,13 @@ def plan(
     count: int | None = None,
     gap: float = GAP,
 ) -> list[Planned]:
-    """Return the faults of a trial: so many, or as many as fit into ``duration`` seconds.
+    """Return the faults of a trial: ``count``, or as many as fit into ``duration`` seconds.
 
-    ``gap``: seconds between two, on average.
+    ``gap`` is the average number of seconds between two faults.
 
-    Every kind comes once before one comes again, in random order each time: a short trial sees as
-    much as it can, a long one sees each kind equally often. Now and then a fault is followed at
-    once by the next one, or by the same again.
+    Every kind comes once before one comes again, in a new random order each time: a short trial has
+    as many kinds as possible, a long one has each kind equally often. Now and then a fault is
+    followed at once by the next one, or by the same kind again.
     """
     rng = random.Random(seed)
     by_name = {kind.name: kind for kind in kinds}

@@ -1,4 +1,4 @@
-"""What may befall either server: an end, with a new start; and a silence."""
+"""Faults of either server: a restart, and a freeze."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lab.trial.server_state import ServerState
 
 
 def restart(server: ServerState, *, kill: bool) -> Course:
-    """End it, by SIGKILL or gracefully; it starts again when nobody wants it down."""
+    """Stop the server, by SIGKILL or gracefully; it restarts once no fault keeps it down."""
     while not server.server.runner.alive():
         yield WAIT
     before = server.server.runner.identity()
@@ -29,7 +29,7 @@ def restart(server: ServerState, *, kill: bool) -> Course:
 
 
 def freeze(server: ServerState) -> Course:
-    """Stop it where it is (SIGSTOP): its connections stay, and nothing answers."""
+    """Freeze the server (SIGSTOP): its connections stay open, and nothing answers."""
     while not (server.is_whole() and server.server.runner.alive()):
         yield WAIT
     before = server.server.runner.identity()
@@ -37,7 +37,7 @@ def freeze(server: ServerState) -> Course:
     server.gone()
     try:
         server.server.runner.pause()
-        # It takes a moment, and another fault may have it started again in that.
+        # This takes a moment, during which another fault may have restarted the server.
         while server.greets():
             yield WAIT
             if server.server.runner.alive():

@@ -1,4 +1,4 @@
-"""A server of a trial: what keeps it away, and when it answered again."""
+"""A server of a trial: which faults keep it away, and when it answered again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GREETING_TIMEOUT = 0.3
 
 
 class ServerState:
-    """A server, how many faults want it down or frozen, and when it answered again."""
+    """A server, how many faults keep it down or frozen, and when it answered again."""
 
     def __init__(self, server: RabbitMQ | DatabaseServer, heals: list[float]) -> None:
         self.server = server
@@ -25,23 +25,23 @@ class ServerState:
         self._looked = 0.0
 
     def is_whole(self) -> bool:
-        """Whether no fault keeps it away and it answers."""
+        """Return whether no fault keeps the server away, and it answers."""
         return self._serving and not self.down_holds and not self.frozen_holds
 
     def gone(self) -> None:
-        """Note that it does not serve any more."""
+        """Record that the server stopped serving."""
         self._serving = False
 
     def healed(self) -> None:
-        """Note that it serves again, though its process never went."""
+        """Record that the server serves again, though its process never ended."""
         self._heals.append(time.time())
 
     def begin_stop(self) -> None:
-        """Let it end gracefully, without waiting for that."""
+        """Start a graceful stop, without waiting for it."""
         threading.Thread(target=self.server.stop, daemon=True).start()
 
     def tick(self, now: float) -> None:
-        """Start it when nobody wants it down; note when it answers."""
+        """Start the server once no fault keeps it down; record when it answers."""
         if not self.down_holds and not self.server.runner.alive():
             self.gone()
             self.server.runner.start()
@@ -53,7 +53,7 @@ class ServerState:
             self._heals.append(time.time())
 
     def greets(self) -> bool:
-        """Whether it says its first word: after AMQP's header, or as MySQL does by itself."""
+        """Return whether the server greets: RabbitMQ after AMQP's header, a database unasked."""
         with (
             contextlib.suppress(OSError),
             socket.create_connection(

@@ -1,4 +1,4 @@
-"""How a fault befalls one of three nodes: one at a time, and from a whole."""
+"""Runs faults of one of three nodes: one at a time, and only on a whole cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _alone(world: World, which: str) -> Iterator[None]:
 def _turn(
     world: World, which: str, whole: Callable[[], bool], befall: Callable[[], Course]
 ) -> Course:
-    """Wait for the turn and for all three nodes; befall them; wait until they are three again."""
+    """Wait for the turn and a whole cluster; run the fault; wait until it is whole again."""
     while world.held[which]:
         yield WAIT
     with _alone(world, which):
@@ -39,7 +39,7 @@ def _turn(
 
 
 def rabbits(world: World, befall: Callable[[int], Course]) -> Course:
-    """Let something befall RabbitMQ's nodes. It gets the place of the queue's leader."""
+    """Run a fault of RabbitMQ's nodes. ``befall`` gets the index of the queue's leader."""
 
     def course() -> Course:
         while (place := leader(world)) is None:
@@ -50,9 +50,9 @@ def rabbits(world: World, befall: Callable[[int], Course]) -> Course:
 
 
 def databases(world: World, befall: Callable[[int], Course]) -> Course:
-    """Let something befall the database's nodes. It gets the place of the one that is written to.
+    """Run a fault of the database's nodes. ``befall`` gets the index of the writer.
 
-    The proof says whether the load balancer's writer moved.
+    The proof reports whether the load balancer's writer moved.
     """
     writer = world.trio.writer
     assert writer is not None  # noqa: S101
@@ -69,7 +69,7 @@ def databases(world: World, befall: Callable[[int], Course]) -> Course:
 
 
 def both(world: World, befall: Callable[[int, int], Course]) -> Course:
-    """Let something befall nodes of both; it gets the places, as above."""
+    """Run a fault of nodes of both servers. ``befall`` gets both indexes."""
     return (
         yield from rabbits(
             world, lambda leader: databases(world, lambda writer: befall(leader, writer))
@@ -78,7 +78,7 @@ def both(world: World, befall: Callable[[int, int], Course]) -> Course:
 
 
 def leader(world: World) -> int | None:
-    """Return the place of the node that leads the workers' queue; None if nobody knows now."""
+    """Return the index of the node that leads the workers' queue; None if it is unknown."""
     with contextlib.suppress(LabError):
         return world.trio.leader(world.name, Topology().queue)
     return None
@@ -112,7 +112,7 @@ def connected(world: World, place: int) -> int:
 
 
 def asked(world: World, place: int, statement: str, *values: object) -> int:
-    """Return a number that a database node tells; -1 if it does not answer."""
+    """Return the number that a query of a database node returns; -1 if it does not answer."""
     with (
         contextlib.suppress(pymysql.Error, OSError),
         world.trio.databases[place].connect(world.name, timeout=2) as cursor,
@@ -124,7 +124,7 @@ def asked(world: World, place: int, statement: str, *values: object) -> int:
 
 
 def status(world: World, place: int, name: str) -> int:
-    """Return a figure of SHOW STATUS."""
+    """Return a status variable of a database node as a number; -1 if it does not answer."""
     return asked(
         world, place,
         "SELECT variable_value FROM information_schema.global_status WHERE variable_name = %s",
@@ -133,7 +133,7 @@ def status(world: World, place: int, name: str) -> int:
 
 
 def whole(world: World, place: int) -> bool:
-    """Whether a database node belongs to the cluster and has what the others have."""
+    """Return whether a database node belongs to the cluster and is in sync."""
     return world.trio.databases[place].whole
 
 

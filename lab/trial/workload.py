@@ -1,4 +1,4 @@
-"""What the workers of a trial do: only record, or run a handler, which is then checked too."""
+"""The work of a trial's workers: a handler, and the check of its effects."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Identity = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A handler, and what is known about it.
+    """A handler on trial, with its check.
 
-    ``check(cursor)`` looks at the database when all is over. It raises AssertionError, or yields
-    problems, if its invariant does not hold. ``prepare(cursor)`` makes the handler's tables, and
-    ``message(number)`` the message of a client's request.
+    ``check(cursor)`` looks at the database at the end. If its invariant does not hold, it raises
+    AssertionError or yields problems. ``prepare(cursor)`` creates the handler's tables, and
+    ``message(number)`` returns the message of a client's request.
     """
 
     handler: str
@@ -45,17 +45,17 @@ class Workload:
     message: Callable[[int], str] | None
 
     def environment(self, rig: Path) -> dict[str, str]:
-        """The settings of a worker whose own folder is ``rig``."""
+        """Return the environment of a worker whose own folder is ``rig``."""
         rig.mkdir(exist_ok=True)
         return {HANDLER: self.handler, RIG: str(rig)}
 
     @property
     def options(self) -> list[str]:
-        """The options of ``worker run``."""
+        """Options for ``worker run``."""
         return ["--handler", "lab.trial.rigged:serve", "--max-attempts", str(MAX_ATTEMPTS)]
 
     def problems(self, cursor: Any) -> list[tuple[str, str]]:
-        """Return what is wrong: kinds of the trial's findings, and a case of each."""
+        """Return each problem: a kind of the trial's findings, and a case."""
         if self.check is None:
             return []
         try:
@@ -66,7 +66,7 @@ class Workload:
 
 
 def load(handler: str, check: str | None) -> Workload:
-    """Return a workload by its names, ``money`` or MODULE:FUNCTION. Raises LabError."""
+    """Load a handler and its check: ``money``, or MODULE:FUNCTION. Raises LabError."""
     if handler == "money":
         handler, check = f"{MONEY}:serve", check or f"{MONEY}:check"
     sys.path.insert(0, str(Path.cwd()))
@@ -90,19 +90,19 @@ def _find(name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What the workers' handlers did, by request."""
+    """The calls of the workers' handlers, by request."""
 
     begun: Counter[Identity] = field(default_factory=Counter)
-    """How often it was called."""
+    """How often the handler was called."""
     raised: Counter[Identity] = field(default_factory=Counter)
     held: Counter[Identity] = field(default_factory=Counter)
-    """How often a fault held it in the middle."""
+    """How often a fault held the handler."""
     unfinished: Mapping[Identity, frozenset[int]] = field(default_factory=dict)
-    """The processes that called it, and in which it did not raise."""
+    """The ids of processes that called the handler, and in which it did not raise."""
 
 
 def calls(rigs: Iterable[Path]) -> Calls:
-    """Read what the rigged handlers noted in these folders."""
+    """Read the calls that the rigged handlers recorded in these folders."""
     counts: dict[str, Counter[Identity]] = defaultdict(Counter)
     unfinished: dict[Identity, set[int]] = defaultdict(set)
     for rig in rigs:

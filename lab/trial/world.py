@@ -1,4 +1,4 @@
-"""What a trial happens to: the servers, the processes, and the links between them."""
+"""The world of a trial: the servers, the processes, and the links between them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lab.trial.workload import SERVED_OR_GIVEN_UP, Workload
 from turnwise.topology import Topology
 
 BALLAST = 500
-"""Rows to change, for a transaction that shall weigh more than a worker's."""
+"""Rows to change, for a transaction that must weigh more than a worker's."""
 
 DOORS = 2
 CALLERS = 2
@@ -39,7 +39,7 @@ APPLICATIONS = 2
 
 
 Program = Callable[[list[str]], list[str | Path]]
-"""Makes a command line of a command of the project."""
+"""Turns a command of the project into a command line."""
 
 
 def installed(command: list[str]) -> list[str | Path]:
@@ -50,8 +50,8 @@ def installed(command: list[str]) -> list[str | Path]:
 class World:
     """Everything of one trial, in ``folder``.
 
-    ``name`` is its virtual host, its schema, and the workers' own database account in it: the
-    lab's has rights that read_only does not bind.
+    ``name`` is the name of its virtual host, its schema, and the workers' own database account,
+    since read_only does not bind the lab's account.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class World:
         self.folder = folder
         self.prefetch = prefetch
         self.heals: list[float] = []
-        """When a server answered again, in seconds since 1970."""
+        """The times at which a server answered again, in seconds since 1970."""
         self.brokers = [ServerState(server, self.heals) for server in servers.rabbits]
         self.databases = [ServerState(server, self.heals) for server in servers.databases]
         self.broker, self.database = self.brokers[0], self.databases[0]
         self.held: Counter[str] = Counter()
-        """How many faults hold something server-wide: an alarm, read_only ..."""
+        """How many faults hold each server-wide state: an alarm, read_only ..."""
         self._password = secrets.token_urlsafe(12)
         self.network = Network(servers, name)
         self._probes: list[Probe] = []
@@ -99,7 +99,7 @@ class World:
         self.relays = [self._relay(f"relay-{n}", program) for n in range(1, RELAYS + 1)]
         self.applications = [
             Application(f"application-{n}", self.as_worker, per_second / 2)
-            # A handler may know nothing of their messages.
+            # A handler may not understand their messages.
             for n in range(1, (0 if workload else APPLICATIONS) + 1)
         ]
 
@@ -115,7 +115,7 @@ class World:
         return [*self.workers, *self.clients, *self.doors, *self.relays]
 
     def prepare(self) -> None:
-        """Make what must be there before the first process starts."""
+        """Create everything that must exist before the first process starts."""
         self.servers.rabbitmq.make_vhost(self.name)
         query = self.servers.database.query
         query(f"CREATE DATABASE `{self.name}`")
@@ -127,7 +127,7 @@ class World:
         query(f"CREATE TABLE `{self.name}`.ballast (n INT PRIMARY KEY, weight INT NOT NULL)")
         self.servers.database.query(TABLE, name=self.name)
         if self.workload:
-            # Its tables may refer to ours.
+            # The handler's tables may refer to Turnwise's.
             commands.finish(["worker", "migrate"], self.environment)
         with self.servers.database.connect(self.name) as cursor:
             if self.workload and self.workload.prepare:
@@ -138,7 +138,7 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of a command that goes directly to the servers."""
+        """The environment of a command that connects directly to the servers."""
         return {
             "AMQP_URL": self.servers.rabbitmq.url(self.name),
             "MYSQL_URL": self.servers.database.url(self.name),
@@ -146,15 +146,15 @@ class World:
 
     @property
     def in_hands(self) -> int:
-        """How many requests may be in hands at once.
+        """How many requests workers may hold at once.
 
-        A frozen worker keeps its own for a while, and so does a connection that a worker has given
-        up but the broker has not: up to two of those for each worker.
+        A frozen worker keeps its own for a while, and so does a connection that a worker has
+        abandoned but the broker has not: up to two of those for each worker.
         """
         return 3 * self.prefetch * len(self.workers)
 
     def dead_letters(self) -> list[bytes]:
-        """Take the bodies out of the queue of dead letters."""
+        """Remove all dead letters from their queue and return their bodies."""
         parameters = pika.URLParameters(self.servers.rabbitmq.url(self.name).split(",")[0])
         bodies: list[bytes] = []
         with pika.BlockingConnection(parameters) as connection:
@@ -166,14 +166,14 @@ class World:
                 bodies.append(body or b"")
 
     def tick(self, now: float) -> None:
-        """Look after everything that has to go on."""
+        """Supervise the servers and the processes."""
         for server in (*self.brokers, *self.databases):
             server.tick(now)
         for member in self.members:
             member.tick(now)
 
     def close(self) -> None:
-        """End the processes and the links; what was made on the servers goes too."""
+        """End the processes and the links, and delete what was created on the servers."""
         for probe in self._probes:
             probe.close()
         for caller in self.callers:
@@ -209,7 +209,7 @@ class World:
         )
 
     def refusal(self, statement: str, port: int | None = None) -> int:
-        """Return the number of the error that a worker would get now; 0 if none."""
+        """Return the number of the error that a worker would get for a statement now; 0 if none."""
         with contextlib.closing(self.as_worker(port)) as connection, connection.cursor() as cursor:
             try:
                 cursor.execute(statement)
@@ -218,28 +218,28 @@ class World:
         return 0
 
     def kill_worker_connections(self, cursor: pymysql.cursors.Cursor) -> int:
-        """Have the database end the workers' connections; return how many."""
+        """Kill the workers' connections to the database; return how many."""
         cursor.execute(
             "SELECT id FROM information_schema.processlist WHERE user = %s",
             (self.name,),
         )
         killed = 0
         for (number,) in cursor.fetchall():
-            with contextlib.suppress(pymysql.Error):  # gone by itself
+            with contextlib.suppress(pymysql.Error):  # it has ended already
                 cursor.execute("KILL %s", (number,))
                 killed += 1
         return killed
 
     def served(self) -> int | None:
-        """Return how many rows there are or were, and failures given up; None if not to be seen."""
+        """Return the number of rows ever stored and failures given up; None if unknown now."""
         return self._count(STORED if self.workload is None else SERVED_OR_GIVEN_UP)
 
     def left(self) -> int | None:
-        """Return how many rows wait in the table outbox; None if that cannot be seen now."""
+        """Return how many rows wait in the table outbox; None if that is unknown now."""
         return self._count("SELECT COUNT(*) FROM outbox")
 
     def relayed(self) -> dict[str, int]:
-        """Return as whom the relays have sent to the workers' queue, with the last number."""
+        """Return the clients that relays used for the workers' queue, each with its last number."""
         rows = self.servers.database.query(
             "SELECT client, last FROM outbox_clients WHERE queue = %s",
             Topology().queue,
@@ -268,7 +268,7 @@ class World:
             return None
 
     def queued(self) -> int | None:
-        """Return how many requests the queue holds, as of a second ago; None if unknown."""
+        """Return how many requests the queue held a second ago; None if that is unknown now."""
         with contextlib.suppress(LabError):
             queue = self.servers.rabbitmq.api("GET", f"queues/{self.name}/{Topology().queue}")
             if "messages" in queue:
@@ -276,7 +276,7 @@ class World:
         return None
 
     def failures(self) -> int | None:
-        """Return how many failures wait to be served again; None if that cannot be seen now."""
+        """Return how many failures wait for a retry; None if that is unknown now."""
         if self.workload is None:
             return 0
         with (
@@ -288,7 +288,7 @@ class World:
         return None
 
     def rig(self, worker: Member) -> Path:
-        """Return the folder by which a worker's handler is held."""
+        """Return the folder through which a worker's handler is held."""
         return self.folder / f"rig-{worker.name}"
 
     # -- the links
