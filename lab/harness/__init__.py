@@ -1,1 +1,1 @@
-"""Servers, processes and networks of one's own: what demo, trials, benchmarks and tests run on."""
+"""Private servers, processes and networks, on which the demo, trials, benchmarks and tests run."""

@@ -33,7 +33,7 @@ def start(
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> Any:
-    """Run one of the project's commands to its end; return the JSON it wrote."""
+    """Run one of the project's commands; return the JSON it wrote. Raises LabError if it fails."""
     result = _execute(command, environment)
     if not result.stdout:
         raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
@@ -41,7 +41,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> Any:
 
 
 def finish(command: list[str], environment: Mapping[str, str]) -> None:
-    """Run one of the project's commands to its end, which must be a good one."""
+    """Run one of the project's commands. Raises LabError if it fails."""
     result = _execute(command, environment)
     if result.returncode:
         raise LabError(f"{' '.join(command)}: {result.stderr.strip()}")
@@ -67,7 +67,7 @@ def start_worker(
     *options: str,
     attached: bool = True,
 ) -> Process:
-    """Start a worker, without waiting for it."""
+    """Start a worker, without waiting until it is ready."""
     return start(
         name,
         folder,
@@ -80,7 +80,7 @@ def start_worker(
 def start_dashboard(
     folder: Path, environment: Mapping[str, str], port: int, *, attached: bool = True
 ) -> Process:
-    """Start the page, without waiting for it."""
+    """Start the page, without waiting until it is ready."""
     return start(
         "dashboard",
         folder,
@@ -91,7 +91,7 @@ def start_dashboard(
 
 
 def events(process: Process) -> list[dict[str, Any]]:
-    """Return the JSON lines that a command has written so far, in its log."""
+    """Return the JSON lines in a command's log so far."""
     if not process.log.exists():
         return []
     lines = process.log.read_text().splitlines()
@@ -102,7 +102,7 @@ def events(process: Process) -> list[dict[str, Any]]:
 def wait_event(
     process: Process, event: str, times: int = 1, timeout: float = READY_TIMEOUT
 ) -> None:
-    """Wait until it has written an event so often."""
+    """Wait until a process has logged an event ``count`` times."""
     wait_until(
         lambda: len([e for e in events(process) if e["event"] == event]) >= times,
         f"{process.name}: {event}",

@@ -1,4 +1,4 @@
-"""The same servers as Docker containers: the newest releases, or a machine without packages."""
+"""The same servers as Docker containers, for the newest releases and machines without packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATABASE_IMAGE = "mysql:9.7"
 
 
 class Container:
-    """A container with a name, made when it is first started, and kept until ``remove``."""
+    """A named container, created at its first start, and kept until ``remove``."""
 
     def __init__(self, name: str, image: str, options: list[str]) -> None:
         self.name = name
@@ -29,40 +29,40 @@ class Container:
         self._options = options
 
     def start(self) -> None:
-        """Start it."""
+        """Start the container."""
         if self._inspect("{{.Id}}"):
             _docker("start", self.name)
         else:
             _docker("run", "--detach", "--name", self.name, *self._options, self._image)
 
     def stop(self, timeout: float) -> None:
-        """End it gracefully."""
+        """Stop the container gracefully, within ``timeout`` seconds."""
         _docker("stop", "--time", f"{timeout:.0f}", self.name)
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill the container with SIGKILL."""
         _docker("kill", self.name)
         _docker("wait", self.name)
 
     def pause(self) -> None:
-        """Freeze it."""
+        """Freeze the container."""
         _docker("pause", self.name)
 
     def resume(self) -> None:
-        """Let it go on, if it is frozen."""
+        """Resume the container, if it is frozen."""
         if self._inspect("{{.State.Paused}}") == "true":
             _docker("unpause", self.name)
 
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Return whether the container runs."""
         return self._inspect("{{.State.Running}}") == "true"
 
     def identity(self) -> str:
-        """Return its id and start time."""
+        """Return the container's ID and start time."""
         return self._inspect("{{.Id}}@{{.State.StartedAt}}") or "none"
 
     def last_words(self) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of the container's log."""
         result = subprocess.run(
             ["docker", "logs", "--tail", "15", self.name],
             capture_output=True,
@@ -79,7 +79,7 @@ class Container:
 
 
 def available() -> bool:
-    """Whether a Docker daemon answers."""
+    """Return whether a Docker daemon answers."""
     if not shutil.which("docker"):
         return False
     return not subprocess.run(
@@ -117,19 +117,19 @@ def rabbitmq(folder: Path) -> RabbitMQ:
     advanced = folder.resolve() / "advanced.config"
     advanced.write_text(ADVANCED_CONFIG)
     for file in (config, advanced):
-        file.chmod(0o644)  # read by another user, in the container
+        file.chmod(0o644)  # another user reads it, in the container
     container = Container(
         f"turnwise-rabbitmq-{settings['name']}",
         RABBITMQ_IMAGE,
         [
-            "--hostname=rabbitmq",  # the data lie under it
+            "--hostname=rabbitmq",  # the data is stored under this name
             f"--volume={config}:/etc/rabbitmq/rabbitmq.conf:ro",
             f"--volume={advanced}:/etc/rabbitmq/advanced.config:ro",
             f"--publish=127.0.0.1:{settings['port']}:5672",
             f"--publish=127.0.0.1:{settings['management_port']}:15672",
         ],
     )
-    # As the server's own user: as root it may leave a cookie that the server cannot read.
+    # As the server's own user, since as root it may leave a cookie that the server cannot read.
     ctl = ["docker", "exec", "--user", "rabbitmq", container.name, "rabbitmqctl", "--quiet"]
     return RabbitMQ(
         container,
@@ -143,7 +143,7 @@ def rabbitmq(folder: Path) -> RabbitMQ:
 def database(folder: Path) -> DatabaseServer:
     """Return a MySQL container whose settings are in ``folder``."""
     settings = _settings(folder / "database-container.json", "port")
-    # A file: on the command line, everybody on the machine could read the password.
+    # A file, since all users of the machine can read passwords on a command line.
     secret = folder / "database-container.env"
     secret.touch(mode=0o600)
     secret.write_text(
@@ -181,6 +181,6 @@ def _docker(*words: str) -> str:
         check=False,
     )
     if result.returncode:
-        # Not the command: it may hold a password.
+        # Leaves out the command, which may hold a password.
         raise LabError(f"docker {words[0]}: {result.stderr.strip()}")
     return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""A MariaDB or MySQL of one's own: on loopback, with a generated password."""
+"""A private MariaDB or MySQL: on loopback, with a generated password."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOP_TIMEOUT = 30.0
 
 
 class DatabaseServer:
-    """A server that can be started, ended in every way, and asked about itself."""
+    """A server that can be started, stopped in every way, and queried."""
 
     def __init__(self, runner: Runner, port: int, password: str) -> None:
         self.runner = runner
@@ -37,31 +37,31 @@ class DatabaseServer:
         self.password = password
 
     def url(self, name: str = NAME, port: int | None = None) -> str:
-        """Return MYSQL_URL; through a proxy with its ``port``."""
+        """Return MYSQL_URL, or one through a proxy's ``port``."""
         return f"mysql://{USER}:{quote(self.password)}@127.0.0.1:{port or self.port}/{name}"
 
     def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start the server and wait until it serves."""
         self.runner.start()
         self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until it lets us in."""
+        """Wait until the server accepts a login."""
         wait_until(self._answers, "the database starts", START_TIMEOUT, self.runner)
 
     def stop(self) -> None:
-        """End it gracefully."""
+        """Stop the server gracefully."""
         self.runner.stop(STOP_TIMEOUT)
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill the server with SIGKILL."""
         self.runner.kill()
 
     @contextlib.contextmanager
     def connect(
         self, name: str | None = None, *, timeout: float = 60
     ) -> Iterator[pymysql.cursors.Cursor]:
-        """Give a cursor with all rights, in autocommit; ``timeout`` in seconds for an answer."""
+        """Yield a cursor with all rights, in autocommit; an answer may take ``timeout`` seconds."""
         connection = pymysql.connect(
             host="127.0.0.1",
             port=self.port,
@@ -78,7 +78,7 @@ class DatabaseServer:
             yield cursor
 
     def query(self, statement: str, *values: object, name: str | None = None) -> list[Any]:
-        """Run one statement on a connection of its own; return its rows."""
+        """Run one statement on a new connection; return its rows."""
         with self.connect(name) as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
@@ -96,9 +96,9 @@ class DatabaseServer:
 
 
 class PrivateDatabase(DatabaseServer):
-    """A MariaDB that keeps everything in ``folder``; its data are made when it is first equipped.
+    """A MariaDB that keeps everything in ``folder``. The first ``equip()`` creates its data.
 
-    A folder that was used before brings its port, its password and its data.
+    A folder that was used before keeps its port, its password and its data.
     """
 
     def __init__(self, folder: Path, name: str = "database", *, attached: bool = True) -> None:
@@ -112,17 +112,17 @@ class PrivateDatabase(DatabaseServer):
         self._process = Process(name, self._base, [], attached=attached)
         super().__init__(self._process, int(settings["port"]), str(settings["password"]))
         self.options: list[str] = []
-        """More options of the server's, to be set before it is equipped."""
+        """Further options of the server, to be set before ``equip()``."""
 
     def equip(self, programs: Programs) -> None:
-        """Say which programs to run, and have them make the data."""
+        """Set the programs to run, and have them create the data."""
         if not (self._base / "data").exists():
             _create(self._base, programs, self.password)
         self._process.command = [
             *command_of(self._base / "data", programs),
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
-            # Relative to the data: a socket's path may not be long.
+            # Relative to the data, since a socket's path must be short.
             "--socket=mysql.sock",
             "--innodb-flush-log-at-trx-commit=1",
             *self.options,
@@ -131,9 +131,9 @@ class PrivateDatabase(DatabaseServer):
 
 
 def command_of(data: Path, programs: Programs) -> list[str | Path]:
-    """Return the command line of a server with its data there, and nothing of the system's."""
+    """Return the command line of a server for ``data``, independent of the system's."""
     usr = programs.root / "usr"
-    # --no-defaults must come first: nothing of the system's configuration is used.
+    # --no-defaults must come first. It ignores the system's configuration.
     return [
         programs.mariadbd,
         "--no-defaults",
@@ -144,7 +144,7 @@ def command_of(data: Path, programs: Programs) -> list[str | Path]:
 
 
 def _environment(base: Path, programs: Programs) -> dict[str, str]:
-    # In a common folder, two that start at once take each other's temporary tables for their own.
+    # In a shared folder, two servers that start at once mistake each other's temporary tables.
     return {**programs.environment(), "TMPDIR": str(base / "tmp")}
 
 
@@ -153,7 +153,7 @@ def _as_root() -> list[str]:
 
 
 def _create(base: Path, programs: Programs, password: str) -> None:
-    """Make the data; whoever is broken off leaves them to be made anew."""
+    """Create the data. If that is interrupted, the next call starts over."""
     (base / "tmp").mkdir(exist_ok=True)
     data = base / "data.new"
     shutil.rmtree(data, ignore_errors=True)
@@ -170,7 +170,7 @@ def _create(base: Path, programs: Programs, password: str) -> None:
         ],
         environment,
     )
-    # Without network, socket and grant checks: nobody gets in before there is a password.
+    # Without network, socket and grant checks: nobody can log in before there is a password.
     statements = (
         f"FLUSH PRIVILEGES;\n"
         f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{password}';\n"
@@ -195,8 +195,8 @@ def _run(command: list[str | Path], environment: dict[str, str], text: str = "")
     try:
         said, _ = process.communicate(text)
     except BaseException:
-        # A script: what it has started ends with it.
-        with contextlib.suppress(ProcessLookupError):  # it may end by itself
+        # This is a script, so its whole process group is killed.
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and a folder that can hold them."""
+"""Files that are written whole or not at all, and the folder for them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from lab.harness.errors import LabError
 
 SPACE = 500 * 1024 * 1024
-"""Bytes that servers with their first data need, and some for what is sent to them."""
+"""Bytes that the servers need for their initial data, and some for requests."""
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file, or leave the one that was there."""
+    """Write a file atomically: if that fails, the old one stays."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -27,7 +27,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make a folder for servers. Raises LabError if it cannot hold them."""
+    """Create a folder for servers. Raises LabError if it cannot hold them."""
     if " " in str(folder.resolve()):
         raise LabError(
             f"RabbitMQ's scripts cannot cope with the space in {str(folder.resolve())!r}: name "

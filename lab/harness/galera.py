@@ -19,7 +19,7 @@ from lab.harness.packages import Programs
 from lab.harness.process import Process, free_port
 
 SUSPECT_TIMEOUT = 3
-"""Seconds of silence after which the others go on without a node: short, for trials."""
+"""Seconds of silence after which the others continue without a node: short, for trials."""
 
 _POSITION = re.compile(r"Recovered position:\s*([0-9a-f-]{36}):(-?\d+)")
 
@@ -69,15 +69,15 @@ fi
 
 
 class GaleraProcess(Process):
-    """A server that begins where its data end: what it lacks, it then gets from its peers."""
+    """A server that starts from its own data, and gets the transactions it lacks from its peers."""
 
     server: Sequence[str | Path] = ()
-    """The command line without where to begin."""
+    """The command line without the starting position."""
     first = False
-    """Whether its next start makes a new cluster, of itself alone."""
+    """Whether the next start forms a new cluster, of this node alone."""
 
     def position(self) -> tuple[str, int]:
-        """Return the history that its data belong to, and the last transaction in them."""
+        """Return the history that the data belongs to, and its last transaction."""
         result = subprocess.run(
             [*map(str, self.server), "--wsrep-recover"],
             env={**os.environ, **self.environment},
@@ -92,7 +92,7 @@ class GaleraProcess(Process):
         return found[-1][0], int(found[-1][1])
 
     def start(self) -> None:
-        """Start it; with ``first``, as a cluster of its own."""
+        """Start the node; with ``first``, as a cluster of its own."""
         history, last = self.position()
         more = ["--wsrep-new-cluster"] if self.first else []
         self.command = [*self.server, f"--wsrep-start-position={history}:{last}", *more]
@@ -101,7 +101,7 @@ class GaleraProcess(Process):
 
 
 class GaleraNode(PrivateDatabase):
-    """One of several. ``hosts``: the loopback addresses at which the nodes speak to each other."""
+    """One of several nodes. ``hosts``: the loopback addresses at which they reach each other."""
 
     def __init__(
         self, folder: Path, number: int, hosts: Sequence[str], *, attached: bool = True
@@ -114,17 +114,17 @@ class GaleraNode(PrivateDatabase):
         if not note.exists():
             files.write(note, json.dumps({name: free_port() for name in ("port", "transfer")}))
         self.provider = Path()
-        """Where Galera's shared object is."""
+        """The path of Galera's shared object."""
         self._ports: dict[str, int] = json.loads(note.read_text())
         self.process = GaleraProcess(f"database-{number}", self._base, [], attached=attached)
         self.runner = self._process = self.process
 
     def join(self, other: GaleraNode) -> None:
-        """Share another one's login."""
+        """Use another node's login."""
         self.password = other.password
 
     def equip(self, programs: Programs) -> None:
-        """Say which programs to run. ``provider`` must be set before."""
+        """Set the programs to run. ``provider`` must be set before."""
         super().equip(programs)
         script = self._folder / "wsrep_sst_lab"
         files.write(script, _TRANSFER, 0o700)
@@ -161,11 +161,11 @@ class GaleraNode(PrivateDatabase):
 
     @property
     def has_data(self) -> bool:
-        """Whether it was made."""
+        """Whether its data was created."""
         return (self._base / "data").exists()
 
     def begin(self) -> None:
-        """Have its next start make a new cluster, whatever the last one left behind."""
+        """Make the next start form a new cluster, whatever state the last one left."""
         self.process.first = True
         state = self._base / "data" / "grastate.dat"
         if state.exists():
@@ -173,7 +173,7 @@ class GaleraNode(PrivateDatabase):
             files.write(state, text.replace("safe_to_bootstrap: 0", "safe_to_bootstrap: 1"))
 
     def copy(self, other: GaleraNode) -> None:
-        """Begin with the data of another node, which does not run."""
+        """Copy the data of another node, which must be down."""
         data = self._base / "data"
         if data.exists():
             return
@@ -187,7 +187,7 @@ class GaleraNode(PrivateDatabase):
 
     @property
     def whole(self) -> bool:
-        """Whether it belongs to the primary component and has what the others have."""
+        """Whether the node belongs to the primary component and is in sync."""
         try:
             with self.connect(timeout=1) as cursor:
                 cursor.execute(_STATE)

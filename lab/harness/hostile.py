@@ -1,4 +1,4 @@
-"""Messages that are no requests, without end: what bugs, other programs and malice publish."""
+"""Endless messages that are not requests, as bugs, other programs and malice publish them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pika import BasicProperties
 from turnwise.message import Request
 
 CLIENT = "hostile"
-"""Whom they would belong to, if one of them were taken for a request."""
+"""The client of any such message that were mistaken for a request."""
 
 _BLOB = 120 * 1024
 _BLOBS = 0.02
-"""The share of those that are larger than a request; RabbitMQ would refuse much larger ones."""
+"""The share of messages larger than a request; RabbitMQ would refuse much larger ones."""
 
 _WRONG_VALUES: dict[str, list[Any]] = {
     "client": ["", "a b", "a/b", "c" * 65, "ü", "a\n", 7, None, [], {}, True],
@@ -42,7 +42,7 @@ _HEADERS: list[dict[str, Any]] = [
 
 
 def hostile(dice: random.Random) -> Iterator[tuple[bytes, BasicProperties]]:
-    """Yield a body and its properties, of one kind after another; the same for the same dice."""
+    """Yield bodies and their properties, one kind after another; the same for the same dice."""
     kinds: list[Callable[[random.Random, bytes], bytes]] = [
         _noise, _flipped, _cut, _doubled, _nested, _wrong_value, _raw_number, _other_fields,
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def _noise(dice: random.Random, _valid: bytes) -> bytes:
 
 
 def _flipped(dice: random.Random, valid: bytes) -> bytes:
-    """The highest bit of one byte: no other flip makes every text invalid."""
+    """Flip the highest bit of one byte: no other flip makes every text invalid."""
     place = dice.randrange(len(valid))
     return valid[:place] + bytes([valid[place] ^ 0x80]) + valid[place + 1 :]
 

@@ -27,19 +27,19 @@ def addresses(count: int) -> list[str]:
 
 
 def can_be_cut() -> bool:
-    """Whether links can be cut here: by root, with iptables."""
+    """Return whether links can be cut here, which needs root and iptables."""
     return os.geteuid() == 0 and shutil.which("iptables") is not None
 
 
 def cut(one: str, others: Sequence[str], way: Way = Way.BOTH) -> None:
-    """Lose what passes between an address and others, without a sign to them."""
+    """Silently drop all packets between an address and others."""
     for source, target in _pairs(one, others, way):
         if not _rule("--check", source, target):
             _rule("--insert", source, target)
 
 
 def mend(one: str, others: Sequence[str]) -> int:
-    """Let all pass between them again; return how many packets were lost."""
+    """Let packets pass between them again; return how many were lost."""
     lost = _lost(set(_pairs(one, others, Way.BOTH)))
     for source, target in _pairs(one, others, Way.BOTH):
         while _rule("--delete", source, target):

@@ -16,24 +16,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a private instance needs; what else these packages recommend, it does not.
+# What a private instance needs. It needs nothing else that these packages recommend.
 RABBITMQ_PACKAGES = ("rabbitmq-server",)
 DATABASE_PACKAGES = ("mariadb-server-core", "mariadb-client-core")
 
-# Parts of the running system, never to be shadowed by another version.
+# Parts of the running system, which must never be shadowed by another version.
 _NEVER = frozenset({"libc6", "libc-bin", "libcrypt1", "libgcc-s1", "libstdc++6", "dpkg", "apt"})
 
 _SCRIPT_SIZE = 100_000
-"""Bytes: what is larger is a program, no script."""
+"""Bytes; a larger file is a program, not a script."""
 
 
 class MissingServers(Exception):
-    """The servers' programs are neither here nor to be had."""
+    """The servers' programs are not on this machine, and cannot be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the servers' programs are. ``root`` is ``/``, or the folder they were unpacked into."""
+    """The servers' programs. ``root`` is ``/``, or the folder they were unpacked into."""
 
     root: Path
 
@@ -54,7 +54,7 @@ class Programs:
 
     @property
     def mariadb_install_db(self) -> Path:
-        """What makes a data folder."""
+        """The program that creates a data folder."""
         return self.root / "usr/bin/mariadb-install-db"
 
     def environment(self) -> dict[str, str]:
@@ -66,28 +66,28 @@ class Programs:
         return {"LD_LIBRARY_PATH": ":".join(libraries)}
 
     def have_rabbitmq(self) -> bool:
-        """Whether RabbitMQ and Erlang are there."""
+        """Return whether RabbitMQ and Erlang exist."""
         return self.rabbitmq_server.exists() and (self.erlang / "erl").exists()
 
     def have_database(self) -> bool:
-        """Whether MariaDB is there."""
+        """Return whether MariaDB exists."""
         return self.mariadbd.exists() and self.mariadb_install_db.exists()
 
 
 def find(folder: Path) -> tuple[Programs, Programs]:
-    """Return the programs of RabbitMQ and of MariaDB, unpacking into ``folder`` what is missing.
+    """Return the programs of RabbitMQ and of MariaDB; unpack missing ones into ``folder``.
 
-    Raises MissingServers when they cannot be had.
+    Raises MissingServers if they cannot be fetched.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        # Whoever else starts here meanwhile waits, and finds them.
+        # Another process that starts here meanwhile waits, and finds them.
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _find(folder)
 
 
 def require(folder: Path) -> None:
-    """Raise MissingServers when the programs are not there and nothing could fetch them."""
+    """Raise MissingServers if the programs do not exist and cannot be fetched."""
     if wanted := _wanted(folder):
         _require_tools(wanted)
 
@@ -132,7 +132,7 @@ def unpack(packages: Sequence[str], folder: Path) -> None:
     try:
         fetched = _fetch(packages, folder, [])
     except subprocess.CalledProcessError:
-        # No package lists, or old ones: fetch lists of our own, which needs no root either.
+        # The package lists are missing or old: fetch lists of our own, which needs no root either.
         own = _own_lists(folder)
         try:
             _apt(["update", "-qq", *own], folder)
@@ -170,7 +170,7 @@ def _own_lists(folder: Path) -> list[str]:
 
 
 def _apt(arguments: Sequence[str], folder: Path) -> str:
-    # The sandbox user may not write into a folder of ours.
+    # apt's sandbox user may not write into our folder.
     return subprocess.run(
         ["apt-get", "-o", "APT::Sandbox::User=root", *arguments],
         check=True,

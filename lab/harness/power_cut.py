@@ -1,10 +1,10 @@
-"""What a power cut leaves of the files that a program wrote: its system calls, cut anywhere.
+"""Simulates what a power cut leaves of a program's files, from a recording of its system calls.
 
-A write is in memory until the file is synced; a new, renamed or removed name until its folder is.
-At a cut, what was synced is there; of the rest, any writes may have reached the disk, in any order,
-in whole sectors; names are a journal, of which a beginning has. That is what POSIX promises and no
-more, after "All File Systems Are Not Created Equal" (Pillai et al., OSDI 2014), without the
-behaviours of any one file system.
+A write stays in memory until its file is synced; a new, renamed or removed name until its folder
+is. After a cut, everything that was synced is there. Of the rest, any writes may have reached the
+disk, in any order, in whole sectors; changes of names are a journal, of which any prefix has. POSIX
+promises this and no more. The model follows "All File Systems Are Not Created Equal" (Pillai et
+al., OSDI 2014), without the behaviour of any one file system.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pathlib import Path
 SECTOR = 512
 
 _KEPT = 0.5
-"""How likely it is that a write which was not synced has reached the disk."""
+"""The probability that an unsynced write has reached the disk."""
 
 STRACE = ("strace", "-f", "-y", "-xx", "-s", "100000000", "-e", "trace=%file,%desc", "-o")
-"""The command that records; the file to write to and the program follow."""
+"""The command that records; the recording's path and the program follow."""
 
 _CALL = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)(?:<(.*)>)?", re.DOTALL)
 _FD = re.compile(r"(\d+)<([^>]*)>")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
-# What a memory map changes is not seen; SQLite's index of the WAL is rebuilt after a crash.
+# Changes through a memory map are not recorded; SQLite rebuilds its index of the WAL after a crash.
 _NOT_KEPT = (b"-shm",)
 
 
@@ -34,7 +34,7 @@ _NOT_KEPT = (b"-shm",)
 class _File:
     durable: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
-    """Writes at an offset, and truncations to a length (None), that are not synced."""
+    """Unsynced writes at an offset, and truncations to a length (None)."""
     size: int = 0
     position: int = 0
 
@@ -44,7 +44,7 @@ class _Folder:
     names: dict[bytes, _File | _Folder] = field(default_factory=dict)
     durable: dict[bytes, _File | _Folder] = field(default_factory=dict)
     pending: list[dict[bytes, _File | _Folder]] = field(default_factory=list)
-    """The names after each change that is not synced."""
+    """The names after each unsynced change."""
 
     def change(self, name: bytes, what: _File | _Folder | None) -> None:
         if what is None:
@@ -55,7 +55,7 @@ class _Folder:
 
 
 class Disk:
-    """What a recording did to the folder ``root``, call by call."""
+    """The effect of a recording on the folder ``root``, call by call."""
 
     def __init__(self, root: Path) -> None:
         self._prefix = str(root).encode()
@@ -63,9 +63,9 @@ class Disk:
         self._open: dict[int, _File | _Folder] = {}
 
     def replay(self, recording: Path) -> Iterator[bytes]:
-        """Replay a recording; after each call that changes something yield what it printed.
+        """Replay a recording; after each call that changes something, yield what it printed.
 
-        That is empty but for writes to the standard output.
+        That is empty except for writes to standard output.
         """
         with recording.open() as lines:
             for line in lines:
@@ -76,7 +76,7 @@ class Disk:
                         yield said
 
     def cut(self, draw: random.Random, folder: Path) -> None:
-        """Write into an empty folder what a cut at this moment may leave."""
+        """Write one possible result of a cut at this moment into an empty folder."""
         _write(self._root, draw, folder)
 
     def _call(self, name: str, arguments: str, result: int) -> bytes | None:
@@ -181,7 +181,7 @@ def _sync(what: _File | _Folder) -> None:
 
 
 def _applied(file: _File, draw: random.Random | None) -> bytearray:
-    """Return the content with all that is pending, or with what a cut leaves of it."""
+    """Return the content with all pending changes, or with those that a cut leaves."""
     content = bytearray(file.durable)
     for offset, data in file.pending:
         if data is None:

@@ -1,4 +1,4 @@
-"""Processes of the lab: started, watched, stopped, and never mistaken for another one's."""
+"""Processes of the lab: started, watched, stopped, and never mistaken for another process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Protocol
 from lab.harness.errors import LabError
 
 NOTE_TIMEOUT = 30.0
-"""Seconds for a process to begin: time enough on a machine that is out of breath."""
+"""Seconds for a process to start: enough on an overloaded machine."""
 
-# A process notes who it is before it becomes the program: whoever starts it may be killed at any
-# moment, and what was started must be found again. Its number and its start stay the same.
+# A process writes its ID and start time to a file before it becomes the program, which changes
+# neither. Its parent may be killed at any moment, and the process must be found again.
 _NOTING = ("sh", "-c", 'cp "/proc/$$/stat" "$0.new" && mv "$0.new" "$0" && exec "$@"')
 
 
@@ -28,35 +28,35 @@ class Runner(Protocol):
     """Something that runs a server: a process, or a container."""
 
     def start(self) -> None:
-        """Start it; it need not be ready yet."""
+        """Start the server; it need not be ready yet."""
 
     def stop(self, timeout: float) -> None:
-        """End it gracefully, and wait for that."""
+        """Stop the server gracefully, and wait for its end."""
 
     def kill(self) -> None:
-        """End it with SIGKILL, and wait for that."""
+        """Kill the server with SIGKILL, and wait for its end."""
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP)."""
+        """Freeze the server (SIGSTOP)."""
 
     def resume(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Resume the server (SIGCONT)."""
 
     def alive(self) -> bool:
         """Whether it runs."""
 
     def identity(self) -> str:
-        """Return something that changes when it is started anew: a pid with its start time."""
+        """Return something that changes at a restart: a process id with its start time."""
 
     def last_words(self) -> str:
-        """Return the end of its log."""
+        """Return the last lines of its log, for error messages."""
 
 
 class Process:
-    """A program in the background, with a log and a note of who it is beside its files.
+    """A program in the background, with a log and a file that identifies the process.
 
-    attached: it dies with us, whatever happens to us. Otherwise it goes on, and another Process
-    with the same folder and name finds it again.
+    If ``attached``, it dies with this process, even on SIGKILL. Otherwise it continues, and another
+    Process with the same folder and name finds it again.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Process:
         self._note = folder / f"{name}.pid"
         self.command: Sequence[str | Path] = command
         self.environment: Mapping[str, str] = environment or {}
-        """Variables besides those of this process."""
+        """Variables in addition to those of this process."""
         self.stdin: int = subprocess.DEVNULL
         """A descriptor for its standard input."""
         self.output: int | None = None
@@ -82,14 +82,14 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it. Raises LabError if it runs already."""
+        """Start the program. Raises LabError if it runs already."""
         if self.alive():
             raise LabError(f"{self.name} is already running (process {self.pid})")
-        # The kernel sends the signal when the thread that started it ends: start it from the main
+        # The kernel sends the signal when the starting thread ends, so start it from the main
         # thread.
         tie = ["setpriv", "--pdeathsig", "KILL", "--"] if self._attached else []
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # A signal in here would leave a process that nobody knows of.
+        # A signal in here would leave an unknown process behind.
         with self.log.open("ab") as log, uninterrupted():
             self._child = subprocess.Popen(
                 [*tie, *_NOTING, self._note, *map(str, self.command)],
@@ -109,7 +109,7 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, as long as it is the one that was started."""
+        """The process id, as long as it belongs to the process that was started; otherwise None."""
         if self._child is not None:
             return self._child.pid if self._child.poll() is None else None
         return self._noted()
@@ -129,18 +129,18 @@ class Process:
         return self.pid is not None
 
     def identity(self) -> str:
-        """Return pid and start time."""
+        """Return the process id and the start time."""
         pid = self.pid
         return f"{pid}@{_start_time(pid)}" if pid else "none"
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
+        """Send the process a signal, if it runs."""
         if pid := self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def wait(self, timeout: float) -> int | None:
-        """Wait for its end. Its exit code, as subprocess gives it, if it is a child of ours."""
+        """Wait for the end; return the exit code as subprocess does, if it is a child of ours."""
         if self._child is not None:
             return self._child.wait(timeout)
         pid = self.pid
@@ -156,7 +156,7 @@ class Process:
         return None
 
     def stop(self, timeout: float) -> None:
-        """SIGTERM, and SIGKILL if that is not enough in time."""
+        """Send SIGTERM, and SIGKILL if it still runs after ``timeout`` seconds."""
         self.signal(signal.SIGTERM)
         try:
             self.wait(timeout)
@@ -164,16 +164,16 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         self.signal(signal.SIGKILL)
         self.wait(10)
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """Freeze the process (SIGSTOP)."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Resume the process (SIGCONT)."""
         self.signal(signal.SIGCONT)
 
     def last_words(self) -> str:
@@ -185,9 +185,9 @@ class Process:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM to its end."""
+    """Defer Ctrl-C and SIGTERM until the block ends."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread receives signals
         return
     came: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -202,7 +202,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody uses now."""
+    """Return a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -215,7 +215,7 @@ def wait_until(
     runner: Runner | None = None,
     interval: float = 0.02,
 ) -> None:
-    """Look until the condition holds. Raises LabError when it does not, or the server died."""
+    """Poll until the condition holds. Raises LabError on a timeout, or if the process died."""
     deadline = time.monotonic() + timeout
     while not condition():
         if runner is not None and not runner.alive():
@@ -227,7 +227,7 @@ def wait_until(
 
 
 def answers(port: int) -> bool:
-    """Whether somebody listens on a loopback port."""
+    """Return whether a program listens on a loopback port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

@@ -1,4 +1,4 @@
-"""TCP proxies on loopback that do to connections what networks do."""
+"""TCP proxies on loopback that treat connections as bad networks do."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def _network() -> asyncio.AbstractEventLoop:
 
 @dataclass
 class Direction:
-    """What happens to the bytes of one direction, on all connections, from now on."""
+    """The treatment of the bytes of one direction, on all connections, from now on."""
 
     latency: float = 0.0
     """Seconds from arrival to departure."""
     rate: float | None = None
     """Bytes a second for each connection; None: no limit."""
     passed: int = 0
-    """Bytes that went through, ever."""
+    """All bytes that went through."""
     withheld: int = 0
-    """Bytes that arrived while it was held, ever."""
+    """All bytes that arrived while the direction was held."""
     cut_after: int | None = None
     """Bytes until the connection is reset, in the middle of whatever it carries."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,20 +51,20 @@ class Direction:
 
     @property
     def to_be_cut(self) -> bool:
-        """Whether a connection is still to be reset."""
+        """Whether a reset is still pending."""
         return self.cut_after is not None
 
     @property
     def held(self) -> bool:
-        """Whether bytes are kept back: a black hole, without any sign to either side."""
+        """Whether bytes are held back: a black hole, with no sign to either side."""
         return not self.gate.is_set()
 
 
 class Proxy:
-    """Listens on ``port`` (0: a free one) and connects to ``target``, on loopback both.
+    """Listens on ``port`` (0: a free one) and connects to ``target``, both on loopback.
 
-    ``up`` is from the client to the server, ``down`` the way back. Methods may be called from any
-    thread; they return when it is done.
+    ``up`` is the direction from the client to the server, ``down`` the opposite one. Methods may be
+    called from any thread, and return when they have taken effect.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
@@ -72,9 +72,9 @@ class Proxy:
         self.up = Direction()
         self.down = Direction()
         self.accepted = 0
-        """Connections, ever."""
+        """All connections so far."""
         self.cuts = 0
-        """Connections that were reset, ever."""
+        """All connections that were reset so far."""
         self._connections: set[_Connection] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._server = self._call(self._listen, port)
@@ -88,27 +88,27 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return len(self._connections)
 
     def hold(self, *directions: Direction) -> None:
-        """Keep bytes back. New connections are accepted, and meet the same."""
+        """Hold bytes back. New connections are accepted, and treated the same."""
         self._call(self._set_held, directions, True)
 
     def release(self, *directions: Direction) -> None:
-        """Let bytes pass again, those that were kept back first."""
+        """Let bytes pass again, held ones first."""
         self._call(self._set_held, directions, False)
 
     def cut(self) -> int:
-        """Reset every connection, towards both sides; return how many."""
+        """Reset every connection on both sides; return how many."""
         return self._call(self._cut_all)
 
     def inject(self, data: bytes, *, down: bool = False) -> int:
-        """Say something in AMQP's midst, between two frames; return on how many connections."""
+        """Send ``data`` between two AMQP frames; return on how many connections."""
         return self._call(self._inject, data, down)
 
     def close(self) -> None:
-        """End all of it."""
+        """Close the listener and all connections."""
         self._call(self._close)
 
     def _call(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
@@ -232,7 +232,7 @@ class _Stream:
             await asyncio.gather(arriving, return_exceptions=True)
 
     async def flush(self) -> None:
-        """Say what is to be injected, if no frame is half said."""
+        """Send what is to be injected, unless a frame is half sent."""
         if self.injected and self._frames.at_boundary:
             data, self.injected = self.injected, b""
             with contextlib.suppress(OSError):
@@ -258,7 +258,7 @@ class _Stream:
         while data:
             step = max(1, int(way.rate * _STEP)) if way.rate else len(data)
             if self.injected:
-                # Up to the end of the frame that is being said, and no further.
+                # Up to the end of the current frame, and no further.
                 step = min(step, self._frames.to_boundary(data) or len(data))
             piece, data = data[:step], data[step:]
             if way.rate:
@@ -270,16 +270,16 @@ class _Stream:
             way.passed += len(piece)
         if way.cut_after == 0:
             way.cut_after = None
-            # What was written must be gone before the reset overtakes it.
+            # Written bytes must be gone before the reset overtakes them.
             await asyncio.sleep(_STEP)
             self._connection.cut()
 
 
 class _Frames:
-    """Where one AMQP frame ends and the next begins: a header with a size, a payload, an end."""
+    """Finds the boundaries of AMQP frames: a header with a size, a payload, an end byte."""
 
     def __init__(self, greeting: int) -> None:
-        self._rest = greeting  # bytes of the frame that are still to come
+        self._rest = greeting  # remaining bytes of the frame
         self._header = b""
 
     @property
@@ -300,7 +300,7 @@ class _Frames:
                 self._header, self._rest = b"", size + _FRAME_END
 
     def to_boundary(self, data: bytes) -> int | None:
-        """Return how much of ``data`` ends the frame; None if it does not."""
+        """Return how many bytes of ``data`` complete the frame; None if they do not."""
         probe = _Frames(self._rest)
         probe._header = self._header
         for position in range(1, len(data) + 1):

@@ -1,4 +1,4 @@
-"""A RabbitMQ of one's own: on loopback, with a generated password, and its management API."""
+"""A private RabbitMQ: on loopback, with a generated password, and its management API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CTL_TIMEOUT = 20.0
 MEMORY_WATERMARK = "1GB"
 
 _BAD_WORDS = 65
-"""rabbitmqctl's exit code for an argument that it does not take (sysexits.h: data)."""
+"""rabbitmqctl's exit code for an argument that it does not accept (sysexits.h: data)."""
 
 CONFIG = """\
 listeners.tcp.default = {address}:{port}
@@ -54,7 +54,7 @@ ADVANCED_CONFIG = """\
 
 
 class RabbitMQ:
-    """A server that can be started, ended in every way, and asked about itself."""
+    """A server that can be started, stopped in every way, and queried."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class RabbitMQ:
         self.password = password
 
     def url(self, vhost: str = VIRTUAL_HOST, port: int | None = None) -> str:
-        """Return AMQP_URL; through a proxy with its ``port``."""
+        """Return AMQP_URL, or one through a proxy's ``port``."""
         host = f"127.0.0.1:{port or self.port}"
         return f"amqp://{USER}:{self.password}@{host}/{quote(vhost, safe='')}"
 
     @property
     def management_url(self) -> str:
-        """Where the management UI is."""
+        """Return the address of the management UI."""
         return f"http://127.0.0.1:{self.management_port}/"
 
     def management_login(self, vhost: str = VIRTUAL_HOST) -> str:
@@ -87,12 +87,12 @@ class RabbitMQ:
         return f"http://{USER}:{self.password}@{host}/{quote(vhost, safe='')}"
 
     def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start the server and wait until it serves."""
         self.runner.start()
         self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until it serves, management API included."""
+        """Wait until the server serves, including its management API."""
         wait_until(
             lambda: answers(self.port) and self._overview(),
             "RabbitMQ starts",
@@ -101,11 +101,11 @@ class RabbitMQ:
         )
 
     def stop(self) -> None:
-        """End it gracefully."""
+        """Stop the server gracefully."""
         self.runner.stop(STOP_TIMEOUT)
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill the server with SIGKILL."""
         self.runner.kill()
 
     def api(self, method: str, path: str, body: object = None) -> Any:
@@ -128,7 +128,7 @@ class RabbitMQ:
         return json.loads(text) if text else None
 
     def make_vhost(self, name: str) -> None:
-        """Make a virtual host that the lab's user may use."""
+        """Create a virtual host that the lab's user may use."""
         self.api("PUT", f"vhosts/{quote(name, safe='')}", {})
         self.grant(USER, name)
 
@@ -143,13 +143,13 @@ class RabbitMQ:
         )
 
     def remove_vhost(self, name: str) -> None:
-        """Remove a virtual host with all that is in it."""
+        """Delete a virtual host with everything in it."""
         self.api("DELETE", f"vhosts/{quote(name, safe='')}")
 
     def ctl(self, *words: str) -> str:
         """Run ``rabbitmqctl`` on the node; return what it printed.
 
-        Raises LabError, or ValueError when it does not take an argument.
+        Raises LabError if it fails, ValueError if it does not accept an argument.
         """
         process = subprocess.Popen(
             [*self._ctl[0], *words],
@@ -162,8 +162,8 @@ class RabbitMQ:
         try:
             told, complaint = process.communicate(timeout=CTL_TIMEOUT)
         except subprocess.TimeoutExpired:
-            # It is a script: what it started holds the pipes.
-            with contextlib.suppress(ProcessLookupError):  # it may end by itself
+            # It is a script, and the processes that it started hold the pipes.
+            with contextlib.suppress(ProcessLookupError):  # it may have ended
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             raise LabError(f"rabbitmqctl {words[0]}: no answer") from None
@@ -188,8 +188,8 @@ class RabbitMQ:
 class PrivateRabbitMQ(RabbitMQ):
     """A RabbitMQ that keeps everything in ``folder``, with a name server (epmd) of its own.
 
-    A folder that was used before brings its ports, its password and its data. The name server is
-    to be started first: Erlang would start one that outlives us.
+    A folder that was used before keeps its ports, its password and its data. Start the name server
+    first; otherwise Erlang starts one that outlives this process.
     """
 
     def __init__(self, folder: Path, name: str = "rabbitmq", *, attached: bool = True) -> None:
@@ -217,7 +217,7 @@ class PrivateRabbitMQ(RabbitMQ):
         )
 
     def equip(self, programs: Programs) -> None:
-        """Say which programs to run, and write their configuration."""
+        """Set the programs to run, and write their configuration."""
         settings, base = self._settings, self._base
         config, plugins, advanced = (
             base / "rabbitmq.conf", base / "enabled_plugins", base / "advanced.config"
@@ -238,7 +238,7 @@ class PrivateRabbitMQ(RabbitMQ):
         environment = {
             **programs.environment(),
             "PATH": f"{programs.erlang}:/usr/sbin:/usr/bin:/sbin:/bin",
-            # The cookie, generated by Erlang, lies in HOME.
+            # Erlang generates its cookie in HOME.
             "HOME": str(base),
             "ERL_EPMD_PORT": str(settings["epmd_port"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -251,7 +251,7 @@ class PrivateRabbitMQ(RabbitMQ):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
             "RABBITMQ_MNESIA_BASE": str(base / "data"),
             "RABBITMQ_LOG_BASE": str(base / "log"),
-            # The script then becomes the server, instead of waiting for it: one process to signal.
+            # Makes the script become the server instead of waiting for it: one process to signal.
             "RUNNING_UNDER_SYSTEMD": "true",
             **self._more_environment(),
         }

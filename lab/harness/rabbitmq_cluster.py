@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes that are one cluster, each at a loopback address of its own."""
+"""Three RabbitMQ nodes in one cluster, each at a loopback address of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.harness.rabbitmq import PrivateRabbitMQ
 NODES = 3
 
 NET_TICK = 8
-"""Seconds of silence after which a node takes another one for gone: short, for trials."""
+"""Seconds of silence after which a node considers another one down: short, for trials."""
 
 _CONFIG = """\
 cluster_name = turnwise-lab
@@ -28,24 +28,24 @@ cluster_partition_handling = pause_minority
 
 
 _GROW = """rabbit_quorum_queue:grow('{node}', <<".*">>, <<".*">>, all)."""
-"""What ``rabbitmq-queues grow NODE all`` does."""
+"""The expression behind ``rabbitmq-queues grow NODE all``."""
 
 
 class ClusterNode(PrivateRabbitMQ):
-    """One of several. Clients reach it as any other; its peers, at ``host``."""
+    """One of several nodes. Clients reach it on loopback as usual, its peers at ``host``."""
 
     def __init__(self, folder: Path, number: int, hosts: Sequence[str], **more: Any) -> None:
         super().__init__(folder, f"rabbitmq-{number}", **more)
         self.number = number
         self.api_timeout = 2.0  # one of several is often away
         self.host = hosts[number - 1]
-        """The loopback address at which its peers reach it, and from which it reaches them."""
+        """The loopback address at which its peers reach it, and from which it connects to them."""
         self.nodename = f"turnwise-{number}@node-{number}"
         self._hosts = hosts
         self._folder = folder
 
     def equip(self, programs: Programs) -> None:
-        """Say which programs to run, and write their configuration."""
+        """Set the programs to run, and write their configuration."""
         names = self._base / "hosts.erl"
         hosts = "".join(
             f'{{host, {{{host.replace(".", ",")}}}, ["node-{n}"]}}.\n'
@@ -60,23 +60,23 @@ class ClusterNode(PrivateRabbitMQ):
         self.epmd.command = [*self.epmd.command[:-1], ",".join(["127.0.0.1", *self._hosts])]
 
     def join(self, other: ClusterNode) -> None:
-        """Share another one's login, and have its name kept by the same name server."""
+        """Use another node's login and name server."""
         for name in ("password", "epmd_port"):
             self._settings[name] = other._settings[name]
         self.password = other.password
 
     def wipe(self) -> None:
-        """Lose its disk: all but how it is configured."""
+        """Delete the node's data, but not its configuration."""
         shutil.rmtree(self._base / "data")
 
     def configure(self, *, alone: bool) -> None:
-        """Have its next start look for its peers, or (``alone``) know of none."""
+        """Make the next start look for its peers, or (``alone``) know of none."""
         config, peers = self._base / "rabbitmq.conf", self._more_config()
         text = config.read_text().replace(peers, "")
         files.write(config, text if alone else text + peers)
 
     def forget(self, other: ClusterNode) -> None:
-        """Have the cluster count a node, and its members of queues, out. Raises LabError."""
+        """Remove a node and its queue members from the cluster. Raises LabError."""
         self.ctl("forget_cluster_node", other.nodename)
 
     def grow(self, other: ClusterNode) -> None:
@@ -84,7 +84,7 @@ class ClusterNode(PrivateRabbitMQ):
         self.ctl("eval", _GROW.format(node=other.nodename))
 
     def running_peers(self) -> list[str]:
-        """Return the names of the nodes that it takes for running; none if it does not answer."""
+        """Return the names of the nodes that this one sees running; none if it does not answer."""
         try:
             return [node["name"] for node in self.api("GET", "nodes") if node.get("running")]
         except LabError:
@@ -102,7 +102,7 @@ class ClusterNode(PrivateRabbitMQ):
         return {
             "RABBITMQ_NODENAME": self.nodename,
             "ERL_INETRC": str(self._base / "hosts.erl"),
-            # It listens at its own address, and speaks from it: so a link can be cut.
+            # The node listens at its own address and connects from it: its links can be cut.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 f"-kernel inet_dist_use_interface {at} "
                 f"-kernel inet_dist_connect_options [{{ip,{at}}}] "

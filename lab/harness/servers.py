@@ -1,4 +1,4 @@
-"""Both servers of a lab, in one folder, started and ended together."""
+"""Both servers of a lab, in one folder, started and stopped together."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Or install rabbitmq-server and mariadb-server yourself; their services are not u
 class Servers:
     """RabbitMQ and a database.
 
-    attached: they end with this process, whatever happens to it, SIGKILL included.
-    in_containers: Docker containers of the newest releases, instead of processes.
+    attached: they end with this process, even on SIGKILL.
+    in_containers: they are Docker containers of the newest releases, instead of processes.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Servers:
 
     @property
     def rabbits(self) -> Sequence[RabbitMQ]:
-        """RabbitMQ's nodes: the one."""
+        """RabbitMQ's nodes: just one."""
         return [self.rabbitmq]
 
     @property
     def databases(self) -> Sequence[DatabaseServer]:
-        """The database's nodes: the one."""
+        """The database's nodes: just one."""
         return [self.database]
 
     @property
@@ -84,18 +84,19 @@ class Servers:
         return self.rabbitmq.runner.alive() and self.database.runner.alive()
 
     def require(self) -> None:
-        """Raise LabError if their programs are neither here nor to be had."""
+        """Raise LabError if their programs do not exist and cannot be fetched."""
         if self._private:
             require_programs(self._programs)
 
     def start(self) -> None:
-        """Start what does not run, and wait until both serve. What is broken off, is ended.
+        """Start the servers that do not run, and wait until both serve.
 
-        Fetches their programs, if this machine has none, and makes their data.
+        Fetches their programs if this machine has none, and creates their data. Stops what it
+        started if it is interrupted.
         """
         self._equip()
         started: list[Runner] = []
-        # All from this thread: they die with the one that started them. They boot side by side.
+        # All from this thread: they die with the thread that starts them. They boot in parallel.
         runners = [self.rabbitmq.runner, self.database.runner]
         if self._private:
             runners.insert(0, self._private[0].epmd)
@@ -121,7 +122,7 @@ class Servers:
         self._equipped = True
 
     def stop(self) -> None:
-        """End both, gracefully as far as they go along; their data stay."""
+        """Stop both, gracefully if possible; their data stays."""
         with ThreadPoolExecutor() as pool:
             for server in (self.rabbitmq, self.database):
                 if server.runner.alive():
@@ -131,27 +132,27 @@ class Servers:
             self._private[0].epmd.kill()
 
     def kill(self) -> None:
-        """End both at once; their data stay."""
+        """Kill both; their data stays."""
         for server in (self.rabbitmq, self.database):
-            with contextlib.suppress(LabError):  # of a container that does not run
+            with contextlib.suppress(LabError):  # a container may be down
                 server.kill()
         if self._private:
             self._private[0].epmd.kill()
 
     def remove(self) -> None:
-        """End both at once, with their data."""
+        """Kill both, and delete their data."""
         self.kill()
         purge(self.folder)
 
 
 def require_programs(folder: Path) -> None:
-    """Raise LabError if the programs are neither here nor to be had."""
+    """Raise LabError if the programs do not exist and cannot be fetched."""
     with _another_way():
         packages.require(folder)
 
 
 def find_programs(folder: Path) -> tuple[packages.Programs, packages.Programs]:
-    """Return the programs of RabbitMQ and of MariaDB. Raises LabError if they cannot be had."""
+    """Return the programs of RabbitMQ and of MariaDB. Raises LabError if there are none."""
     with _another_way():
         return packages.find(folder)
 
@@ -168,13 +169,13 @@ def _another_way() -> Iterator[None]:
 
 
 def purge(folder: Path) -> None:
-    """End whatever was started in a folder, and remove it. Never minds what state it is in."""
+    """Stop everything that was started in a folder, and delete it, whatever its state."""
     with uninterrupted():
         for note in folder.glob("**/*.pid"):
             process = Process(note.stem, note.parent, [])
             process.kill()
         containers.remove(folder)
-        # What has just been killed may leave a last file behind.
+        # A process that has just been killed may leave a last file behind.
         for _ in range(10):
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():

@@ -1,6 +1,6 @@
-"""The tests' tools: those of the machine, or the distribution's packages, unpacked as servers are.
+"""The tests' tools: those of the machine, or unpacked from the distribution's packages.
 
-They have a folder of their own: a server that runs keeps its files where they are.
+They have a folder of their own, since a running server's files must not move.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def chromium(folder: Path) -> Chromium:
     if all(installed):
         return Chromium(Path(str(installed[0])), Path(str(installed[1])), os.environ)
     root = unpacked("usr/lib/chromium/chromium", CHROMIUM_PACKAGES, folder / "chromium")
-    fonts = root.parent / "fonts.conf"  # a relative one would be sought in /etc/fonts
+    fonts = root.parent / "fonts.conf"  # a relative path would be looked up in /etc/fonts
     fonts.write_text(
         _FONTS.format(fonts=root / "usr/share/fonts", cache=root.parent / "font-cache")
     )
@@ -79,7 +79,7 @@ def strace(folder: Path) -> Path:
 
 
 def _program(name: str, package: str, folder: Path) -> Path:
-    """Return a program that needs no libraries of its own package's kind."""
+    """Return a program that needs no libraries from other packages."""
     installed = shutil.which(name)
     if installed:
         return Path(installed)
@@ -87,11 +87,11 @@ def _program(name: str, package: str, folder: Path) -> Path:
 
 
 def unpacked(program: str, packages: Sequence[str], folder: Path) -> Path:
-    """Return the root of packages that bring ``program``, unpacking them into ``folder`` once."""
+    """Return the root of the packages with ``program``; unpack them into ``folder`` once."""
     folder.mkdir(parents=True, exist_ok=True)
     root = folder.resolve() / "root"
     with (folder / "lock").open("w") as lock:
-        # Whoever else starts here meanwhile waits, and finds it.
+        # Another process that starts here meanwhile waits, and finds it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / program).exists():
             unpack(packages, folder)

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes and three of the database: servers that survive the loss of a machine."""
+"""Three nodes each of RabbitMQ and the database: servers that survive the loss of a machine."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lab.harness.tools import unpacked
 START_TIMEOUT = 120.0
 
 _LOOK = 0.3
-"""Seconds between two looks at the writer."""
+"""Seconds between two checks of the writer."""
 
 _MISSES = 3
-"""Looks without an answer after which another node becomes the writer."""
+"""Failed checks after which another node becomes the writer."""
 
 
 class AnyRabbitMQ(RabbitMQ):
-    """The cluster: whichever node answers."""
+    """The cluster, through whichever node answers."""
 
     def __init__(self, nodes: list[ClusterNode]) -> None:
         first = nodes[0]
@@ -41,7 +41,7 @@ class AnyRabbitMQ(RabbitMQ):
         self.nodes = nodes
 
     def url(self, vhost: str = VIRTUAL_HOST, port: int | None = None) -> str:
-        """Return AMQP_URL: all nodes, or the one behind a proxy's ``port``."""
+        """Return AMQP_URL: all nodes, or the node behind a proxy's ``port``."""
         if port is not None:
             return super().url(vhost, port)
         return ",".join(node.url(vhost) for node in self.nodes)
@@ -60,14 +60,14 @@ class AnyRabbitMQ(RabbitMQ):
 
 
 class AnyDatabase(DatabaseServer):
-    """The database: whichever node is whole."""
+    """The database, through whichever node is whole."""
 
     def __init__(self, nodes: list[GaleraNode]) -> None:
         super().__init__(nodes[0].runner, nodes[0].port, nodes[0].password)
         self._nodes = nodes
 
     def url(self, name: str = NAME, port: int | None = None) -> str:
-        """Return MYSQL_URL: all nodes, or the one behind a proxy's ``port``."""
+        """Return MYSQL_URL: all nodes, or the node behind a proxy's ``port``."""
         if port is not None:
             return super().url(name, port)
         return ",".join(node.url(name) for node in self._nodes)
@@ -76,16 +76,16 @@ class AnyDatabase(DatabaseServer):
     def connect(
         self, name: str | None = None, *, timeout: float = 60
     ) -> Iterator[pymysql.cursors.Cursor]:
-        """As DatabaseServer, at the first node that is whole."""
+        """Yield a cursor as DatabaseServer does, at the first node that is whole."""
         node = next((each for each in self._nodes if each.whole), self._nodes[0])
         with node.connect(name, timeout=timeout) as cursor:
             yield cursor
 
 
 class Writer(DatabaseServer):
-    """One port for the database, as a load balancer gives: all write to one node, if it is whole.
+    """One port for the database, as of a load balancer: all connections go to one whole node.
 
-    The port is there as long as this process.
+    The port exists as long as this process.
     """
 
     def __init__(self, nodes: list[GaleraNode]) -> None:
@@ -97,7 +97,7 @@ class Writer(DatabaseServer):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def move(self, node: GaleraNode) -> None:
-        """Have all write to another node from now on."""
+        """Send all connections to another node from now on."""
         self.current, self._proxy.target = node, node.port
         self._proxy.cut()
 
@@ -120,10 +120,9 @@ class Writer(DatabaseServer):
 
 
 class Trio:
-    """What Servers is, of three nodes each.
+    """Servers with three nodes each.
 
-    attached: they end with this process, which gives the database one port for whichever node is
-    the writer.
+    attached: they end with this process, which also provides one port for the database's writer.
     """
 
     def __init__(self, folder: Path, programs: Path, *, attached: bool = True) -> None:
@@ -162,7 +161,7 @@ class Trio:
         return all(server.runner.alive() for server in self.servers)
 
     def require(self) -> None:
-        """Raise LabError if their programs are neither here nor to be had."""
+        """Raise LabError if their programs do not exist and cannot be fetched."""
         require_programs(self._programs)
 
     def __enter__(self) -> Self:
@@ -173,7 +172,7 @@ class Trio:
         self.stop()
 
     def start(self) -> None:
-        """Start what does not run, and wait until all serve. What is broken off, is ended."""
+        """Start the nodes that do not run; wait until all serve. Stops them if interrupted."""
         try:
             self._equip()
             if not self.rabbits[0].epmd.alive():
@@ -204,7 +203,7 @@ class Trio:
         return all(node.whole for node in self.databases)
 
     def leader(self, vhost: str, queue: str) -> int:
-        """Return the place of the node that leads a queue. Raises LabError if nobody knows."""
+        """Return the index of the node that leads a queue. Raises LabError if it is unknown."""
         name = str(self.rabbitmq.api("GET", f"queues/{vhost}/{queue}").get("leader"))
         for place, rabbit in enumerate(self.rabbits):
             if rabbit.nodename == name:
@@ -212,7 +211,7 @@ class Trio:
         raise LabError(f"no node {name} leads {queue}")
 
     def move_writer(self, place: int) -> None:
-        """Have all write to another node of the database from now on."""
+        """Send all connections to another node of the database from now on."""
         assert self.writer is not None  # noqa: S101
         self.writer.move(self.databases[place])
 
@@ -221,7 +220,7 @@ class Trio:
         return [host for other, host in enumerate(self.hosts) if other != place]
 
     def stop(self) -> None:
-        """End all, gracefully as far as they go along; their data stay."""
+        """Stop all, gracefully if possible; their data stays."""
         self._mend()
         with ThreadPoolExecutor() as pool:
             for server in self.servers:
@@ -233,14 +232,14 @@ class Trio:
             self.writer.close()
 
     def kill(self) -> None:
-        """End all at once; their data stay."""
+        """Kill all; their data stays."""
         self._mend()
         for server in self.servers:
             server.kill()
         self.rabbits[0].epmd.kill()
 
     def remove(self) -> None:
-        """End all at once, with their data."""
+        """Kill all, and delete their data."""
         self.kill()
         if self.writer:
             self.writer.close()
@@ -265,7 +264,7 @@ class Trio:
             node.provider = galera / "usr/lib/galera/libgalera_smm.so"
             if node is not first and not node.has_data:
                 if not (self.folder / "cluster.made").exists():
-                    # It writes down which history its data belong to.
+                    # This records which history the data belongs to.
                     first.begin()
                     first.start()
                     first.stop()
@@ -277,7 +276,7 @@ class Trio:
     def _start_databases(self) -> None:
         down = [node for node in self.databases if not node.runner.alive()]
         if len(down) == NODES:
-            # Whoever has most begins; the others take from it what they lack.
+            # The node with the most transactions starts first; the others get theirs from it.
             down.sort(key=lambda node: node.process.position()[1], reverse=True)
             down[0].begin()
         for node in down:
