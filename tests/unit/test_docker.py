@@ -84,6 +84,19 @@ def test_each_service_is_bounded_and_watched(name: str) -> None:
     assert ("healthcheck:" in told) == (name not in ONCE)
 
 
+def test_the_published_ports_are_those_of_the_documents() -> None:
+    page = (DOCKER.parent / "docs/containers.md").read_text()
+    _, _, services = COMPOSE.partition("\nvolumes:\n")[0].partition("\nservices:\n")
+    published = {
+        name: re.findall(r"127\.0\.0\.1:\$\{\w+:-(\d+)\}", service(name))
+        for name in re.findall(r"^  (\w+):\n", services, re.MULTILINE)
+    }
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d, ]*)\|$", page, re.MULTILINE)
+    assert {name: re.findall(r"\d+", ports) for name, ports in rows} == published
+    links = set(re.findall(r"localhost:(\d+)", (DOCKER.parent / "README.md").read_text()))
+    assert links <= {port for ports in published.values() for port in ports}
+
+
 def test_one_service_builds_the_image_and_none_pulls_it() -> None:
     assert COMPOSE.count("build:") == 1
     assert "pull_policy: never" in COMPOSE
