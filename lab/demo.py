@@ -20,22 +20,22 @@ from lab.harness.servers import Servers
 from lab.trial.check import farthest_ahead
 
 COUNT = 30
-"""Requests, one a second."""
+"""The number of requests, one per second."""
 _KILL_AT, _RESTART_AT = 7, 12
-"""How many are served when a replica is killed, and when the broker is restarted."""
+"""The number of served requests at which a replica is killed, and the broker restarted."""
 REPLICAS = ("worker-1", "worker-2")
 _COLOURS = {"worker-1": "cyan", "worker-2": "yellow"}
 _AWAY = 3.0
 """Seconds that the broker stays away after it has ended."""
 IN_HANDS = len(REPLICAS) + 1
-"""Requests that may be in hands at once: one of each replica, and what a killed one had."""
+"""The most requests that are held at once: one for each replica, and one of a killed replica."""
 _FROZEN = 0.15
-"""Seconds after which a request that nobody serves is in the hand of the frozen replica."""
+"""Seconds after which an unserved request must be with the frozen replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A row."""
+    """A row of the table."""
 
     client: str
     counter: int
@@ -47,23 +47,23 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Something that was broken, and the rows there were at that moment."""
+    """A fault, and the rows that existed at that moment."""
 
     what: str
     before: frozenset[int]
 
     @property
     def expected(self) -> int:
-        """The counter to resume at: the first that was not served."""
+        """The counter to resume at: the lowest that was not served."""
         return next(n for n in itertools.count(1) if n not in self.before)
 
     def resumed_with(self, rows: Sequence[Served]) -> list[int]:
-        """Return the counters that were served after it, up to and with the expected one."""
+        """Return the counters served after the fault, up to and including the expected one."""
         after = [row.counter for row in rows if row.counter not in self.before]
         return after[: after.index(self.expected) + 1] if self.expected in after else after
 
     def tell(self, rows: Sequence[Served]) -> str:
-        """Say where serving resumed."""
+        """Return a line that reports where serving resumed."""
         first = self.resumed_with(rows)
         if first == [self.expected]:
             return f"after {self.what}, serving resumed at {self.expected}, the first not served"
@@ -75,14 +75,14 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the client says of itself."""
+    """The client's own report."""
 
     accepted: int = 0
     confirmed: int = 0
 
 
 def in_order(rows: Sequence[Served], in_hands: int) -> bool:
-    """Whether serving was ahead of the lowest only by what may be in hands: the trials' rule."""
+    """Return whether serving was ahead by held requests only, which is the trials' rule."""
     return all(ahead <= in_hands for _, ahead, _ in farthest_ahead(rows))
 
 
@@ -104,10 +104,10 @@ class Demo:
         self._accepted_shown = 0
         self._breaks: list[Break] = []
         self._alone = 0
-        """How many were served while one replica was frozen or dead."""
+        """The number of requests served while one replica was frozen or dead."""
 
     def run(self) -> bool:
-        """Do it, show it, and return whether all that was promised was kept."""
+        """Run and show the demo; return whether every promise held."""
         for name in REPLICAS:
             self._replicas[name] = self._start(name)
         for replica in self._replicas.values():
@@ -126,7 +126,7 @@ class Demo:
         self._watch_until(lambda: len(self._rows()) >= COUNT and not sender.alive())
         return self._report()
 
-    # -- what is broken
+    # -- faults
 
     def _restart_broker(self) -> None:
         self._note("red", "RabbitMQ is restarted: every connection is cut.")
@@ -135,7 +135,7 @@ class Demo:
         self._watch_until(lambda: not ending.is_alive())
         away = time.monotonic() + _AWAY
         self._watch_until(lambda: time.monotonic() > away)
-        # What was in hand when it ended may have been committed since, without its ack.
+        # A held request may have been committed before the restart, without its ack.
         before = self._rows()
         self._servers.rabbitmq.runner.start()
         self._breaks.append(Break("RabbitMQ was restarted", _counters(before)))
@@ -143,7 +143,7 @@ class Demo:
         self._note("green", "RabbitMQ is back; what waited in the outbox is delivered.")
 
     def _kill_a_replica(self) -> None:
-        """Freeze the replica whose turn comes next, so that it has a request in hand; kill it."""
+        """Freeze the replica whose turn is next, so that it holds a request; then kill it."""
         rows = self._rows()
         [name] = set(REPLICAS) - {rows[-1].served_by}
         replica = self._replicas[name]
@@ -170,18 +170,18 @@ class Demo:
         self._alone = len(self._rows()) - frozen_at
         self._note("green", f"{name} is back.")
 
-    # -- what is shown
+    # -- output
 
     def _watch_until(self, condition: Any) -> None:
         def look() -> bool:
             done = bool(condition())
-            self._show()  # what fulfilled it, too
+            self._show()  # including the row that fulfilled it
             return done
 
         wait_until(look, "the demo goes on", 120)
 
     def _show(self) -> None:
-        # In this order: what is served was accepted before. (The client tells a moment later.)
+        # In this order, since rows were accepted before. (The client reports a moment later.)
         rows = self._rows()
         sent = self._sent()
         for row in rows[self._shown :]:
@@ -225,7 +225,7 @@ class Demo:
         shares = " and ".join(f"{name} {share}" for name, share in served_by.items())
         return f"{shares}: in turns, but for {self._alone} while one of them was frozen or dead"
 
-    # -- what there is
+    # -- queries
 
     def _start(self, name: str) -> Process:
         return commands.start_worker(name, self._folder, self._environment)

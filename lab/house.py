@@ -23,7 +23,7 @@ STOP_TIMEOUT = 30.0
 
 
 class House:
-    """The folder UP of a lab. What runs there is found again by its notes."""
+    """The folder UP of a lab. Its processes are found again by the files that identify them."""
 
     def __init__(self, folder: Path) -> None:
         self.base = folder / "up"
@@ -33,11 +33,11 @@ class House:
 
     @property
     def there(self) -> bool:
-        """Whether something was ever started, and not purged."""
+        """Whether something was started here since the last purge."""
         return self.base.exists()
 
     def servers(self, *, containers: bool | None = None, nodes: int = 1) -> Servers | Trio:
-        """Return the servers; as they were made, unless it is said how to make them."""
+        """Return the servers: as they were created, unless arguments say how to create them."""
         note = json.loads(self._note.read_text()) if self._note.exists() else {}
         if containers is None:
             containers, nodes = note.get("containers", False), note.get("nodes", 1)
@@ -57,7 +57,7 @@ class House:
         return servers
 
     def start(self, servers: Servers | Trio, workers: int, tell: Callable[[str], None]) -> None:
-        """Start what does not run; end that again if it is broken off."""
+        """Start what does not run; stop it again if interrupted."""
         servers.require()
         before = {process.name for process in self._processes()}
         ran = servers.running
@@ -72,7 +72,7 @@ class House:
             self._scale(servers, workers)
             commands.wait_event(self.page, "dashboard.serving")
         except BaseException:
-            # By their notes: what breaks it off may come while one of them is being started.
+            # By their files, since an interruption may come while one of them is being started.
             for process in self._processes():
                 if process.name not in before:
                     process.kill()
@@ -95,7 +95,7 @@ class House:
             commands.wait_event(worker, "worker.consuming")
 
     def workers(self) -> list[Process]:
-        """Return the workers that run, in the order of their numbers."""
+        """Return the running workers, in the order of their numbers."""
         numbers = sorted(
             int(note.stem.partition("-")[2]) for note in self.base.glob("worker-*.pid")
         )
@@ -103,17 +103,17 @@ class House:
         return [worker for worker in workers if worker.alive()]
 
     def stop(self) -> None:
-        """End all of it, gracefully as far as it goes along. The data stay."""
+        """Stop everything, gracefully if possible. The data stays."""
         for process in self._processes():
             process.stop(STOP_TIMEOUT)
         self.servers().stop()
 
     def purge(self) -> None:
-        """End all of it, and remove it, whatever state it is in."""
+        """Stop everything and delete it, whatever its state."""
         purge(self.base)
 
     def figures(self, servers: Servers | Trio) -> dict[str, Any]:
-        """Return what runs, what waits, and what was served; None is what cannot be asked."""
+        """Return what runs, waits and was served; None where a server does not answer."""
         return {
             "running": servers.running,
             "page": page_url(self.base) if self.page.alive() else None,
@@ -124,7 +124,7 @@ class House:
 
 
 def figures_of(servers: Servers | Trio) -> dict[str, Any]:
-    """Return what the servers say of themselves; None is what cannot be asked."""
+    """Return the servers' own status; None where a server does not answer."""
     return {**_of_rabbitmq(servers.rabbitmq), **_of_database(servers.database)}
 
 
@@ -151,7 +151,7 @@ def _of_database(server: DatabaseServer) -> dict[str, Any]:
 
 
 def environment(servers: Servers | Trio) -> dict[str, str]:
-    """Return the settings of whoever uses these servers."""
+    """Return the environment for commands that use these servers."""
     return {
         "AMQP_URL": servers.rabbitmq.url(),
         "MYSQL_URL": servers.database.url(),
@@ -160,7 +160,7 @@ def environment(servers: Servers | Trio) -> dict[str, str]:
 
 
 def start_page(servers: Servers | Trio, base: Path, *, attached: bool) -> Process:
-    """Start the page, without waiting for it: it shows how the rest comes up."""
+    """Start the page, without waiting for it, so that it shows how the rest starts."""
     settings = environment(servers)
     note = _page_note(base)
     acting = {
@@ -172,17 +172,17 @@ def start_page(servers: Servers | Trio, base: Path, *, attached: bool) -> Proces
 
 
 def page_url(base: Path) -> str:
-    """Return the page's address, where everybody on this machine may look."""
+    """Return the page's address, where every user of this machine may look."""
     return f"http://127.0.0.1:{_page_note(base)['port']}/"
 
 
 def operators_url(base: Path) -> str:
-    """Return an address that logs in whoever opens it, so that they may act."""
+    """Return an address that logs its visitor in as an operator."""
     return f"{page_url(base)}login#token={_page_note(base)['token']}"
 
 
 def _page_note(base: Path) -> dict[str, Any]:
-    """Return the page's port and token, the same as long as the folder is there."""
+    """Return the page's port and token, which last as long as the folder."""
     note = base / "dashboard.json"
     known = json.loads(note.read_text()) if note.exists() else {}
     if not {"port", "token"} <= known.keys():

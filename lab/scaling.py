@@ -17,7 +17,7 @@ from lab.harness.trio import Trio
 
 WORKERS = (1, 2, 4, 8)
 BACKLOGS = {1: 3_000, 20: 20_000, 200: 60_000}
-"""Requests to be served, by prefetch."""
+"""Requests to serve, by prefetch."""
 
 TIMEOUT = 300.0
 
@@ -28,11 +28,11 @@ _RATE = """
     FROM (SELECT served_at, PERCENT_RANK() OVER (ORDER BY served_at) AS place FROM requests)
         AS ranked
 """
-"""Rows a second in the middle of it: workers start and end at different times."""
+"""Rows per second in the middle of a run, since workers start and end at different times."""
 
 
 def measure(servers: Servers | Trio, folder: Path, workers: int, prefetch: int) -> float:
-    """Return how many rows a second a backlog was served at, none lost and none twice."""
+    """Return the rows per second at which a backlog was served, each request once."""
     name, count = f"scaling-{workers}-{prefetch}", BACKLOGS[prefetch]
     servers.rabbitmq.make_vhost(name)
     servers.database.query(f"CREATE DATABASE `{name}`")

@@ -1,4 +1,4 @@
-"""Clients spread over several queues by a hash of their name: how evenly, and who moves.
+"""Simulates how a hash of their names spreads clients over queues: how evenly, and which move.
 
 python -m lab.shards: the tables of docs/scale.md. No server is needed.
 """
@@ -15,13 +15,13 @@ import click
 QUEUES = (2, 4, 8, 16)
 CLIENTS = (10, 100, 1_000, 100_000)
 ROUNDS = 20
-"""Sets of names; what is told is their median and their worst."""
+"""Sets of names; the tables show the median and the worst."""
 
 
 def shard(client: str, queues: Iterable[str]) -> str:
-    """Return the queue of a client: the one whose hash together with the name is highest.
+    """Return the queue of a client: the one whose hash with the client's name is highest.
 
-    With one queue more, those that move all move to it (rendezvous hashing).
+    When a queue is added, only clients that belong to it move (rendezvous hashing).
     """
     return max(queues, key=lambda queue: _weight(client, queue))
 
@@ -31,7 +31,7 @@ def _weight(client: str, queue: str) -> bytes:
 
 
 def names(queues: int) -> list[str]:
-    """Return so many queues' names."""
+    """Return the names of ``count`` queues."""
     return [f"requests-{number}" for number in range(queues)]
 
 
@@ -44,19 +44,19 @@ def fullest(rates: Mapping[str, float], queues: int) -> float:
 
 
 def moved(clients: Iterable[str], queues: int) -> float:
-    """Return the share of clients that another queue is for once there is one more."""
+    """Return the share of clients that move when a queue is added."""
     before, after = names(queues), names(queues + 1)
     both = [shard(client, before) != shard(client, after) for client in clients]
     return sum(both) / len(both)
 
 
 def equal(clients: int, seed: int) -> dict[str, float]:
-    """Return clients that all send as much."""
+    """Return clients that all send the same amount."""
     return {f"client-{seed}-{number}": 1.0 for number in range(clients)}
 
 
 def skewed(clients: int, seed: int) -> dict[str, float]:
-    """Return clients of which the n-th sends 1/n of what the first one does (Zipf)."""
+    """Return clients of which the n-th sends 1/n of the first one's amount (Zipf)."""
     places = list(range(1, clients + 1))
     random.Random(seed).shuffle(places)
     return {f"client-{seed}-{number}": 1 / place for number, place in enumerate(places)}
@@ -64,7 +64,7 @@ def skewed(clients: int, seed: int) -> dict[str, float]:
 
 @click.command()
 def main() -> None:
-    """Print how full the fullest queue is, and how many clients a further queue moves."""
+    """Print the load of the fullest queue, and how many clients another queue moves."""
     for title, make in (("all send as much", equal), ("the n-th sends 1/n", skewed)):
         click.echo(f"| {title} | " + " | ".join(f"{q} queues" for q in QUEUES) + " |")
         click.echo("|---|" + "---|" * len(QUEUES))

@@ -1,7 +1,7 @@
 """python3 -m lab.venv FOLDER: a virtual environment with this project in it, on a bare machine.
 
-Debian keeps pip out of ``python3 -m venv`` unless python3-venv is installed. Then its package of
-wheels is unpacked beside, which needs no root. Only the standard library is used here.
+Debian keeps pip out of ``python3 -m venv`` unless python3-venv is installed. Without it, this
+unpacks Debian's package of wheels, which needs no root. It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OLDEST = (3, 11)
 
 
 def main(folder: Path, packages: Path) -> None:
-    """Make ``folder``, or bring it up to date."""
+    """Create ``folder``, or bring it up to date."""
     if sys.version_info < OLDEST:
         sys.exit(
             f"Python {'.'.join(map(str, OLDEST))} or later is needed, and {sys.executable} is "

@@ -1,1 +1,1 @@
-"""How fast it is: beside the textbook loops, on the same servers, in the same minute."""
+"""Benchmarks beside the textbook loops, on the same servers, in the same minute."""

@@ -18,7 +18,7 @@ _ROWS = 1_000_000
 _GAPS = 10_000
 
 _STEP = 20_000
-"""Clients whose rows one statement makes, in seconds."""
+"""Clients whose rows one statement creates; it takes seconds."""
 
 _FILL_CLIENTS = """
     INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)
@@ -27,7 +27,7 @@ _FILL_CLIENTS = """
     FROM seq_{first}_to_{last} AS clients, seq_1_to_{each} AS counters
 """
 _REMOVED = 1000
-"""Rows that a prune removes: it leaves a line, and another epoch."""
+"""Rows that a prune removes. It leaves a line and a new epoch."""
 
 
 _ANY = (ExitCode.OK, ExitCode.FAILED)
@@ -35,7 +35,7 @@ _ANY = (ExitCode.OK, ExitCode.FAILED)
 
 
 def clients(setting: Setting) -> Figures:
-    """How long an audit takes with many clients: none of them counted, and then all."""
+    """Time an audit of many clients: with none of them counted, then with all."""
     count = setting.size(_CLIENTS)
     with setting.stage() as stage:
         for first in range(0, count, _STEP):
@@ -48,7 +48,7 @@ def clients(setting: Setting) -> Figures:
 
 
 def gaps(setting: Setting) -> Figures:
-    """How long an audit takes without a gap, with one, and with many, in one client's rows."""
+    """Time an audit of one client's rows: without a gap, with one, and with many."""
     rows, many = setting.size(_ROWS), setting.size(_GAPS)
     with setting.stage() as stage:
         fill(stage, rows)
@@ -65,7 +65,7 @@ def gaps(setting: Setting) -> Figures:
 
 
 def pruned(prefetch: int, count: int) -> Contender:
-    """Return a contender: our workers, after a prune has drawn a line."""
+    """Return a contender: Turnwise's workers, after a prune has drawn a line."""
 
     def run(setting: Setting) -> Figures:
         with setting.stage() as stage:
@@ -81,7 +81,7 @@ def pruned(prefetch: int, count: int) -> Contender:
 
 
 def _audited(stage: Stage, rows: int) -> tuple[float, float]:
-    """Audit so many rows; return the seconds that takes, and the MiB."""
+    """Audit ``rows`` rows; return the seconds and the MiB that it takes."""
     begun = time.monotonic()
     told = stage.run("worker", "audit", good=_ANY)
     seconds = time.monotonic() - begun

@@ -1,4 +1,4 @@
-"""What is measured, and where."""
+"""The interface of the bench's contenders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lab.harness.servers import Servers
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Servers, a name that nobody else uses on them, and the share of the usual size to take."""
+    """Servers, a name unused on them, and the share of the usual size to measure."""
 
     servers: Servers
     name: str
     scale: float
 
     def size(self, usual: int) -> int:
-        """Return how many requests to take."""
+        """Return how many of ``usual`` requests to measure."""
         return max(10, int(usual * self.scale))
 
     def stage(self, suffix: str = "") -> Stage:
@@ -27,10 +27,10 @@ class Setting:
 
 
 class LeftOut(Exception):
-    """A contender cannot be had on this machine; the bench says so and goes on."""
+    """A contender is not available on this machine. The bench reports that and continues."""
 
 
 Figures = dict[str, float]
 
 Contender = Callable[[Setting], Figures]
-"""Has the machine to itself, checks what was done, and returns figures by their names."""
+"""Runs alone on the machine, checks its results, and returns figures by name."""

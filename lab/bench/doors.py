@@ -1,4 +1,4 @@
-"""Contenders that take requests by HTTP."""
+"""Contenders that accept requests by HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.harness.errors import LabError
 from lab.harness.process import answers, free_port, wait_until
 
 _WARM_UP = CONNECTIONS
-"""Requests before it is measured: each thread of the textbook's view connects on its first."""
+"""Requests before the measurement: each thread of the textbook view connects on its first."""
 
 
 def textbook_view(setting: Setting) -> Figures:

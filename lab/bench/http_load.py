@@ -1,6 +1,6 @@
 """Clients that PUT one request after the other: python -m lab.bench.http_load PORT COUNT.
 
-They are one process that spends little on them: it shares the machine with what it measures.
+They are one thrifty process, since it shares the machine with what it measures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 
 CONNECTIONS = 64
-"""Kept open, each with one request under way."""
+"""Connections that are kept open, each with one request in flight."""
 
 
 class _Client:
@@ -31,7 +31,7 @@ class _Client:
         )
 
     def read(self) -> float | None:
-        """Return how long the answer took, once it is complete: it has no body."""
+        """Return the seconds that an answer took once it is complete (it has no body), or None."""
         self._answer += self.socket.recv(4096)
         if not self._answer.endswith(b"\r\n\r\n"):
             return None
@@ -42,7 +42,7 @@ class _Client:
 
 
 def main(port: int, count: int) -> None:
-    """Put so many requests, and write how long the answers took."""
+    """PUT ``count`` requests, and print how long the answers took."""
     clients = [_Client(port) for _ in range(min(CONNECTIONS, count))]
     selector = selectors.DefaultSelector()
     for client in clients:

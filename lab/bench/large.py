@@ -1,4 +1,4 @@
-"""Contenders of a size that takes minutes."""
+"""Contenders that take minutes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SERVED_AT = "SELECT served_at FROM requests ORDER BY served_at LIMIT 1 OFFSET %
 
 
 def backlog(setting: Setting) -> Figures:
-    """A million requests in the queue, half a million in an outbox; then all are served."""
+    """Queue a million requests, leave half a million in an outbox, then serve all."""
     queued, waiting = setting.size(_QUEUED), setting.size(_WAITING)
     with setting.stage() as stage:
         sent = stage.send(queued)
@@ -48,7 +48,7 @@ def backlog(setting: Setting) -> Figures:
 
 
 def _accept(stage: Stage, count: int, outbox: str) -> None:
-    """Have requests accepted into an outbox while no broker answers."""
+    """Accept requests into an outbox while no broker answers."""
     lines = stage.folder / "waiting"
     lines.write_text("hello\n" * count)
     nobody = stage.servers.rabbitmq.url(stage.name, free_port())
@@ -71,7 +71,7 @@ def _accept(stage: Stage, count: int, outbox: str) -> None:
 
 
 def _rates(stage: Stage, count: int) -> tuple[float, float]:
-    """Return the rows per second of the first tenth and of the last one."""
+    """Return the rows per second of the first tenth and of the last."""
     tenth = count // 10
     places = (0, tenth, count - 1 - tenth, count - 1)
     moments = [stage.query(_SERVED_AT, place)[0][0] for place in places]
@@ -82,7 +82,7 @@ def _rates(stage: Stage, count: int) -> tuple[float, float]:
 
 
 def audit(setting: Setting) -> Figures:
-    """How long ``worker audit`` takes with ten million rows, counted as workers count them."""
+    """Time ``worker audit`` of ten million rows that are counted as workers count them."""
     rows = setting.size(_ROWS)
     with setting.stage() as stage:
         fill(stage, rows)

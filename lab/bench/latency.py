@@ -1,4 +1,4 @@
-"""From publish to commit on an idle system, for one request at a time."""
+"""Latency from publish to commit on an idle system, for one request at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab.bench.stage import Stage
 from turnwise.message import Request
 
 _PAUSE = 0.003
-"""Seconds until everything has come to rest again."""
+"""Seconds until everything is idle again."""
 
 _SEEN = "SELECT 1 FROM requests WHERE client = 'latency' AND counter = %s"
 
 
 def latency(setting: Setting) -> Figures:
-    """Ask each in turn, many times: all are there at once, and all but one are idle."""
+    """Probe each contender in turn, many times. All run at once, and all but one are idle."""
     with contextlib.ExitStack() as stack:
         names = ["textbook", "strict", "drain"]
         with contextlib.suppress(LeftOut):
@@ -43,7 +43,7 @@ def latency(setting: Setting) -> Figures:
 
 @contextlib.contextmanager
 def _probe(stage: Stage) -> Iterator[Callable[[int], float]]:
-    """Give what publishes a request and returns the seconds until its row is to be seen."""
+    """Yield a function that publishes a request and returns the seconds until its row shows."""
     with stage.channel() as channel, stage.servers.database.connect(stage.name) as cursor:
 
         def probe(counter: int) -> float:

@@ -1,4 +1,4 @@
-"""The lines of the report: which figure, beside which other one, and what is to be reached."""
+"""The lines of the report: a figure, the one beside it, and the target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.bench import account, doors, large, latency, native, page, relaying, se
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
-"""Requests for a contender that drains."""
+"""Requests for a contender that drains a backlog."""
 
 CONTENDERS: dict[str, Contender] = {
     "textbook": serving.textbook,
@@ -51,7 +51,7 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 ONCE = frozenset({"backlog", "audit", "many clients", "gaps", "page", "watched"})
-"""Measured in the first round only: each takes minutes."""
+"""Items that are measured in the first round only, since each takes minutes."""
 
 Figure = tuple[str, str]
 """A contender and the name of its figure."""
@@ -64,7 +64,7 @@ _TEXTBOOK_HANDLER: Figure = ("textbook handler", "rows_per_s")
 class Line:
     """A figure, and its ratio to another one of the same round.
 
-    ``target`` and ``stretch`` are for the ratio, or for the figure where there is no other.
+    ``target`` and ``stretch`` apply to the ratio, or to the figure if there is no other.
     """
 
     item: str
@@ -208,7 +208,7 @@ ITEMS = tuple(dict.fromkeys(line.item for line in LINES))
 
 
 def contenders(lines: Sequence[Line]) -> list[str]:
-    """Return the names of those that are needed for these lines."""
+    """Return the names of the contenders that these lines need."""
     needed = {line.figure[0] for line in lines}
     needed |= {line.against[0] for line in lines if line.against}
     return [name for name in CONTENDERS if name in needed]
@@ -225,7 +225,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A line with what was measured."""
+    """A line with its measured values."""
 
     line: Line
     figure: Spread
@@ -233,7 +233,7 @@ class Told:
 
     @property
     def reached(self) -> str:
-        """``stretch``, ``target`` or ``missed``; empty where there is nothing to reach."""
+        """``stretch``, ``target`` or ``missed``; empty if the line has no target."""
         value = (self.ratio or self.figure).median
         line = self.line
         for name, goal in (("stretch", line.stretch), ("target", line.target)):
@@ -243,9 +243,9 @@ class Told:
 
 
 def tell(line: Line, rounds: Sequence[Mapping[str, Figures]]) -> Told | None:
-    """Make a line of the figures of all rounds: those of each contender by its name. Pure.
+    """Return a line with the figures of all rounds, each by contender. Pure.
 
-    None if no round has all that it needs, since a contender was left out.
+    None if no round has all figures that the line needs, since a contender was left out.
     """
     needed = [line.figure, line.against or line.figure]
     measured = [each for each in rounds if all(name in each.get(who, {}) for who, name in needed)]

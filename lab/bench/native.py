@@ -1,4 +1,4 @@
-"""Contenders in C, built on the spot: what this machine can do when the language costs nothing."""
+"""Contenders in C, compiled when needed: what this machine can do if the language costs nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = ("librabbitmq-dev", "libmariadb-dev")
 
 
 def serving(prefetch: int, count: int, size: int = 0) -> Contender:
-    """Return a contender: workers in C, for messages of ``size`` bytes at least."""
+    """Return a contender: workers in C, for messages of at least ``size`` bytes."""
 
     def run(setting: Setting) -> Figures:
         program = build()
@@ -31,13 +31,13 @@ def serving(prefetch: int, count: int, size: int = 0) -> Contender:
 
 
 def publisher(setting: Setting) -> Figures:
-    """Publish with a window of unconfirmed requests; it keeps nothing."""
+    """Publish with a window of unconfirmed requests, and store nothing."""
     count = setting.size(60_000)
     return publish(setting, count, 1000, str(build()), "publish", str(count))
 
 
 def build() -> Path:
-    """Compile the contender, once, and return it. Raises LeftOut where that is impossible."""
+    """Compile the contender once, and return its path. Raises LeftOut if that is impossible."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise LeftOut("this machine has no C compiler")

@@ -1,4 +1,4 @@
-"""What the page costs: how fast it answers over many rows, and what it takes from workers."""
+"""The page's cost: how fast it answers over many rows, and how much it slows workers down."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SEARCHES = {
     "failures": "/failures?state=given-up",
     "failures_of_a_reason": "/failures?state=given-up&reason=timeout",
 }
-"""One of each kind: what follows an index, and what is looked for along one in vain."""
+"""One search of each kind: those that follow an index, and those that find nothing along it."""
 
 _FAIL = """
     INSERT INTO failures (client, counter, message, sent_at, attempts, deaths, error, traceback,
@@ -48,29 +48,29 @@ _FAIL = """
 _FAIL_STEP = 100_000
 
 _PAUSE = 0.05
-"""Seconds before a request is looked up: the page looks for a hundred in three seconds at most."""
+"""Seconds between two lookups: the page looks up at most a hundred requests in three seconds."""
 
 _ASKING = 0.4
-"""Seconds between two questions of an open page, as its script does."""
+"""Seconds between two requests of an open page, as in its script."""
 
 _COUNTED = 2.0
-"""Seconds for which statements are counted at a time."""
+"""Seconds of each count of statements."""
 
 _COUNTS = (1, 100, 100, 1, 1, 100, 100, 1, 1, 100)
-"""Open pages in turns: an audit of a million failures, in one of them, is no matter of pages."""
+"""Open pages, in alternation: an audit of a million failures may fall into one of the counts."""
 
 _PAIRS = 30
 _HALF = 2.0
-"""Seconds with the page open, and as many without, in each pair."""
+"""Seconds with the page open, and as many without, of each pair."""
 
 _MORE_THAN_SERVED = 2500
-"""Requests per second that are queued for them."""
+"""Requests that are queued for each second of serving: more than can be served."""
 
 _SERVED = "SELECT COUNT(*) FROM requests WHERE served_at >= %s AND served_at < %s"
 
 
 def page(setting: Setting) -> Figures:
-    """Ask the page of a table of ten million rows, alone and while a hundred look."""
+    """Query the page of a table with ten million rows, with one page open and with a hundred."""
     rows = setting.size(_ROWS)
     figures: Figures = {}
     with setting.stage() as stage, _dashboard(stage) as (_, port):
@@ -106,7 +106,7 @@ def page(setting: Setting) -> Figures:
 
 
 def watched(setting: Setting) -> Figures:
-    """The strict workers' rate with the page open, and with its process frozen, in turns."""
+    """Measure strict workers' rate with the page open, and with its process frozen, alternately."""
     pairs = setting.size(_PAIRS)
     with (
         setting.stage() as stage,
@@ -119,7 +119,7 @@ def watched(setting: Setting) -> Figures:
         for worker in stage.workers:
             worker.resume()
         time.sleep(_HALF)
-        # Open, frozen; frozen, open; ...: what drifts does so for both.
+        # Open, frozen; frozen, open; ...: a drift affects both.
         order = [number % 4 in {0, 3} for number in range(2 * pairs)]
         moments = [_now(stage)]
         for is_open in order:
@@ -138,14 +138,14 @@ def watched(setting: Setting) -> Figures:
 
 
 def _fail(stage: Stage, count: int) -> None:
-    """Have as many failures as there are rows up to this one."""
+    """Create as many failures as there are rows up to this one."""
     for first in range(1, count + 1, _FAIL_STEP):
         stage.query(_FAIL, first, min(first + _FAIL_STEP - 1, count))
 
 
 @contextlib.contextmanager
 def _dashboard(stage: Stage) -> Iterator[tuple[Process, int]]:
-    """Give the page's process and its port."""
+    """Yield the page's process and its port."""
     port = free_port()
     environment = {**stage.environment, "LOG_FORMAT": "json"}
     process = commands.start_dashboard(stage.folder, environment, port)
@@ -183,7 +183,7 @@ def _times(port: int, paths: Sequence[str], pause: float) -> list[float]:
 
 @contextlib.contextmanager
 def _open_pages(port: int, count: int) -> Iterator[None]:
-    """Ask as so many open pages do."""
+    """Send the requests of ``count`` open pages."""
     closed = threading.Event()
 
     def look() -> None:

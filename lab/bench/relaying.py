@@ -1,4 +1,4 @@
-"""Contenders that publish what applications left in the table outbox."""
+"""Contenders that publish the rows that applications left in the table outbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.harness.errors import LabError
 from lab.harness.process import Process, wait_until
 
 _PHASES = 17
-"""Pauses of different lengths before a probe, so that it meets the relay's pauses anywhere."""
+"""Pauses of different lengths before a probe, so that it falls anywhere into the relay's pauses."""
 
 _LEFT = (
     "SELECT EXISTS (SELECT 1 FROM outbox WHERE id > (SELECT numbered FROM outbox_relay)),"
@@ -25,7 +25,7 @@ _LEFT = (
 
 
 def textbook_relay(setting: Setting) -> Figures:
-    """SELECT some, publish each and wait for its confirm, DELETE them."""
+    """SELECT some rows, publish each and wait for its confirm, DELETE them."""
     count = setting.size(3000)
     with setting.stage() as stage:
         _fill(stage, count)
@@ -38,10 +38,10 @@ def textbook_relay(setting: Setting) -> Figures:
 
 
 def relay(setting: Setting) -> Figures:
-    """``producer relay``, with a backlog: once, and once where deleted rows cannot be purged."""
+    """``producer relay`` with a backlog, without and with deleted rows that cannot be purged."""
     count = setting.size(60_000)
     with setting.stage() as stage, _relay(stage) as process:
-        _drain(stage, process, setting.size(2000))  # it has met the queue then
+        _drain(stage, process, setting.size(2000))  # from here on the relay knows the queue
         begun = Fsyncs.read(setting.servers)
         figures = _drain(stage, process, count)
         fsyncs = Fsyncs.read(setting.servers) - begun
@@ -50,14 +50,14 @@ def relay(setting: Setting) -> Figures:
             held = _drain(stage, process, count)
         expect_messages(stage, 3 * count + setting.size(2000))
         figures["peak_memory"] = peak_memory(process.pid or 0) or 0.0
-    # No more may be in flight than 2,000, and each has waited for a sync of its own.
+    # At most 2,000 may be in flight, and each batch has waited for its own sync.
     if fsyncs.broker * 2000 < count:
         raise LabError(f"{count} requests were confirmed with {fsyncs.broker} fsyncs")
     return figures | {f"held_{name}": value for name, value in held.items()}
 
 
 def relay_latency(setting: Setting) -> Figures:
-    """From COMMIT to the worker's row, for one request at a time."""
+    """Latency from COMMIT to the worker's row, for one request at a time."""
     taken = []
     with setting.stage() as stage, _relay(stage):
         stage.start_workers(1, 1)
@@ -71,7 +71,7 @@ def relay_latency(setting: Setting) -> Figures:
                 while not cursor.execute("SELECT 1 FROM requests WHERE counter = %s", (number,)):
                     pass
                 taken.append(time.perf_counter() - begun)
-    # The first one is for a queue that the relay meets.
+    # With the first one the relay gets to know the queue.
     return {"commit_to_row_ms": statistics.median(taken[1:]) * 1000}
 
 
@@ -88,7 +88,7 @@ def _relay(stage: Stage) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def _snapshot(stage: Stage) -> Iterator[None]:
-    """Have a transaction open that may see whatever is deleted meanwhile, as a backup has."""
+    """Keep a transaction open that may still read rows deleted meanwhile, as a backup does."""
     with stage.servers.database.connect(stage.name) as cursor:
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         yield
@@ -100,7 +100,7 @@ def _fill(stage: Stage, count: int) -> None:
 
 
 def _drain(stage: Stage, process: Process, count: int) -> Figures:
-    """Let a relay have so many rows at once, and measure it until all are confirmed."""
+    """Give a relay ``count`` rows at once, and measure it until all are confirmed."""
     database = stage.servers.database.runner
     cpu, database_cpu = cpu_seconds(process), cpu_seconds(database)
     _fill(stage, count)

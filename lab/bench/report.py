@@ -37,7 +37,7 @@ def _cells(told: Told) -> tuple[str, ...]:
 
 
 def _beside(line: Line) -> str:
-    """Return whose figure is beside it; of a contender that asks several, which of them."""
+    """Return the contender beside a line; for one that probes several, which of them."""
     if line.against is None:
         return ""
     contender, figure = line.against
@@ -49,7 +49,7 @@ def _range(spread: Spread) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Format a number with three significant digits."""
     for limit, form in ((100, ",.0f"), (10, ".1f"), (1, ".2f")):
         if value >= limit:
             return f"{value:{form}}"
@@ -57,7 +57,7 @@ def number(value: float) -> str:
 
 
 def as_json(result: Result) -> str:
-    """Return everything, for machines."""
+    """Return everything as JSON, for machines."""
     return json.dumps(
         {
             "machine": result.machine,

@@ -1,4 +1,4 @@
-"""A bench from its first round to its last."""
+"""A bench, from its first round to its last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.harness.servers import Servers
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Where and when it was measured, the figures of each round, and what they say."""
+    """When and where it was measured, the figures of each round, and the lines of the report."""
 
     machine: dict[str, str]
     rounds: list[dict[str, Figures]] = field(default_factory=list)
@@ -33,7 +33,7 @@ def bench(
     scale: float,
     progress: Callable[[str], None],
 ) -> Result:
-    """Measure what the lines of these items need, one contender after the other in each round."""
+    """Measure the contenders that these items' lines need, one after the other in each round."""
     lines: list[Line] = [line for line in LINES if line.item in items]
     result = Result(_machine(servers))
     for number in range(1, rounds + 1):

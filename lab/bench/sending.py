@@ -1,4 +1,4 @@
-"""Contenders that publish, and how long a command takes to begin."""
+"""Contenders that publish, and a command's start-up time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _STARTS = 10
 
 
 def textbook_publisher(setting: Setting) -> Figures:
-    """Publish, wait for the confirm, next."""
+    """Publish one request after the other, each confirmed before the next."""
     count = setting.size(3000)
     return publish(setting, count, 1, "python", "-m", "lab.bench.textbook_publisher", str(count))
 
 
 def producer(setting: Setting) -> Figures:
-    """Through the outbox, as fast as it goes."""
+    """Send through the outbox, as fast as possible."""
     count = setting.size(60_000)
     command = ("producer", "send", "hello", "--count", str(count), "--quantum", "0", "--json")
     return publish(setting, count, 1000, *command)
 
 
 def publish(setting: Setting, count: int, most_a_sync: int, *command: str) -> Figures:
-    """Run a command that publishes so many requests; measure it, and count them.
+    """Run a command that publishes ``count`` requests; measure it, and count the messages.
 
-    The broker has to sync at least once for ``most_a_sync`` requests.
+    The broker must sync at least once per ``most_a_sync`` requests.
     """
     with setting.stage() as stage:
         before = Fsyncs.read(setting.servers)
@@ -39,7 +39,7 @@ def publish(setting: Setting, count: int, most_a_sync: int, *command: str) -> Fi
         if fsyncs.broker * most_a_sync < count:
             raise LabError(f"{count} requests were confirmed with {fsyncs.broker} fsyncs")
         return {
-            # From its first word, when it has begun, to its last, when all is confirmed.
+            # From its first line, when it starts, to its last, when all is confirmed.
             "requests_per_s": count / finished.seconds,
             "cpu_per_1000": finished.cpu / count * 1000,
             "fsyncs_per_1000": fsyncs.broker / count * 1000,
@@ -48,14 +48,14 @@ def publish(setting: Setting, count: int, most_a_sync: int, *command: str) -> Fi
 
 
 def expect_messages(stage: Stage, count: int) -> None:
-    """Raise LabError if the queue holds another number of messages."""
+    """Raise LabError unless the queue holds ``count`` messages."""
     found = stage.ready()
     if found != count:
         raise LabError(f"{count} requests were confirmed, and the queue has {found}")
 
 
 def start(setting: Setting) -> Figures:
-    """How long ``--help`` takes, and Python by itself."""
+    """Time ``--help``, and Python by itself."""
     with setting.stage() as stage:
         help_ms, python_ms = [], []
         for _ in range(_STARTS):

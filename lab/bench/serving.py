@@ -18,10 +18,10 @@ from turnwise.message import Request
 WORKERS = 2
 
 _FULL = 1_000_000
-"""Rows of a table that is not empty."""
+"""The rows of a full table."""
 
 _FILL_STEP = 250_000
-"""Rows in one statement, which is answered in seconds."""
+"""Rows that one statement creates; it takes seconds."""
 
 _FILL = """
     INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)
@@ -34,14 +34,14 @@ _FILL = """
 
 
 def textbook(setting: Setting) -> Figures:
-    """The consumer of the tutorials."""
+    """The consumer of tutorials."""
     with setting.stage() as stage:
         stage.start_textbook(WORKERS)
         return serve_backlog(stage, setting.size(4000), WORKERS)
 
 
 def ours(prefetch: int, count: int, workers: int = WORKERS, size: int = 0) -> Contender:
-    """Return a contender: our workers, for messages of ``size`` bytes at least."""
+    """Return a contender: Turnwise's workers, for messages of at least ``size`` bytes."""
 
     def run(setting: Setting) -> Figures:
         with setting.stage() as stage:
@@ -52,7 +52,7 @@ def ours(prefetch: int, count: int, workers: int = WORKERS, size: int = 0) -> Co
 
 
 def textbook_handler(setting: Setting) -> Figures:
-    """The consumer of the tutorials, which does some work in the same commit."""
+    """The consumer of tutorials, with some work in the same commit."""
     with setting.stage() as stage:
         _stock(stage)
         stage.start_textbook(WORKERS, "work")
@@ -60,7 +60,7 @@ def textbook_handler(setting: Setting) -> Figures:
 
 
 def handler(prefetch: int, count: int) -> Contender:
-    """Return a contender: our workers, whose handler does that work."""
+    """Return a contender: Turnwise's workers, whose handler does the same work."""
 
     def run(setting: Setting) -> Figures:
         with setting.stage() as stage:
@@ -85,12 +85,12 @@ def _serve_by_handler(stage: Stage, count: int, most_a_sync: int) -> Figures:
 
 
 def full_table(prefetch: int, count: int) -> Contender:
-    """Return a contender: our workers, with a million rows of another client there."""
+    """Return a contender: Turnwise's workers, on a table with a million rows of another client."""
 
     def run(setting: Setting) -> Figures:
         with setting.stage() as stage:
             fill(stage, setting.size(_FULL))
-            # Nothing of the filling is left to be written during the measurement.
+            # Flush, so that nothing of the filling is written during the measurement.
             with setting.servers.database.connect(stage.name) as cursor:
                 cursor.execute("FLUSH TABLES requests FOR EXPORT")
                 cursor.execute("UNLOCK TABLES")
@@ -101,7 +101,7 @@ def full_table(prefetch: int, count: int) -> Contender:
 
 
 def fill(stage: Stage, count: int) -> None:
-    """Have the database make the rows 1 ... count of a client of their own."""
+    """Have the database create rows 1 to ``count`` of another client."""
     for first in range(1, count + 1, _FILL_STEP):
         last = min(first + _FILL_STEP - 1, count)
         stage.query(_FILL.format(first=first, last=last))
@@ -115,10 +115,10 @@ def serve_backlog(stage: Stage, count: int, most_a_sync: int, size: int = 0) -> 
 
 
 def figures(drained: Drained, count: int, most_a_sync: int) -> Figures:
-    """Return what is to be told. Raises LabError when rows cannot all have been synced.
+    """Return the figures. Raises LabError if there were too few syncs for all rows.
 
-    A worker has one commit under way, and a sync serves those that wait for it: ``most_a_sync``
-    rows at most.
+    A worker has one commit in flight, and a sync serves all that wait for it: at most
+    ``most_a_sync`` rows.
     """
     if drained.fsyncs.database * most_a_sync < count:
         raise LabError(f"{count} rows were committed with {drained.fsyncs.database} fsyncs")
@@ -135,7 +135,7 @@ def figures(drained: Drained, count: int, most_a_sync: int) -> Figures:
 
 
 def among_hostile(prefetch: int, count: int, *, share: int) -> Contender:
-    """Return a contender: valid requests, with ``share`` hostile messages among them for each."""
+    """Return a contender: valid requests, each with ``share`` hostile messages among them."""
 
     def run(setting: Setting) -> Figures:
         valid = setting.size(count)

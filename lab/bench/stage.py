@@ -1,4 +1,4 @@
-"""A pipeline of its own for each measurement: empty at its begin, checked and gone at its end."""
+"""A separate pipeline for each measurement: empty at first, checked and deleted at the end."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from lab.harness.servers import Servers
 from turnwise.topology import Topology
 
 TIMEOUT = 900.0
-"""Seconds after which something must be broken."""
+"""Seconds after which a measurement fails."""
 
 _LOOK = 0.2
-"""Seconds between two looks at the table; counting takes the database's time."""
+"""Seconds between two counts of the table, since counting takes the database's time."""
 
 _ROWS_A_LOOK = 500_000
-"""Rows to be counted for which there is a second between two looks."""
+"""Rows per second of pause between two counts of a large table."""
 
 _ROWS = """
     SELECT COUNT(*), COUNT(DISTINCT client, counter), SUM(counter),
         TIMESTAMPDIFF(MICROSECOND, %s, MAX(served_at)) / 1e6
     FROM requests WHERE client IN %s
 """
-# Those that were committed when the last statement began: the time is known of no later moment.
+# The rows that were committed when the last statement began: no later time is known.
 _EARLIER = """
     SELECT COUNT(*) FROM requests WHERE client IN %s
     AND served_at < (SELECT MAX(served_at) FROM requests WHERE client IN %s)
@@ -46,9 +46,9 @@ _EARLIER = """
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A command that ended well: its lines with the moment of each, and what it used.
+    """A command that succeeded: its lines, each with its time in seconds, and what it used.
 
-    That is its peak memory in MiB, and its CPU seconds, those until its first line included.
+    Its peak memory is in MiB, its CPU time in seconds, including those before its first line.
     """
 
     lines: list[tuple[float, str]]
@@ -57,24 +57,24 @@ class Finished:
 
     @property
     def seconds(self) -> float:
-        """From its first line to its last one."""
+        """Seconds from the first line to the last."""
         return self.lines[-1][0] - self.lines[0][0]
 
     @property
     def client(self) -> str:
-        """The client's name, as ``producer send --json`` says at its end."""
+        """The client's name, as ``producer send --json`` reports it at the end."""
         return str(json.loads(self.lines[-1][1])["client"])
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """How a backlog was served: by all workers together, from their release to the last commit."""
+    """The figures of a backlog, served by all workers from their release to the last commit."""
 
     rows_per_s: float
     seconds: float
     fsyncs: Fsyncs
     workers_cpu: float
-    """CPU seconds, as are the next two."""
+    """CPU seconds, like the next two."""
     broker_cpu: float
     database_cpu: float
     peak_memory: float
@@ -120,10 +120,10 @@ class Stage:
         self.servers.rabbitmq.remove_vhost(self.name)
         self.servers.database.query(f"DROP DATABASE `{self.name}`")
 
-    # -- who serves
+    # -- workers
 
     def start_workers(self, count: int, prefetch: int, *options: str) -> None:
-        """Start workers of ours and wait until they consume."""
+        """Start Turnwise's workers and wait until they consume."""
         self._start(count, "worker", "run", "--prefetch", str(prefetch), *options, "--name")
 
     def start_textbook(self, count: int, *options: str) -> None:
@@ -151,14 +151,14 @@ class Stage:
             commands.wait_event(worker, "worker.consuming")
 
     def freeze(self) -> None:
-        """Stop the workers, so that they begin together when drain() releases them."""
+        """Freeze the workers, so that they start together when drain() releases them."""
         for worker in self.workers:
             worker.pause()
 
-    # -- what they are given
+    # -- requests
 
     def send(self, count: int, size: int = 0) -> Finished:
-        """Send so many lines of ``size`` bytes at least with ``producer send --stdin``."""
+        """Send ``count`` lines of at least ``size`` bytes with ``producer send --stdin``."""
         lines = self.folder / "lines"
         with lines.open("w") as file:
             file.writelines(f"{f'message {number}':-<{size}}\n" for number in range(1, count + 1))
@@ -171,10 +171,10 @@ class Stage:
         good: Sequence[int] = (0,),
         **environment: str,
     ) -> Finished:
-        """Run a command to its end. Raises LabError if that is none of the ``good`` ones."""
+        """Run a command to its end. Raises LabError unless its exit code is in ``good``."""
         errors = self.folder / "errors.log"
         lines, peak = [], 0.0
-        # It adds up those that have ended, and none ends meanwhile but this one.
+        # This adds up the children that have ended, and only this one ends meanwhile.
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with (
             stdin.open("rb") as source,
@@ -198,9 +198,9 @@ class Stage:
         return Finished(lines, peak, cpu)
 
     def drain(self, counts: Mapping[str, int]) -> Drained:
-        """Release the workers, and wait until each client's requests 1 ... count are there, once.
+        """Release the workers, and wait until each client's requests 1 to count are stored once.
 
-        Raises LabError if there is anything else of these clients.
+        Raises LabError if anything else of these clients is stored.
         """
         clients, count = tuple(counts), sum(counts.values())
         fsyncs = Fsyncs.read(self.servers)
@@ -225,7 +225,7 @@ class Stage:
         )
 
     def wait_served(self, clients: Sequence[str], count: int) -> None:
-        """Wait until these clients have so many rows."""
+        """Wait until these clients have ``count`` rows."""
         query = "SELECT COUNT(*) FROM requests WHERE client IN %s"
         wait_until(
             lambda: self.query(query, tuple(clients))[0][0] >= count,
@@ -238,20 +238,20 @@ class Stage:
         servers = (self.servers.rabbitmq.runner, self.servers.database.runner)
         return [cpu_seconds(runner) for runner in (*servers, *self.workers)]
 
-    # -- what there is
+    # -- queries
 
     def query(self, statement: str, *values: object) -> list[Any]:
         """Run one statement in this stage's schema."""
         return self.servers.database.query(statement, *values, name=self.name)
 
     def ready(self, queue: str = "requests") -> int:
-        """Return how many messages a queue has ready."""
+        """Return how many messages are ready in a queue."""
         with self.channel() as channel:
             return int(channel.queue_declare(queue, passive=True).method.message_count)
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[Any]:
-        """Give a channel of pika's blocking connection."""
+        """Yield a channel of pika's blocking connection."""
         url = pika.URLParameters(self.environment["AMQP_URL"])
         with pika.BlockingConnection(url) as connection:
             yield connection.channel()

@@ -1,4 +1,4 @@
-"""The handler of the bench: one statement, on a row that no other worker wants at that moment."""
+"""The bench's handler: one statement, on a row that no other worker changes at that moment."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ TAKEN = "SELECT 1000 * COUNT(*) - SUM(items) FROM stock"
 
 
 def serve(request: Request, db: Transaction) -> None:
-    """Take one item."""
+    """Take one item from the stock."""
     db.execute("UPDATE stock SET items = items - %s WHERE sku = %s", (1, request.counter % SKUS))

@@ -1,7 +1,7 @@
-"""The consumer as tutorials write it: one message, INSERT, COMMIT, ack. Never anything better.
+"""The consumer as tutorials write it: one message, INSERT, COMMIT, ack. Do not improve it.
 
-python -m lab.bench.textbook_consumer NAME, with AMQP_URL and MYSQL_URL; with ``work NAME`` it does
-what lab/bench/stock.py does, in the same commit.
+python -m lab.bench.textbook_consumer NAME, with AMQP_URL and MYSQL_URL; with ``work NAME`` it also
+does the work of lab/bench/stock.py in the same commit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The publisher as tutorials write it: publish, wait for the confirm, next. It keeps nothing.
+"""The publisher as tutorials write it: publish, wait for the confirm, next. It stores nothing.
 
 python -m lab.bench.textbook_publisher COUNT, with AMQP_URL.
 """
@@ -14,7 +14,7 @@ import pika
 
 
 def main(count: int) -> None:
-    """Publish so many requests."""
+    """Publish ``count`` requests."""
     print("begun", flush=True)
     with pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])) as broker:
         channel = broker.channel()

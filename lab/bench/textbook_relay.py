@@ -1,6 +1,6 @@
 """The outbox's poller as tutorials write it: read some rows, publish each, delete them.
 
-python -m lab.bench.textbook_relay, with AMQP_URL and MYSQL_URL; ends when nothing is left.
+python -m lab.bench.textbook_relay, with AMQP_URL and MYSQL_URL; ends when the table is empty.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SOME = "SELECT id, queue, message FROM outbox ORDER BY id LIMIT 100"
 
 
 def main() -> None:
-    """Publish what is in the table."""
+    """Publish all rows of the table."""
     url = urlsplit(os.environ["MYSQL_URL"])
     database = pymysql.connect(
         host=url.hostname,

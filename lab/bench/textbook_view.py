@@ -1,7 +1,7 @@
 """The web view as tutorials write it: publish, wait for the confirm, answer. One after another.
 
-python -m lab.bench.textbook_view PORT, with AMQP_URL. It is better than most: a connection is kept
-for each thread, and there are as many threads as the bench has clients.
+python -m lab.bench.textbook_view PORT, with AMQP_URL. It is better than most: it keeps a
+connection for each thread, and has as many threads as the bench has clients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ of_thread = threading.local()
 
 
 def channel() -> Any:
-    """Return the thread's own."""
+    """Return this thread's own channel."""
     if not hasattr(of_thread, "channel"):
         parameters = pika.URLParameters(os.environ["AMQP_URL"])
         parameters.heartbeat = 0

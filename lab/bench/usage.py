@@ -1,4 +1,4 @@
-"""What processes and servers used, by their own counters."""
+"""Resources that processes and servers used, by their own counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab.harness.servers import Servers
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-# One sync for each batch of the Raft log's write-ahead log; newer releases count the batches only.
+# The write-ahead log of the Raft log syncs once per batch; newer releases count only batches.
 _BROKER_SYNCS = (
     "case ets:whereis(ra_io_metrics) of"
     " undefined -> maps:get(batches, maps:get(ra_log_wal, ra_counters:overview()));"
@@ -22,15 +22,15 @@ _BROKER_SYNCS = (
 
 
 def cpu_seconds(runner: Runner) -> float:
-    """Return the CPU time that a process has used, in seconds."""
+    """Return the CPU seconds that a process has used."""
     stat = Path(f"/proc/{_pid(runner)}/stat").read_text()
-    # The name in parentheses may hold anything; utime and stime are fields 14 and 15.
+    # The name in parentheses may contain anything; utime and stime are fields 14 and 15.
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def peak_memory(pid: int) -> float | None:
-    """Return the most resident memory a process has had, in MiB; None if it is gone."""
+    """Return a process's peak resident memory in MiB; None if it is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -41,14 +41,14 @@ def peak_memory(pid: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Fsyncs:
-    """How often each server has synced its log to the disk, by its own count."""
+    """How often each server has synced its log to disk, by its own count."""
 
     database: int
     broker: int
 
     @classmethod
     def read(cls, servers: Servers) -> Self:
-        """Ask both."""
+        """Read both servers' counts."""
         [(_, count)] = servers.database.query("SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'")
         return cls(int(count), int(servers.rabbitmq.ctl("eval", _BROKER_SYNCS)))
 

@@ -1,4 +1,4 @@
-"""What several commands of ``lab`` share."""
+"""Shared by several commands of ``lab``."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ nodes_option = cli.option(
 
 
 def stoppable() -> None:
-    """Have SIGTERM end it as Ctrl-C does: everything is ended on the way out."""
+    """Make SIGTERM end the command as Ctrl-C does, so that everything is stopped on the way out."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextlib.contextmanager
 def plainly() -> Iterator[None]:
-    """Report what a disk or a folder does not allow in a line."""
+    """Report an error of a disk or a folder in one line."""
     try:
         yield
     except OSError as error:
@@ -59,7 +59,7 @@ def plainly() -> Iterator[None]:
 
 
 def tell_servers(figures: Mapping[str, Any], password: str) -> None:
-    """Print where the servers are."""
+    """Print the addresses of the servers."""
     rabbitmq, database = figures["rabbitmq"], figures["database"]
     click.echo(f"RabbitMQ       {rabbitmq or DOWN}")
     click.echo(f"database       {database or DOWN}")
@@ -68,7 +68,7 @@ def tell_servers(figures: Mapping[str, Any], password: str) -> None:
 
 
 def tell(house: House, servers: Servers | Trio) -> None:
-    """Print all that is up, and how to use it."""
+    """Print everything that is up, and how to use it."""
     figures = house.figures(servers)
     click.echo(f"page           {figures['page'] or DOWN}")
     if figures["page"]:
