@@ -281,6 +281,19 @@ def _parse_url(text: str) -> Database:
     )
 
 
+def execute(connection: Connection, statement: str, *values: object) -> int:
+    """Execute a statement; return how many rows it changed."""
+    with connection.cursor() as cursor:
+        return cursor.execute(statement, values or None)
+
+
+def fetch(connection: Connection, statement: str, *values: object) -> list[Any]:
+    """Execute a query; return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return list(cursor.fetchall())
+
+
 @contextlib.contextmanager
 def translating(database: Database) -> Iterator[None]:
     """Turn the driver's errors into Transient, Refused and Permanent.

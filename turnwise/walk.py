@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from turnwise.database import Connection
+from turnwise.database import Connection, fetch
 
 STEP = 50_000
 """The most rows that one statement reads, which takes some tens of milliseconds."""
@@ -66,7 +65,7 @@ class Tail:
 def walk(connection: Connection, client: str, first: int, last: int) -> Iterator[Tail]:
     """Yield the rows from ``first`` to ``last``, step by step, each with all of its gaps."""
     while first <= last:
-        ends = _all(connection, _STEP_END, client, first, last, STEP - 1)
+        ends = fetch(connection, _STEP_END, client, first, last, STEP - 1)
         upto = int(ends[0][0]) if ends else last
         yield _count(connection, [(client, first - 1, upto)])[client]
         first = upto + 1
@@ -115,7 +114,7 @@ def filled(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]
     for begin in range(0, len(single), 10 * TOGETHER):
         counters = single[begin : begin + 10 * TOGETHER]
         statement = "SELECT counter FROM requests WHERE client = %s AND counter IN %s"
-        rows = _all(connection, statement, client, counters)
+        rows = fetch(connection, statement, client, counters)
         closed |= {(int(counter), int(counter)) for (counter,) in rows}
     wide = [gap for gap in gaps if gap[0] != gap[1]]
     for begin in range(0, len(wide), TOGETHER):
@@ -126,7 +125,7 @@ def filled(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]
 def _filled_wide(connection: Connection, client: str, gaps: Sequence[Gap]) -> set[Gap]:
     """Bisect the gaps; usually none is filled, which takes one statement."""
     ranges = where(connection, [(client, first - 1, last) for first, last in gaps])
-    if not _all(connection, f"SELECT 1 FROM requests WHERE {ranges} LIMIT 1"):
+    if not fetch(connection, f"SELECT 1 FROM requests WHERE {ranges} LIMIT 1"):
         return set()
     if len(gaps) == 1:
         return set(gaps)
@@ -140,11 +139,11 @@ def _count(connection: Connection, spans: Sequence[Span]) -> dict[str, Tail]:
     """Count each span, with all of its gaps, in a few statements together."""
     ranges = where(connection, spans)
     found = {client: Tail() for client, _, _ in spans}
-    for client, name, rows in _all(connection, _BY_REPLICA.format(where=ranges)):
+    for client, name, rows in fetch(connection, _BY_REPLICA.format(where=ranges)):
         found[client].shares[name] += int(rows)
         found[client].rows += int(rows)
     ends: dict[str, Gap] = {}
-    for client, distinct, first, last in _all(connection, _DISTINCT.format(where=ranges)):
+    for client, distinct, first, last in fetch(connection, _DISTINCT.format(where=ranges)):
         found[client].distinct = int(distinct)
         ends[client] = (int(first), int(last))
     # Gaps before and after the rows follow from their ends; those in between need an ordered scan.
@@ -156,7 +155,7 @@ def _count(connection: Connection, spans: Sequence[Span]) -> dict[str, Tail]:
     within: dict[str, list[Gap]] = {}
     if torn:
         statement = _BETWEEN.format(where=where(connection, torn))
-        for client, first, last in _all(connection, statement):
+        for client, first, last in fetch(connection, statement):
             within.setdefault(client, []).append((int(first), int(last)))
     for client, after, upto in spans:
         first, last = ends.get(client, (upto + 1, upto))
@@ -172,9 +171,3 @@ def where(connection: Connection, spans: Sequence[Span]) -> str:
         f"(client = {connection.escape(client)} AND counter BETWEEN {after + 1:d} AND {last:d})"
         for client, after, last in spans
     )
-
-
-def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return list(cursor.fetchall())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from turnwise.account import bound_statements
-from turnwise.database import Connection
+from turnwise.database import Connection, execute, fetch
 from turnwise.walk import STEP, TOGETHER, Gap, Span, Tail, filled, tails, walk, where
 
 MARGIN = 10.0
@@ -94,11 +94,11 @@ def advance(
     wanted = sorted(set(clients))
     if not wanted:
         return {}
-    known = {client for (client,) in _all(connection, _KNOWN, wanted)}
+    known = {client for (client,) in fetch(connection, _KNOWN, wanted)}
     _insert(connection, _OPEN, [(client, 0, 0) for client in wanted if client not in known])
     locked = lock(connection, wanted, wait=wait)
     if locked:
-        for (client,) in _all(connection, _GAPPY, sorted(locked)):
+        for (client,) in fetch(connection, _GAPPY, sorted(locked)):
             fill(connection, client, _some_gaps(connection, client))
         locked |= _count(connection, locked, margin)
     connection.commit()
@@ -113,7 +113,7 @@ def lock(connection: Connection, clients: Sequence[str], *, wait: bool = True) -
     """
     connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     connection.begin()
-    rows = _all(connection, _LOCK + ("" if wait else " SKIP LOCKED"), sorted(clients))
+    rows = fetch(connection, _LOCK + ("" if wait else " SKIP LOCKED"), sorted(clients))
     return {client: int(through) for client, through in rows}
 
 
@@ -126,14 +126,14 @@ def fill(connection: Connection, client: str, gaps: Sequence[Gap]) -> None:
             found.add(piece, every_gap=True)
     for begin in range(0, len(closed), _INSERTED):
         firsts = [first for first, _ in closed[begin : begin + _INSERTED]]
-        _run(connection, _DROP_GAPS, client, firsts)
+        execute(connection, _DROP_GAPS, client, firsts)
     if closed:
         _note(connection, {client: found}, {client: 0})
 
 
 def gaps_between(connection: Connection, client: str, first: int, last: int) -> Iterator[list[Gap]]:
     """Yield the gaps that overlap ``first`` to ``last``, in pages."""
-    before = _all(connection, _GAP_BEFORE, client, first)
+    before = fetch(connection, _GAP_BEFORE, client, first)
     begin = int(before[0][0]) if before else first
     while page := _gaps(connection, client, begin, last):
         yield page
@@ -149,7 +149,7 @@ def recount(connection: Connection, *, progress: Callable[[int, int], None] | No
     bound_statements(connection)
     done = 0
     for clients in every_client(connection):
-        _forget(connection, [client for (client,) in _all(connection, _KNOWN, clients)])
+        _forget(connection, [client for (client,) in fetch(connection, _KNOWN, clients)])
         count_fully(connection, clients)
         done += len(clients)
         if progress:
@@ -158,7 +158,7 @@ def recount(connection: Connection, *, progress: Callable[[int, int], None] | No
 
 def count_fully(connection: Connection, clients: Sequence[str], margin: float = MARGIN) -> None:
     """Count all rows of these clients that are older than ``margin`` seconds."""
-    rows = _all(connection, _HIGHEST, sorted(clients)) if clients else []
+    rows = fetch(connection, _HIGHEST, sorted(clients)) if clients else []
     reached = advance(connection, [client for client, _ in rows], margin=margin, wait=True)
     for client, highest in rows:
         if int(highest) - reached[client] <= STEP:
@@ -175,7 +175,7 @@ def every_client(connection: Connection) -> Iterator[list[str]]:
         found = {
             client
             for table in ("requests", "audits")
-            for (client,) in _all(connection, _CLIENTS.format(table=table), after, TOGETHER)
+            for (client,) in fetch(connection, _CLIENTS.format(table=table), after, TOGETHER)
         }
         if not found:
             return
@@ -189,22 +189,22 @@ def _forget(connection: Connection, clients: Sequence[str]) -> None:
     if not clients:
         return
     locked = lock(connection, clients)
-    lines = {client: int(line) for client, line in _all(connection, _LINES, clients)}
+    lines = {client: int(line) for client, line in fetch(connection, _LINES, clients)}
     if others := sorted(locked.keys() - lines.keys()):
         for statement in _FORGET_ALL:
-            _run(connection, statement, others)
+            execute(connection, statement, others)
     for client, line in lines.items():
-        _run(connection, _FORGET_GAPS, client, line)
-        _run(connection, _CUT_GAP, line, client, line)
+        execute(connection, _FORGET_GAPS, client, line)
+        execute(connection, _CUT_GAP, line, client, line)
         for gaps in gaps_between(connection, client, 0, line):
             fill(connection, client, gaps)
-        _run(connection, _FORGET_SHARES, client)
+        execute(connection, _FORGET_SHARES, client)
         # Both reads must see one snapshot: INSERT ... SELECT would see rows removed since.
         found = _shares(connection, client, line)
-        for name, removed in _all(connection, _REMOVED_SHARES, client):
+        for name, removed in fetch(connection, _REMOVED_SHARES, client):
             found.shares[name] += int(removed)
         _note(connection, {client: found}, {})
-        _run(connection, _RESET, line, client)
+        execute(connection, _RESET, line, client)
     connection.commit()
 
 
@@ -219,19 +219,19 @@ def _shares(connection: Connection, client: str, last: int) -> Tail:
 def _count(connection: Connection, locked: dict[str, int], margin: float) -> dict[str, int]:
     """Count the new rows; return up to where each client is now counted."""
     spans: list[Span] = []
-    for client, highest in _all(connection, _HIGHEST, sorted(locked)):
+    for client, highest in fetch(connection, _HIGHEST, sorted(locked)):
         through, upto = locked[client], int(highest)
         if upto - through > STEP:
             if len(locked) > 1:
                 continue
-            nth = _all(connection, _NTH, client, through, STEP - 1)
+            nth = fetch(connection, _NTH, client, through, STEP - 1)
             upto = int(nth[0][0]) if nth else upto
         if upto > through:
             spans.append((client, through, upto))
     if not spans:
         return {}
     statement = _SETTLED.format(where=where(connection, spans), margin=int(margin * 1_000_000))
-    settled = {client: int(upto) for client, upto in _all(connection, statement)}
+    settled = {client: int(upto) for client, upto in fetch(connection, statement)}
     spans = [(client, after, settled[client]) for client, after, _ in spans if client in settled]
     _note(connection, tails(connection, spans, every_gap=True), settled)
     return settled
@@ -251,14 +251,14 @@ def _some_gaps(connection: Connection, client: str) -> list[Gap]:
     gaps = _gaps(connection, client, 0)
     if len(gaps) < GAPS_LOOKED_AT:
         return gaps
-    [(last,)] = _all(
+    [(last,)] = fetch(
         connection, "SELECT MAX(first_missing) FROM audit_gaps WHERE client = %s", client
     )
     return _gaps(connection, client, random.randint(0, int(last)))
 
 
 def _gaps(connection: Connection, client: str, first: int, last: int = 2**63 - 1) -> list[Gap]:
-    rows = _all(connection, _GAPS, client, first, last, GAPS_LOOKED_AT)
+    rows = fetch(connection, _GAPS, client, first, last, GAPS_LOOKED_AT)
     return [(int(a), int(b)) for a, b in rows]
 
 
@@ -284,14 +284,3 @@ def _insert_selected(
 
 def _portions(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
     return (rows[begin : begin + _INSERTED] for begin in range(0, len(rows), _INSERTED))
-
-
-def _run(connection: Connection, statement: str, *values: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-
-
-def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from turnwise.database import Connection
+from turnwise.database import Connection, fetch
 from worker.failures import DIED, DROPPED, FAILED
 
 STEP = 1000
@@ -78,7 +78,7 @@ class Failed:
 
 def find(connection: Connection, identity: Identity) -> Failed | None:
     """Return one failure; None if there is no such failure."""
-    found = _all(connection, _ONE, *identity)
+    found = fetch(connection, _ONE, *identity)
     return _failed(found[0]) if found else None
 
 
@@ -91,7 +91,7 @@ def walk(
     last: Identity = ("", 0)
     while True:
         values = (last[0], *last) if client is None else (last[0], *last, client)
-        rows = _all(connection, where + _ORDER, *values, STEP)
+        rows = fetch(connection, where + _ORDER, *values, STEP)
         for row in rows:
             yield _failed(row)
         if len(rows) < STEP:
@@ -102,8 +102,8 @@ def walk(
 def count(connection: Connection, client: str | None) -> int:
     """Return the number of failures that are not dropped."""
     if client is None:
-        return int(_all(connection, _COUNT)[0][0])
-    return int(_all(connection, f"{_COUNT} AND client = %s", client)[0][0])
+        return int(fetch(connection, _COUNT)[0][0])
+    return int(fetch(connection, f"{_COUNT} AND client = %s", client)[0][0])
 
 
 def retry(connection: Connection, identities: Sequence[Identity]) -> int:
@@ -157,9 +157,3 @@ def _failed(row: Sequence[Any]) -> Failed:
         value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row
     ]
     return Failed(*values)
-
-
-def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())

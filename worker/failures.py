@@ -15,9 +15,8 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from turnwise.database import Connection
+from turnwise.database import Connection, execute, fetch
 from turnwise.handler import LONGEST_RETRY, Reject, Retry
 from turnwise.message import Request
 
@@ -208,7 +207,7 @@ def known(connection: Connection, requests: Sequence[Request]) -> dict[tuple[str
         counters.setdefault(request.client, set()).add(request.counter)
     found: dict[tuple[str, int], str | None] = {}
     for client, wanted in counters.items():
-        for row in _all(connection, _KNOWN, client, tuple(wanted)):
+        for row in fetch(connection, _KNOWN, client, tuple(wanted)):
             found[row[0], row[1]] = row[2]
     return found
 
@@ -222,20 +221,20 @@ def note(
     """
     identity = (request.client, request.counter)
     if counted:
-        for attempts, *_, failed_by in _all(connection, _LOOK, *identity):
+        for attempts, *_, failed_by in fetch(connection, _LOOK, *identity):
             if attempts > counted or (attempts, failed_by) == (counted, name):
                 return counted
     values = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
     again = (failure.error, failure.traceback, name, failure.due_in, failure.reason)
-    _run(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *values, *again)
-    [(attempts,)] = _all(connection, _COUNTED, *identity)
+    execute(connection, _NOTE + _NOTE_AGAIN, *_content(request), 1, 0, *values, *again)
+    [(attempts,)] = fetch(connection, _COUNTED, *identity)
     return int(attempts)
 
 
 def end(connection: Connection, request: Request, name: str, failure: Failure) -> None:
     """Record the end of an attempt that was noted in advance."""
     values = (failure.error, failure.traceback, failure.reason, name, failure.due_in)
-    _run(connection, _END, *values, request.client, request.counter)
+    execute(connection, _END, *values, request.client, request.counter)
 
 
 def put_off(connection: Connection, request: Request, name: str, noted: bool) -> None:
@@ -246,20 +245,20 @@ def put_off(connection: Connection, request: Request, name: str, noted: bool) ->
     error = "a worker was asked to stop while it held this request"
     values = (error, None, FAILED, name, 0)
     again = (int(noted), int(noted), error, name, FAILED)
-    _run(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *values, *again)
+    execute(connection, _NOTE + _PUT_OFF, *_content(request), 0, 0, *values, *again)
 
 
 def take_back(connection: Connection, attempts: Sequence[Noted]) -> None:
     """Uncount attempts noted in advance that were abandoned without a death, and commit."""
     for noted in attempts:
         identity = (noted.request.client, noted.request.counter)
-        _run(connection, _TAKE_BACK, *identity, noted.attempts)
+        execute(connection, _TAKE_BACK, *identity, noted.attempts)
     connection.commit()
 
 
 def clear(connection: Connection, request: Request) -> None:
     """Remove the row of a request that is served."""
-    _run(connection, _DELETE, request.client, request.counter)
+    execute(connection, _DELETE, request.client, request.counter)
 
 
 def begin_redelivered(
@@ -271,12 +270,12 @@ def begin_redelivered(
     redelivered again. The caller commits before the handler runs. ``intended``: what an earlier
     call returned, if its commit was not confirmed; the attempt then counts once all the same.
     """
-    found = _all(connection, _LOOK, request.client, request.counter)
+    found = fetch(connection, _LOOK, request.client, request.counter)
     if not found:
         error = "a worker ended while it held this request"
         # Two attempts: the one that it may have ended, and the one that begins.
         values = (2, 2, error, None, DIED, name, lease)
-        _run(connection, _NOTE, *_content(request), *values)
+        execute(connection, _NOTE, *_content(request), *values)
         return Noted(request, 2)
     [(attempts, deaths, reason, for_good, message, failed_by)] = found
     if reason != DIED or for_good:
@@ -296,10 +295,10 @@ def begin_due(
     """
     if intended is not None:
         identity = (intended.request.client, intended.request.counter)
-        for attempts, *_, failed_by in _all(connection, _LOOK, *identity):
+        for attempts, *_, failed_by in fetch(connection, _LOOK, *identity):
             if (intended.attempts, name) == (attempts, failed_by):
                 return intended
-    for client, counter, message, sent_at, attempts, deaths in _all(connection, _DUE):
+    for client, counter, message, sent_at, attempts, deaths in fetch(connection, _DUE):
         request = Request(client, counter, message, sent_at.replace(tzinfo=UTC))
         return _begin(connection, request, name, lease, attempts, deaths)
     return None
@@ -307,13 +306,13 @@ def begin_due(
 
 def next_due(connection: Connection) -> float | None:
     """Return the seconds until a failure is due, below 0 if one is overdue; None without any."""
-    [(seconds,)] = _all(connection, _NEXT)
+    [(seconds,)] = fetch(connection, _NEXT)
     return None if seconds is None else float(seconds)
 
 
 def count(connection: Connection) -> tuple[int, int]:
     """Return how many failures wait and how many are given up, up to MOST_COUNTED of each."""
-    [(waiting, given_up)] = _all(connection, _COUNT)
+    [(waiting, given_up)] = fetch(connection, _COUNT)
     return int(waiting), int(given_up)
 
 
@@ -323,22 +322,11 @@ def _begin(
     identity = (request.client, request.counter)
     if deaths >= DEATHS:
         error = f"it has ended {deaths} workers, or none of them reported how it went"
-        _run(connection, _GIVE_UP, deaths, error, DIED, name, *identity)
+        execute(connection, _GIVE_UP, deaths, error, DIED, name, *identity)
         return GivenUp(request, attempts, error)
-    _run(connection, _BEGIN, name, lease, *identity)
+    execute(connection, _BEGIN, name, lease, *identity)
     return Noted(request, attempts + 1)
 
 
 def _content(request: Request) -> tuple[str, int, str, datetime]:
     return request.client, request.counter, request.message, request.sent_at.replace(tzinfo=None)
-
-
-def _run(connection: Connection, statement: str, *values: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-
-
-def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from turnwise.account import bound_statements
-from turnwise.database import Connection, interrupts
+from turnwise.database import Connection, fetch, interrupts
 from turnwise.walk import TOGETHER
 from worker.counting import count_fully, fill, gaps_between, lock
 
@@ -101,7 +101,7 @@ def prune(
 
 def how_many(connection: Connection, older_than: timedelta) -> int:
     """Return how many rows are that old, at most MOST_COUNTED."""
-    return int(_all(connection, _HOW_MANY, _cutoff(connection, older_than))[0][0])
+    return int(fetch(connection, _HOW_MANY, _cutoff(connection, older_than))[0][0])
 
 
 def draw_lines(connection: Connection, rows: Rows) -> Rows:
@@ -118,7 +118,7 @@ def draw_lines(connection: Connection, rows: Rows) -> Rows:
             for gaps in gaps_between(connection, client, min(counted), max(counted)):
                 fill(connection, client, gaps)
             covered[client] = counted
-    lines = dict(_all(connection, _LINES, sorted(covered))) if covered else {}
+    lines = dict(fetch(connection, _LINES, sorted(covered))) if covered else {}
     moved = {c: max(counters) for c, counters in covered.items() if max(counters) > lines.get(c, 0)}
     if moved:
         selects = " UNION ALL ".join(
@@ -139,7 +139,7 @@ def delete(connection: Connection, rows: Rows) -> int:
         for client, counters in sorted(rows.items())
     )
     connection.begin()
-    there = _all(connection, _THERE.format(rows=where))
+    there = fetch(connection, _THERE.format(rows=where))
     shares = Counter((client, name) for client, _, name in there)
     connection.query(_DELETE.format(rows=where))
     with connection.cursor() as cursor:
@@ -164,14 +164,14 @@ def _persisting(connection: Connection, work: Callable[[Connection, A], T], abou
 
 
 def _cutoff(connection: Connection, older_than: timedelta) -> datetime:
-    cutoff: datetime = _all(connection, _CUTOFF, older_than // timedelta(microseconds=1))[0][0]
+    cutoff: datetime = fetch(connection, _CUTOFF, older_than // timedelta(microseconds=1))[0][0]
     return cutoff
 
 
 def _pages(connection: Connection, cutoff: datetime) -> Iterator[Rows]:
     """Yield old rows in pages, oldest first."""
     last: tuple[datetime, str, int] = (datetime(1000, 1, 1), "", 0)  # noqa: DTZ001 - UTC all of it
-    while rows := _all(connection, _OLD, cutoff, *last, last[0], PAGE):
+    while rows := fetch(connection, _OLD, cutoff, *last, last[0], PAGE):
         page: Rows = {}
         for client, counter, _ in rows:
             page.setdefault(client, []).append(int(counter))
@@ -199,9 +199,3 @@ def _steps(rows: Rows) -> Iterator[Rows]:
 
 def _size(rows: Rows) -> int:
     return sum(map(len, rows.values()))
-
-
-def _all(connection: Connection, statement: str, *values: object) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return list(cursor.fetchall())
