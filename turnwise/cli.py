@@ -1,4 +1,4 @@
-"""What the commands share: options that are environment variables too, and how errors end."""
+"""Shared by all commands: options with environment variables, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LONGEST_SECRET = 64 * 1024
 """Bytes."""
 
 INTERRUPTED = 128 + signal.SIGINT
-"""The exit code of a command that Ctrl-C broke off, as a shell gives it."""
+"""The exit code of a command that Ctrl-C interrupted, as shells report it."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,7 +35,7 @@ option = functools.partial(click.option, show_envvar=True)
 
 
 class Command(click.Command):
-    """A command that ends our own errors in one line and their exit code."""
+    """A command that reports Turnwise's own errors in one line, and exits with their code."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(context_settings={"help_option_names": ["-h", "--help"]}, **settings)
@@ -67,12 +67,12 @@ class Command(click.Command):
             ctx.exit(INTERRUPTED)
 
     def get_short_help_str(self, limit: int = 0) -> str:
-        """Return the first sentence, however long it is: the list of commands wraps it."""
+        """Return the first sentence in full: the list of commands wraps it."""
         return super().get_short_help_str(max(limit, 1000))
 
 
 def _report(command: str, error: TurnwiseError) -> None:
-    """Say what ended a command, where its logs go and in their form."""
+    """Report the error that ended a command, as a log line if its logs are JSON."""
     if log.writes_json():
         event = {"command": command, "error": str(error), "exit_code": int(error.exit_code)}
         log.event(logging.getLogger(__name__), logging.ERROR, "command.failed", **event)
@@ -99,7 +99,7 @@ class LazyGroup(Group):
         self._summaries = summaries
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the names, in the order in which they are listed."""
+        """Return the commands' names, in the order of the list in --help."""
         return list(self._summaries)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -122,9 +122,9 @@ class MissingExtra(TurnwiseError):
 
 
 def import_extra(module: str, extra: str) -> Any:
-    """Import a module that needs what ``pip install 'turnwise[EXTRA]'`` brings.
+    """Import a module that needs ``pip install 'turnwise[EXTRA]'``.
 
-    Raises MissingExtra where that is not installed.
+    Raises MissingExtra if that is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -146,7 +146,7 @@ class SecretOption(click.Option):
         if not path:
             return None
         try:
-            # Bounded: a path mistyped to a device has no end.
+            # Bounded: a path mistyped to a device would never end.
             with Path(path).open("rb") as file:
                 secret = file.read(_LONGEST_SECRET + 1)
             if len(secret) > _LONGEST_SECRET:
@@ -229,7 +229,7 @@ class Address(click.ParamType[tuple[str, int]]):
 
 
 class Url(click.ParamType[Any]):
-    """A URL, as ``parse`` reads it. What it raises as ValueError never repeats a password."""
+    """A URL that ``parse`` reads. Its errors never repeat a password."""
 
     name = "url"
 
@@ -239,7 +239,7 @@ class Url(click.ParamType[Any]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:
-        """Return what the URL names; complain without repeating it."""
+        """Return what ``parse`` returns; report an invalid URL without repeating it."""
         if not isinstance(value, str):
             return value
         try:
@@ -248,7 +248,7 @@ class Url(click.ParamType[Any]):
             self.fail(f"it {error}", param, ctx)
 
     def parse(self, value: str) -> Any:
-        """Return what the URL names."""
+        """Return what ``parse`` returns."""
         raise NotImplementedError
 
 

@@ -61,7 +61,7 @@ class Connection(_Driver):
     _readable: select.poll | None = None
 
     def allow(self, seconds: float | None) -> None:
-        """Limit all that follows to ``seconds`` together; None restores the usual timeouts."""
+        """Limit all further work to ``seconds`` in total; None restores the usual timeouts."""
         self._until = None if seconds is None else time.monotonic() + seconds
 
     def close(self) -> None:

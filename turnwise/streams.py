@@ -27,7 +27,7 @@ class OutputLost(TurnwiseError):
         why = "it is closed" if error.errno == errno.EBADF else error.strerror
         super().__init__(f"cannot write standard output: {why}")
         self.reader_gone = error.errno == errno.EPIPE
-        """Whether nobody reads it any more, which needs no word: ``| head`` does so."""
+        """Whether the reader has gone, as ``| head`` does: that is not worth a message."""
 
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -43,7 +43,7 @@ class _Stream(io.FileIO):
         self._raises = raises
 
     def write(self, data: Any, /) -> int:
-        """Write, or lose it; return how many bytes of it are dealt with."""
+        """Write ``data`` or discard it; return how many of its bytes are done with."""
         if self.failure is None:
             try:
                 return super().write(data)
@@ -59,11 +59,11 @@ class _Stream(io.FileIO):
 def guard() -> None:
     """Make the standard streams safe to use. Call this before anything else."""
     for descriptor, mode in (
-        # What is opened next would get the number of one that is closed, and what is meant for the
-        # stream with it. These are closed to those who ask, as before, and give way to nobody.
+        # The next file opened would get the number of a closed stream, and with it the stream's
+        # output. These placeholders take the numbers, and still fail like a closed stream.
         (STDIN, os.O_WRONLY),
         (STDOUT, os.O_RDONLY),
-        (STDERR, os.O_WRONLY),  # but nothing is said to nobody
+        (STDERR, os.O_WRONLY),  # except this one, which discards its output
     ):
         try:
             os.fstat(descriptor)

@@ -84,7 +84,7 @@ class Apart:
     def keep(self, delivery: Delivery) -> None:
         """Publish a copy and wait for its confirm. Raises Transient if RabbitMQ refuses it.
 
-        Only the properties are kept of a message that is too large to be collected.
+        For a message that is too large to be collected, the copy has only its properties.
         """
         # Kept only once this copy is answered: a late answer must not be taken for the next one's.
         channel, self._channel = self._channel or self._open(), None

@@ -33,7 +33,7 @@ class OwnConnection:
         self._used = 0.0
 
     def use(self, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` returns, after an error of a server's with a discarded connection.
+        """Return what ``work(connection)`` returns; discard the connection after a server's error.
 
         Raises Transient while the database is unavailable.
         """
