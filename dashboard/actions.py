@@ -34,7 +34,7 @@ SILENT_AFTER = 60
 
 _COLUMNS = (
     "id, begun_at, updated_at, ended_at, actor, address, action, selection, expected, done,"
-    " problem, ended_at IS NULL AND updated_at < UTC_TIMESTAMP(6) - INTERVAL 60 SECOND"
+    f" problem, ended_at IS NULL AND updated_at < UTC_TIMESTAMP(6) - INTERVAL {SILENT_AFTER} SECOND"
 )
 _LIST = f"SELECT {_COLUMNS} FROM page_actions WHERE id < %s ORDER BY id DESC LIMIT %s"  # noqa: S608
 _ONE = f"SELECT {_COLUMNS} FROM page_actions WHERE id = %s"  # noqa: S608

@@ -182,7 +182,7 @@ def main(
     \b
     Exit codes: 0 done, 2 bad usage, 78 it cannot listen on that address.
     """
-    if not token and not _is_loopback(host):
+    if not token and not cli.is_loopback(host):
         raise click.UsageError(f"{host} is not loopback: give a --token (DASHBOARD_TOKEN)")
     if bool(operator_token) != bool(operator_database):
         raise click.UsageError("--operator-token and --operator-mysql-url belong together")
@@ -206,10 +206,3 @@ def main(
             queue=queue,
         )
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

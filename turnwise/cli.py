@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import ipaddress
 import logging
 import os
 import re
@@ -16,8 +17,8 @@ from typing import Any, TypeVar
 import click
 
 from turnwise import log, streams
-from turnwise.errors import ExitCode, InvalidRequest, TurnwiseError
-from turnwise.limits import check_queue
+from turnwise.errors import ExitCode, TurnwiseError
+from turnwise.limits import MAX_QUEUE_LENGTH
 
 # Neither pika nor PyMySQL is imported here: --help must be quick.
 
@@ -228,6 +229,34 @@ class Address(click.ParamType[tuple[str, int]]):
         return host.strip("[]") or "127.0.0.1", int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Name(click.ParamType[str]):
+    """A name of at most ``longest`` characters, which needs no quoting anywhere."""
+
+    name = "name"
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Return the name."""
+        if not re.fullmatch(rf"[A-Za-z0-9._-]{{1,{self._longest}}}", str(value), re.ASCII):
+            self.fail(f"must be 1 to {self._longest} characters of A-Z a-z 0-9 . _ -", param, ctx)
+        return str(value)
+
+
 class Url(click.ParamType[Any]):
     """A URL that ``parse`` reads. Its errors never repeat a password."""
 
@@ -254,21 +283,13 @@ class Url(click.ParamType[Any]):
 
 def queue_option(command: F) -> F:
     """Add ``--queue``."""
-
-    def check(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-        try:
-            check_queue(value)
-        except InvalidRequest as error:
-            raise click.BadParameter(error.problem) from None
-        return value
-
     return option(
         "--queue",
         envvar="TURNWISE_QUEUE",
+        type=Name(MAX_QUEUE_LENGTH),
         default="requests",
         show_default=True,
-        callback=check,
-        help="The queue; its exchange has the same name, and its dead letters go to QUEUE.dead.",
+        help="The queue; its exchange has the same name, and its dead letters go to NAME.dead.",
     )(command)
 
 

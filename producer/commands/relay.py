@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import socket
 
 import click
 
-from producer.client_name import check_base
+from producer.client_name import MAX_BASE_LENGTH
 from producer.relay.ledger import Ledger
 from producer.relay.relay import STOP_GRACE, Relay
 from turnwise import cli, log
@@ -19,19 +18,13 @@ from turnwise.node import Node
 from turnwise.options import amqp_option, mysql_option
 
 
-def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", value, re.ASCII):
-        raise click.BadParameter("must be 1 to 255 characters of A-Z a-z 0-9 . _ -")
-    return value
-
-
 @click.command("relay", cls=cli.Command)
 @cli.option(
     "--name",
     envvar="RELAY_NAME",
+    type=cli.Name(255),
     default=socket.gethostname,
     show_default="host name",
-    callback=_check_name,
     help="The relay's name in logs, in the table outbox_relay and on its connection.",
 )
 @cli.option(
@@ -39,8 +32,7 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str
     envvar="RELAY_CLIENT",
     default="outbox",
     show_default=True,
-    callback=check_base,
-    metavar="NAME",
+    type=cli.Name(MAX_BASE_LENGTH),
     help="Each queue gets a client of this name when its first request is numbered; a suffix is "
     "added that makes it unique. The table outbox_clients holds them.",
 )

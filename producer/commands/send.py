@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from producer.client_name import check_base
-from producer.commands.shared import exit_code, interruptible_loop, outbox_option
+from producer.client_name import MAX_BASE_LENGTH
+from producer.commands.shared import exit_code, given, interruptible_loop, outbox_option
 from producer.outbox import LIMIT, Outbox
 from producer.pace import Pace
 from producer.report import Report
@@ -41,8 +41,7 @@ from turnwise.topology import Topology
 @cli.option(
     "--client",
     envvar="PRODUCER_CLIENT",
-    callback=check_base,
-    metavar="NAME",
+    type=cli.Name(MAX_BASE_LENGTH),
     help="The client's name in a new outbox; a suffix is added that makes it unique.  "
     "[default: host name]",
 )
@@ -89,11 +88,7 @@ def command(
     """
     if stdin == (message is not None):
         raise click.UsageError("give either MESSAGE or --stdin")
-    paced = {"count", "quantum"} & {
-        name
-        for name in ctx.params
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
+    paced = {"count", "quantum"} & given(ctx)
     if stdin and paced:
         raise click.UsageError(f"--stdin sends lines as they arrive: leave out --{min(paced)}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -86,7 +85,7 @@ def command(
     It also serves /healthz, /readyz and /metrics (for Prometheus), which need no token. On SIGTERM
     or Ctrl-C it answers the requests in progress and exits 0.
     """
-    if not token and not _is_loopback(http[0]):
+    if not token and not cli.is_loopback(http[0]):
         raise click.UsageError(f"{http[0]} is not loopback: give a --token (PRODUCER_TOKEN)")
     door = cli.import_extra("producer.door.door", "http")
     log.configure(log_level, log_format)
@@ -103,10 +102,3 @@ def command(
             limit=limit,
             timeout=timeout,
         ).run()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -41,6 +41,15 @@ def interruptible_loop() -> Iterator[Loop]:
         yield loop
 
 
+def given(ctx: click.Context) -> set[str]:
+    """Return the names of the parameters that stand on the command line."""
+    return {
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+
+
 def exit_code(outbox: Outbox, report: Report) -> ExitCode:
     """Return the exit code of a command that has published what it could."""
     if outbox.waiting:

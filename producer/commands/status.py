@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from producer.commands.shared import outbox_option
+from producer.commands.shared import given, outbox_option
 from producer.outbox import read_status
 from turnwise import cli, outbox_status
 from turnwise.database import Database, translating
@@ -31,11 +31,7 @@ def command(
     It reports on the outbox file; with --table, or --mysql-url on the command line, on the table
     'outbox', which 'producer relay' publishes.
     """
-    named = {
-        name
-        for name in ctx.params
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
+    named = given(ctx)
     if table or "database" in named:
         if "path" in named:
             raise click.UsageError("give either --outbox or --table")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 
 import click
 
@@ -12,6 +11,7 @@ from turnwise import cli
 from turnwise.account import Account, Audit, Totals
 from turnwise.database import Database, translating
 from turnwise.errors import ExitCode
+from turnwise.message import MAX_CLIENT_LENGTH
 from turnwise.options import mysql_option
 from worker.commands.shared import connection_to, print_table, progress
 from worker.counting import recount as count_again
@@ -20,17 +20,11 @@ SHOWN = 100
 """The most clients shown with a line each, without --json."""
 
 
-def _check_client(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value, re.ASCII):
-        raise click.BadParameter("must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
-    return value
-
-
 @click.command("audit", cls=cli.Command)
 @click.option(
     "--recount", is_flag=True, help="Count all rows again, instead of relying on earlier counts."
 )
-@click.option("--client", callback=_check_client, help="Audit only this client.")
+@click.option("--client", type=cli.Name(MAX_CLIENT_LENGTH), help="Audit only this client.")
 @cli.json_option
 @mysql_option
 @click.pass_context

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import signal
 import socket
 import sys
@@ -31,12 +30,6 @@ fit into the memory that k8s/ gives a worker. (Not reading the socket is no alte
 RabbitMQ closes a connection that reads nothing, and counts it against the delivery limit.)"""
 
 
-def _check_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", value, re.ASCII):
-        raise click.BadParameter("must be 1 to 255 characters of A-Z a-z 0-9 . _ -")
-    return value
-
-
 LONGEST_TIME_LIMIT = 25 * 60.0
 """Seconds. RabbitMQ considers a consumer dead that has not acked for 30 minutes."""
 
@@ -59,9 +52,9 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
 @cli.option(
     "--name",
     envvar="WORKER_NAME",
+    type=cli.Name(255),
     default=socket.gethostname,
     show_default="host name",
-    callback=_check_name,
     help="The replica's name: consumer tag, served_by, logs. On Kubernetes, the pod's.",
 )
 @cli.option(
