@@ -22,6 +22,15 @@ def at_work(pipeline: Pipeline, name: str) -> Process:
     return relay
 
 
+def two_relays(pipeline: Pipeline, **first: str) -> tuple[Process, Process]:
+    """Start a relay that is active, with this environment, and one that stands by."""
+    active = start(pipeline, "relay-1", **first)
+    pipeline.wait_event(active, "relay.working")
+    standby = start(pipeline, "relay-2")
+    pipeline.wait_event(standby, "relay.standing_by")
+    return active, standby
+
+
 def commit(pipeline: Pipeline, *messages: str, queue: str = "requests") -> None:
     """Commit messages to the outbox in one transaction."""
     with pipeline.servers.database.connect(pipeline.name) as cursor:

@@ -200,45 +200,34 @@ def test_a_worker_frozen_between_its_check_and_its_write_serves_nothing_twice(
     assert outcomes(store.write(requests(1, 2, 3, 4))) == "RRRS"
 
 
+@pytest.mark.parametrize(
+    ("batch", "outcome", "later", "answers"),
+    [
+        ((4, 1), "SR", (1, 5), "RS"),
+        # A single write has read the epoch but not yet inserted its row.
+        ((9,), "S", (1,), "R"),
+    ],
+    ids=["batch", "single"],
+)
 def test_a_line_waits_for_the_writes_that_rely_on_its_absence(
-    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
-) -> None:
+    pipeline: Pipeline, connect: Callable[[], Connection], store: Store,
+    batch: tuple[int, ...], outcome: str, later: tuple[int, ...], answers: str,
+) -> None:  # fmt: skip
     pruning, holding = connect(), connect()
     store.write(requests(1, 2, 3))
     age(pruning)
     count_fully(pruning, ["alice"])
     holding.begin()
-    claim(holding, requests(4), "w2")
+    claim(holding, requests(batch[0]), "w2")
     with ThreadPoolExecutor() as pool:
-        writing = pool.submit(store.write, requests(4, 1))
+        writing = pool.submit(store.write, requests(*batch))
         wait_blocked(pipeline)
         drawing = pool.submit(draw_lines, pruning, {"alice": [1, 2, 3]})
         wait_blocked(pipeline, 2)
         holding.rollback()
-        assert outcomes(writing.result()) == "SR"
+        assert outcomes(writing.result()) == outcome
         drawing.result()
-    assert outcomes(store.write(requests(1, 5))) == "RS"
-
-
-def test_a_line_waits_for_a_single_write_that_relies_on_its_absence(
-    pipeline: Pipeline, connect: Callable[[], Connection], store: Store
-) -> None:
-    """A write that has read the epoch but not yet inserted its row."""
-    pruning, holding = connect(), connect()
-    store.write(requests(1, 2, 3))
-    age(pruning)
-    count_fully(pruning, ["alice"])
-    holding.begin()
-    claim(holding, requests(9), "w2")
-    with ThreadPoolExecutor() as pool:
-        writing = pool.submit(store.write, requests(9))
-        wait_blocked(pipeline)
-        drawing = pool.submit(draw_lines, pruning, {"alice": [1, 2, 3]})
-        wait_blocked(pipeline, 2)
-        holding.rollback()
-        assert outcomes(writing.result()) == "S"
-        drawing.result()
-    assert outcomes(store.write(requests(1))) == "R"
+    assert outcomes(store.write(requests(*later))) == answers
 
 
 def test_the_epoch_of_an_older_schema_is_continued(

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline import Pipeline
-from tests.relaying import at_work, client, commit, start, wait_empty, wait_numbered, waiting
+from tests.relaying import (
+    at_work,
+    client,
+    commit,
+    start,
+    two_relays,
+    wait_empty,
+    wait_numbered,
+    waiting,
+)
 from turnwise import outbox
 from turnwise.errors import ExitCode
 
@@ -95,9 +104,7 @@ def test_each_queue_has_its_own_numbers(table: Pipeline) -> None:
 @pytest.mark.parametrize("end", ["kill", "stop", "terminate"])
 def test_another_relay_takes_over_within_seconds(table: Pipeline, end: str) -> None:
     table.worker("worker-1")
-    first = at_work(table, "relay-1")
-    second = start(table, "relay-2")
-    table.wait_event(second, "relay.standing_by")
+    first, _ = two_relays(table)
     commit(table, "one")
     table.wait_served(1)
     number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM}[end]
@@ -147,17 +154,12 @@ def test_a_relay_cut_off_from_the_broker_yields_to_another(table: Pipeline) -> N
     """The cut is silent: the connection stays open, and nothing passes through it."""
     table.worker("worker-1")
     proxy, through_proxy = table.broker_proxy()
-    first = start(table, "relay-1", AMQP_URL=through_proxy)
-    table.wait_event(first, "relay.working")
-    second = start(table, "relay-2")
-    table.wait_event(second, "relay.standing_by")
-    proxy.hold(proxy.up)
-    proxy.hold(proxy.down)
+    _, second = two_relays(table, AMQP_URL=through_proxy)
+    proxy.hold(proxy.up, proxy.down)
     commit(table, "one")
     table.wait_event(second, "relay.working")
     table.wait_served(1)
-    proxy.release(proxy.up)
-    proxy.release(proxy.down)
+    proxy.release(proxy.up, proxy.down)
     wait_empty(table)
     table.wait_all_settled()
     table.assert_exactly_once(client(table), 1)
@@ -166,16 +168,11 @@ def test_a_relay_cut_off_from_the_broker_yields_to_another(table: Pipeline) -> N
 def test_a_relay_cut_off_from_the_database_yields_to_another(table: Pipeline) -> None:
     table.worker("worker-1")
     proxy, through_proxy = table.database_proxy()
-    first = start(table, "relay-1", MYSQL_URL=through_proxy)
-    table.wait_event(first, "relay.working")
-    second = start(table, "relay-2")
-    table.wait_event(second, "relay.standing_by")
-    proxy.hold(proxy.up)
-    proxy.hold(proxy.down)
+    two_relays(table, MYSQL_URL=through_proxy)
+    proxy.hold(proxy.up, proxy.down)
     commit(table, "one")
     table.wait_served(1)
-    proxy.release(proxy.up)
-    proxy.release(proxy.down)
+    proxy.release(proxy.up, proxy.down)
     commit(table, "two")
     table.wait_served(2)
     wait_empty(table)

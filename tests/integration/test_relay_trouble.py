@@ -14,6 +14,7 @@ from tests.relaying import (
     commit,
     events,
     start,
+    two_relays,
     wait_empty,
     wait_numbered,
     waiting,
@@ -43,10 +44,7 @@ def at_work_now(pipeline: Pipeline) -> tuple[int, int]:
 
 def test_a_slow_node_does_not_cost_the_relay_its_lease(table: Pipeline) -> None:
     proxy, through_proxy = table.broker_proxy()
-    first = start(table, "relay-1", AMQP_URL=through_proxy)
-    table.wait_event(first, "relay.working")
-    second = start(table, "relay-2")
-    table.wait_event(second, "relay.standing_by")
+    two_relays(table, AMQP_URL=through_proxy)
     proxy.hold(proxy.down)
     commit(table, "one")  # its queue must be declared, and the broker does not answer
     wait_numbered(table, 1)
