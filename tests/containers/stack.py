@@ -73,7 +73,7 @@ class Stack:
     def run(self, *command: str, stdin: bytes | None = None, merged: bool = False) -> str:
         """Run a command in the repository's folder, which must succeed; return its output.
 
-        ``merged``: to standard error too.
+        ``merged``: including standard error.
         """
         result = subprocess.run(
             command,
@@ -147,12 +147,12 @@ class Stack:
         self.wait(lambda: self.health(container) in {None, "healthy"}, f"{container} is healthy")
 
     def health(self, container: str) -> str | None:
-        """Return the state of its health check, or None if it has none."""
+        """Return the state of the container's health check, or None if it has none."""
         state = self.inspect(container, ".State.Health")
         return state and str(state["Status"])
 
     def logs(self, container: str) -> str:
-        """Return all of its logs."""
+        """Return the container's whole log."""
         return self.run("docker", "logs", container, merged=True)
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = 180) -> None:
@@ -174,7 +174,7 @@ class Stack:
         return int(json.loads(self.run("producer", "status", "--json"))["accepted"])
 
     def query(self, statement: str) -> list[list[str]]:
-        """Ask MySQL as root."""
+        """Run a query in MySQL as root; return its rows."""
         said = self.run(
             "docker", "compose", "exec", "-T", "mysql", "sh", "-c",
             'MYSQL_PWD=$(cat /run/secrets/mysql-root-password) exec mysql --user=root -NB -e "$0"',
@@ -244,7 +244,7 @@ class Stack:
         return json.loads(body)
 
     def page(self, path: str, token: str | None = None) -> str:
-        """Return the answer of the page's server."""
+        """Return the body of a page's response."""
         token = token or (self.secrets / "dashboard-token").read_text().strip()
         url = f"http://127.0.0.1:{self.ports['DASHBOARD_PORT']}{path}"
         request = Request(url, headers={"Authorization": f"Bearer {token}"})

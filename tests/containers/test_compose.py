@@ -18,7 +18,7 @@ SERVICES = ("rabbitmq", "mysql", "worker", "producer", "door", "dashboard")
 
 
 def assert_all_served(stack: Stack, sender: Process) -> None:
-    """Stop the sender cleanly; assert that the table holds all this host has ever sent."""
+    """Stop the sender cleanly; assert that the table holds everything this host has sent."""
     sender.signal(signal.SIGINT)
     assert sender.wait(60) == 0, sender.last_words()
     count = stack.accepted()

@@ -1,4 +1,4 @@
-"""k8s/ as it would be applied, and queries on it."""
+"""The manifests of k8s/ as they would be applied, and queries on them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pod:
 
     @property
     def ports(self) -> dict[str, int]:
-        """The container's ports by their names."""
+        """The container's ports by name."""
         return {port["name"]: port["containerPort"] for port in self.container.get("ports", [])}
 
     @property
@@ -51,7 +51,7 @@ class Pod:
         return bool(self.owner["kind"] != "Job")
 
     def secret_keys(self) -> Iterator[tuple[str, str]]:
-        """Each key of a Secret it is given as a file that it is told of, or that lies elsewhere."""
+        """Yield each Secret and key of a file that a variable names, or that is mounted alone."""
         secrets = {
             volume["name"]: volume["secret"]["secretName"]
             for volume in self.spec.get("volumes", [])
@@ -69,7 +69,7 @@ class Pod:
 
 
 class Overlay:
-    """One overlay, rendered."""
+    """One rendered overlay."""
 
     def __init__(self, objects: list[Object]) -> None:
         self.objects = objects
@@ -78,7 +78,7 @@ class Overlay:
         return [each for each in self.objects if each["kind"] in kinds]
 
     def of_group(self, group: str, *kinds: str) -> list[Object]:
-        """Of kinds that several operators have, those of one."""
+        """Return the objects of one operator, for kinds that several operators have."""
         return [each for each in self.of(*kinds) if each["apiVersion"].startswith(f"{group}/")]
 
     def one(self, kind: str, name: str) -> Object:
@@ -100,12 +100,12 @@ class Overlay:
         return found
 
     def pod_names(self) -> set[str]:
-        """Also of the pods that an operator makes, which it calls after the cluster."""
+        """Pod names, including those of an operator's pods, which are named after the cluster."""
         made = {each["metadata"]["name"] for each in self.of("RabbitmqCluster", "MariaDB")}
         return {pod.name for pod in self.pods()} | made
 
     def configuration(self) -> dict[str, str]:
-        """What is in the ConfigMap of the programs."""
+        """The data of the programs' ConfigMap."""
         [found] = [
             each
             for each in self.of("ConfigMap")
@@ -115,7 +115,7 @@ class Overlay:
 
 
 def render(folder: Path) -> list[Object]:
-    """Render an overlay as 'kubectl apply -k' does. Raises AssertionError with its complaint."""
+    """Render an overlay as 'kubectl apply -k' does. Raises AssertionError with kubectl's error."""
     result = subprocess.run(
         [BIN / "kubectl", "kustomize", folder], capture_output=True, text=True, check=False
     )
@@ -125,7 +125,7 @@ def render(folder: Path) -> list[Object]:
 
 
 def render_all(folder: Path) -> dict[str, Overlay]:
-    """Render each overlay in a copy of k8s/ below ``folder``, with secrets made for it."""
+    """Render each overlay in a copy of k8s/ in ``folder``, with generated secrets."""
     copy = folder / "k8s"
     shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("secrets"))
     subprocess.run(
@@ -134,12 +134,12 @@ def render_all(folder: Path) -> dict[str, Overlay]:
         check=True,
     )
     rendered = {name: Overlay(render(copy / name)) for name in OVERLAYS}
-    # As docs/handlers.md tells to serve by a handler.
+    # The overlay of docs/handlers.md that runs a handler.
     [handler] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/handlers.md").read_text(), re.DOTALL)
     (copy / "handler").mkdir()
     (copy / "handler" / "kustomization.yaml").write_text(handler)
     rendered["handler"] = Overlay(render(copy / "handler"))
-    # As docs/kubernetes.md tells to take Gateway API.
+    # The change of docs/kubernetes.md for Gateway API.
     with (copy / "production" / "kustomization.yaml").open("a") as file:
         file.write("components: [../gateway]\n")
     return {**rendered, "gateway": Overlay(render(copy / "production"))}

@@ -1,4 +1,4 @@
-"""Which pods may talk to which, according to the NetworkPolicies."""
+"""The connections between pods that the NetworkPolicies allow."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.kubernetes.manifests import NAME, Overlay
 ANYWHERE = "anywhere"
 
 Arrow = tuple[str, str, str]
-"""From, to, port. An end is a pod by its name, or what is no pod of ours, in words."""
+"""From, to, port. Each end is the name of a pod, or a description of anything else."""
 
 
 def arrows(overlay: Overlay) -> set[Arrow]:
-    """Return the connections allowed at both ends, or at the only end under our policies.
+    """Return the connections that are allowed at both ends, or at the only end with policies here.
 
-    It assumes that all else is forbidden (the policy ``default-deny``).
+    Assumes that everything else is denied (the policy ``default-deny``).
     """
     pods = overlay.pod_names()
     out, into = set(_half(overlay, "egress")), set(_half(overlay, "ingress"))

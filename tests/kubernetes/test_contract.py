@@ -1,4 +1,4 @@
-"""What k8s/ repeats of the code and of docker/, checked against them."""
+"""Compares k8s/ with the code and with docker/, where it repeats them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_variables_are_those_the_commands_read(overlay: Overlay) -> None:
     read = set()
     for pod, command in _programs(overlay):
         given = {variable["name"] for variable in pod.container.get("env", [])}
-        # OpenSSL's own, for the page's requests to the management API.
+        # This one is OpenSSL's, for the page's requests to the management API.
         assert given - {"SSL_CERT_FILE"} <= _variables(command), pod.name
         read |= _variables(command)
         wanted = {each.envvar for each in command.params if each.required and each.envvar}
@@ -155,7 +155,7 @@ def test_every_secret_of_the_local_overlay_is_generated(overlays: dict[str, Over
 
 
 def _table(heading: str) -> list[list[str]]:
-    """The rows of the table below a heading of docs/kubernetes.md."""
+    """Return the rows of the table below a heading of docs/kubernetes.md."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
@@ -167,7 +167,7 @@ def test_every_secret_of_the_production_overlay_is_documented(
 ) -> None:
     production = overlays["production"]
     used = {key for pod in production.pods() for key in pod.secret_keys()}
-    # Programs name it in their URLs.
+    # The programs' URLs name this file.
     used |= {("ca", "ca.crt")}
     for user in production.of_group("rabbitmq.com", "User"):
         name = user["spec"]["importCredentialsSecret"]["name"]
@@ -213,5 +213,5 @@ def test_the_documentation_names_only_what_exists(overlays: dict[str, Overlay]) 
     ],
 )
 def test_servers_are_set_up_as_in_docker(here: str, there: str) -> None:
-    """kubectl reads nothing from outside the overlay, so there are copies."""
+    """The files are copies, since kubectl reads nothing outside the overlay."""
     assert (K8S / "local" / here).read_text() == (ROOT / "docker" / there).read_text()

@@ -67,10 +67,10 @@ def test_broker_accounts_have_the_same_rights_as_in_docker(
     rights = {
         right["user"]: {kind: right[kind] for kind in ("configure", "write", "read")}
         for right in told
-        # The operator makes an administrator of its own.
+        # The operator creates its own administrator.
         if right["user"] != "admin"
     }
-    # It looks, as the page does.
+    # KEDA only reads, like the page.
     rights["keda"] = rights["dashboard"]
     assert {
         each["spec"]["userReference"]["name"]: each["spec"]["permissions"]
@@ -127,7 +127,7 @@ def test_a_blank_node_is_not_reached_before_it_has_joined(production: Overlay) -
         for option, value in options.items()
         if option.startswith("cluster_formation.classic_config.nodes.")
     ]
-    # As the operator names them.
+    # The names that the operator gives to the nodes.
     assert listed == [
         f"rabbit@{name}-server-{number}.{name}-nodes.turnwise" for number in range(spec["replicas"])
     ]

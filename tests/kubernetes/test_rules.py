@@ -1,4 +1,4 @@
-"""What must hold of every object of every overlay. Pure but for 'kubectl kustomize'."""
+"""Rules for every object of every overlay. Pure except for 'kubectl kustomize'."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.kubernetes.manifests import K8S, NAME, ROOT, Overlay, Pod
 from tests.kubernetes.network import ANYWHERE, arrows, half_open
 from turnwise import __version__
 
-# The oldest that these manifests are meant for, and the newest whose schemas are to be had.
+# The oldest supported release, and the newest whose schemas are available.
 KUBERNETES = ("1.31", schemas.latest_version())
 
 CUSTOM = {"rabbitmq.com/v1beta1", "keda.sh/v1alpha1", "k8s.mariadb.com/v1alpha1"}
-"""Their operators bring their schemas; see test_production.py for what is asked of them here."""
+"""Custom resources, whose schemas belong to their operators; test_production.py checks these."""
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -37,7 +37,7 @@ def test_an_unknown_field_is_detected(overlay: Overlay) -> None:
 
 
 def test_pods_are_locked_down(overlay: Overlay) -> None:
-    """What the standard 'restricted' asks for, and a root file system that stays as it is."""
+    """They meet the standard 'restricted', and have a read-only root file system."""
     namespace = overlay.one("Namespace", "turnwise")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for pod in overlay.pods():
@@ -59,7 +59,7 @@ def test_pods_are_locked_down(overlay: Overlay) -> None:
 
 
 def test_no_variable_is_derived_from_a_services_name(overlay: Overlay) -> None:
-    """DASHBOARD_PORT would be tcp://..., after the Service 'dashboard'."""
+    """Otherwise DASHBOARD_PORT would be tcp://..., for the Service 'dashboard'."""
     assert all(pod.spec["enableServiceLinks"] is False for pod in overlay.pods())
 
 
@@ -108,7 +108,7 @@ def test_services_and_budgets_select_pods(overlay: Overlay) -> None:
     for service in overlay.of("Service"):
         name = service["spec"]["selector"][NAME]
         if name in {cluster["metadata"]["name"] for cluster in overlay.of("RabbitmqCluster")}:
-            continue  # its pods are the operator's
+            continue  # its pods belong to the operator
         pod = overlay.pod(name)
         for port in service["spec"]["ports"]:
             assert port["targetPort"] in pod.ports
@@ -132,7 +132,7 @@ def test_ingresses_point_to_services(overlay: Overlay) -> None:
         for path in rule["http"]["paths"]
     ]
     found = {(each["name"], each["port"]["name"]) for each in backends}
-    # In production RabbitMQ's own page is not exposed.
+    # In production RabbitMQ's management UI is not exposed.
     published = {("door", "http"), ("dashboard", "http")}
     assert found - {("rabbitmq", "management")} == published
     assert found == published or not overlay.of("RabbitmqCluster")
@@ -149,7 +149,7 @@ def test_no_ingress_controller_is_named(overlays: dict[str, Overlay]) -> None:
 
 
 def test_only_requests_are_routed_to_the_door(overlay: Overlay) -> None:
-    """Neither its metrics nor its probes, which require no token."""
+    """Neither metrics nor probes are routed, since they require no token."""
     [rule] = overlay.one("Ingress", "door")["spec"]["rules"]
     [path] = rule["http"]["paths"]
     assert (path["path"], path["pathType"]) == ("/requests", "Prefix")
@@ -298,14 +298,14 @@ def test_all_other_connections_are_denied(overlay: Overlay) -> None:
 
 
 def as_bytes(quantity: str) -> int:
-    """Read a quantity of Kubernetes, or of RabbitMQ."""
+    """Return the bytes in a quantity of Kubernetes or RabbitMQ."""
     units: dict[str, int] = {"Mi": 2**20, "Gi": 2**30, "MB": 10**6, "GB": 10**9}
     [(number, unit)] = re.findall(r"^(\d+)([A-Za-z]+)$", quantity)
     return int(number) * units[unit]
 
 
 def _rabbitmq(overlay: Overlay) -> tuple[str, dict[str, Any], str]:
-    """Its configuration, its resources and the size of its disk."""
+    """Return RabbitMQ's configuration, its resources and the size of its disk."""
     for cluster in overlay.of("RabbitmqCluster"):
         spec = cluster["spec"]
         return (

@@ -51,7 +51,7 @@ def ack_before_commit() -> None:
 
 
 def no_unique_key() -> None:
-    """Assume that nothing is delivered twice."""
+    """Assume that no request is delivered twice."""
     first, *others = schema.STEPS
     without = first.replace("PRIMARY KEY (client", "KEY (client")
     assert without != first
@@ -153,7 +153,7 @@ def number_reused() -> None:
     def executing(connection: Any, statement: str, *values: object) -> int:
         if statement != ledger._NUMBERED:
             return execute(connection, statement, *values)
-        # Nor check that the table agrees.
+        # It does not check that the table agrees either.
         last, queue, *_ = values
         execute(
             connection,
@@ -174,7 +174,7 @@ def rolled_back_sent() -> None:
 
 
 def alive_only_while_it_serves() -> None:
-    """Let the probe report a process as hung while its server is away."""
+    """Make the probe report a process as hung during a server's outage."""
     turn, wait = Loop.turn, Loop.wait
     state = {"waits": False, "served": time.monotonic()}
 
@@ -201,7 +201,7 @@ def deleted_without_a_line() -> None:
 
 
 def line_after_delete() -> None:
-    """Delete old rows first, and record afterwards how far they are gone."""
+    """Delete old rows first, and record afterwards up to where they are removed."""
     draw_lines = pruning.draw_lines
 
     def deleting(connection: Connection, rows: pruning.Rows) -> pruning.Rows:
@@ -271,7 +271,7 @@ def attempt_counted_twice() -> None:
 
 
 def follow_up_outside_of_the_transaction() -> None:
-    """Publish a follow-up at once, outside of the transaction."""
+    """Publish a follow-up at once, outside the transaction."""
 
     def send(_cursor: object, queue: str, message: str) -> None:
         database = parse_url(os.environ["MYSQL_URL"])

@@ -1,4 +1,4 @@
-"""The checks are checked: each mutant runs under its faults, and must be caught."""
+"""Tests of the checks: each mutant runs under its faults, and must be caught."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.mutants.broken import MUTANTS
 
 pytestmark = pytest.mark.timeout(300)
 
-# Which faults a mutant cannot hide from, and what the verdict on it has to be: the faults' kinds,
-# when they begin and how long they last in seconds, and which process they befall.
+# The faults that expose each mutant, and the finding that must name it. A fault is its kind, the
+# second at which it begins, the seconds that it lasts, and the number of its target.
 CATCH: dict[str, tuple[list[tuple[str, float, float, int]], str]] = {
     "ack_before_commit": (
         [("database.read_only", 1, 4, 0), ("worker.kill", 3, 0, 0), ("worker.kill", 3.1, 0, 1)],
