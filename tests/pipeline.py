@@ -170,6 +170,10 @@ class Pipeline:
     def api(self, method: str, path: str, body: object = None) -> Any:
         return self.servers.rabbitmq.api(method, path, body)
 
+    def version(self) -> str:
+        """Return the release of RabbitMQ, such as ``3.10.8``."""
+        return str(self.api("GET", "overview")["rabbitmq_version"])
+
     def queue(self, name: str = "requests") -> dict[str, Any]:
         return dict(self.api("GET", f"queues/{self.name}/{name}"))
 

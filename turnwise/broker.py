@@ -80,6 +80,11 @@ class Broker:
         """The name of the node's cluster, as the handshake reported it."""
         return self._connection.cluster
 
+    @property
+    def version(self) -> str:
+        """The release of the node, such as ``4.3.6``, as the handshake reported it."""
+        return self._connection.version
+
     def __enter__(self) -> Self:
         return self
 

@@ -61,6 +61,11 @@ class Connection(SelectConnection):
         """The name of the cluster, as the handshake reported it."""
         return str((self.server_properties or {}).get("cluster_name", ""))
 
+    @property
+    def version(self) -> str:
+        """The broker's release, such as ``4.3.6``, as the handshake reported it."""
+        return str((self.server_properties or {}).get("version", ""))
+
     def deliver(self, channel: int, take: Callable[[Delivery], None]) -> None:
         """Pass the deliveries of a channel to ``take``, before pika sees them."""
         self._deliveries = Deliveries(channel, take, super()._on_data_available)

@@ -84,10 +84,11 @@ def read(delivery: Delivery, queue: str) -> Letter:
     """Describe a delivery from the dead letters of ``queue``."""
     properties = _properties(delivery)
     if isinstance(properties, InvalidRequest):
-        reason, detail, died_at = INVALID, str(properties), None
+        reason, detail, readable = INVALID, str(properties), _readable(delivery)
     else:
         reason, detail = explain(delivery.body, properties, queue)
-        died_at = _time(_death(properties, queue).get("time"))
+        readable = properties
+    died_at = _time(_death(readable, queue).get("time"))
     message_id = _message_id(properties)
     return Letter(
         id=_identify(delivery, message_id),
@@ -102,8 +103,7 @@ def read(delivery: Delivery, queue: str) -> Letter:
 
 def read_whole(delivery: Delivery, queue: str) -> Whole:
     """Describe a delivery from the dead letters of ``queue`` in full."""
-    properties = _properties(delivery)
-    readable = BasicProperties() if isinstance(properties, InvalidRequest) else properties
+    readable = _readable(delivery)
     headers: dict[str, Any] = readable.headers or {}
     deaths = headers.get("x-death")
     notes = deaths if type(deaths) is list else []
@@ -195,6 +195,14 @@ def _properties(delivery: Delivery) -> BasicProperties | InvalidRequest:
         return _decode(delivery.properties)
     except InvalidRequest as error:
         return error
+
+
+def _readable(delivery: Delivery) -> BasicProperties:
+    """Return the properties, also of a letter too large to be kept; none if they are unreadable."""
+    try:
+        return _decode(delivery.properties)
+    except InvalidRequest:
+        return BasicProperties()
 
 
 def _decode(data: bytes) -> BasicProperties:

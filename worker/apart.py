@@ -1,9 +1,9 @@
-"""Messages that the worker dead-letters itself, because the broker would fail to.
+"""Messages that the worker dead-letters itself, because an old broker would fail to.
 
-RabbitMQ records each dead-lettering in the header ``x-death``. Up to 3.12 it assumes that a header
-of that name is its own: a single rejected message with ``x-death: [1]`` stops dead-lettering on the
-whole node until the node is restarted. So the worker publishes a copy without that header to the
-dead-letter queue, and acks the message once the copy is confirmed.
+RabbitMQ records each dead-lettering in the header ``x-death``. Releases before 4.0 may take any
+header of that name for their own: on 3.10 a single rejected message with ``x-death: [1]`` stops
+dead-lettering on the whole node until the node is restarted. So on these the worker publishes a
+copy without that header to the dead-letter queue, and acks the message once the copy is confirmed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,18 @@ from turnwise.message import MAX_PROPERTIES_BYTES, decode_properties
 from turnwise.topology import Topology
 
 _DEATH = "x-death"
+_FIRST_SOUND = 4
+"""The first major release known to dead-letter such a message: 4.3 does, 3.10 does not."""
+
 _TEXTS = frozenset({"queue", "reason", "exchange"})
 _LEFT_OUT = frozenset({_DEATH, "CC", "BCC"})
 """Headers that a copy lacks. The last two would route it to other queues as well."""
+
+
+def is_needed(version: str) -> bool:
+    """Return whether a broker of this release must be spared a forged ``x-death``."""
+    major = version.partition(".")[0]
+    return not major.isdecimal() or int(major) < _FIRST_SOUND
 
 
 def is_hostile(properties: bytes) -> bool:

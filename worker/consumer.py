@@ -14,7 +14,7 @@ from turnwise.errors import InvalidRequest, Transient
 from turnwise.inquiry import Inquiry
 from turnwise.log import event
 from turnwise.message import Request
-from worker.apart import Apart, is_hostile
+from worker.apart import Apart, is_hostile, is_needed
 from worker.remarks import Remarks
 from worker.settle import ACK, Reject, Verdict, decide, settle
 from worker.store import Outcome
@@ -88,7 +88,7 @@ class Consumer:
         # The callback only queues: pika treats any exception in it as a broken connection.
         channel.consume(queue, name, self._arrived.append)
         self._inquiry = Inquiry(channel, queue)
-        self._apart = Apart(channel, queue)
+        self._apart = Apart(channel, queue) if is_needed(channel.broker.version) else None
 
     def serve(self, progress: Callable[[], None], until: float = math.inf) -> None:
         """Serve turn by turn, calling ``progress()`` after each, until asked to stop; then finish.
@@ -198,7 +198,7 @@ class Consumer:
 
     def _spare_broker(self, delivery: Delivery, verdict: Verdict) -> Verdict:
         """Return the verdict; copy what the broker cannot dead-letter, and ack it instead."""
-        if isinstance(verdict, Reject) and is_hostile(delivery.properties):
+        if self._apart and isinstance(verdict, Reject) and is_hostile(delivery.properties):
             self._apart.keep(delivery)
             return ACK
         return verdict

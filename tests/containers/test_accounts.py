@@ -166,3 +166,15 @@ def test_the_workers_account_has_all_the_rights_it_needs(stack: Stack) -> None:
     with database(stack, "worker") as cursor:
         cursor.execute("DELETE FROM audit_gaps WHERE client = 'nobody'")
         cursor.execute("DELETE FROM failures WHERE client = 'nobody'")
+
+
+def test_the_workers_account_is_enough_for_a_forged_x_death_header(stack: Stack) -> None:
+    """On an old broker such a message is copied, for which this account has no right."""
+    with channel(stack, "producer") as opened:
+        opened.confirm_delivery()
+        forged = pika.BasicProperties(headers={"x-death": [1]})
+        opened.basic_publish("requests", "requests", b"no request", forged)
+    command = ("--profile", "operator", "run", "--rm", "-T", "operator", "worker", "dead")
+    stack.wait(lambda: stack.compose(*command, "list", "--json"), "a dead letter")
+    assert "dropped 1" in stack.compose(*command, "drop", "--all")
+    assert all("command.failed" not in stack.logs(worker) for worker in stack.containers("worker"))

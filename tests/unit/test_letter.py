@@ -124,8 +124,10 @@ def test_a_letter_that_cannot_be_re_encoded_is_listed_and_not_replayed() -> None
 
 def test_an_oversized_letter_is_shown_without_its_content() -> None:
     problem = InvalidRequest("body", "has 1000000 bytes")
-    large = Delivery(1, b"", b"", 0.0, problem=problem, size=1_000_000)
+    about = b"".join(properties(death(time=DIED)).encode())
+    large = Delivery(1, about, b"", 0.0, problem=problem, size=1_000_000)
     letter = read(large, "requests")
+    assert letter.died_at == DIED
     assert (letter.reason, letter.detail, letter.size) == (INVALID, str(problem), 1_000_000)
     assert letter.id != read(large._replace(problem=InvalidRequest("body", "")), "requests").id
     assert was_returned(large)
