@@ -21,7 +21,7 @@ help: ## list the targets
 demo: $(READY) ## watch it work: two replicas, 30 requests, a broker restart, a kill
 	@$(VENV)/bin/lab demo
 
-secrets: ## make the passwords that 'docker compose up' needs, once
+secrets: ## create the passwords that 'docker compose up' needs, once
 	@$(PYTHON) docker/make_secrets.py $(SECRETS)
 
 image: ## build the image, labelled with version and commit
@@ -29,7 +29,7 @@ image: ## build the image, labelled with version and commit
 		--build-arg VERSION="$$(git describe --tags --always --dirty)" \
 		--build-arg REVISION="$$(git rev-parse HEAD)" .
 
-lock: $(READY) ## take the newest releases into the image: docker/*requirements.txt
+lock: $(READY) ## update the image's libraries to their newest releases: docker/*requirements.txt
 	@$(VENV)/bin/pip install --quiet uv
 	@$(LOCK) --extra http --extra metrics --extra page pyproject.toml --output-file docker/requirements.txt
 	@echo "$(BUILD_BACKEND)" | $(LOCK) - --output-file docker/build-requirements.txt
@@ -43,16 +43,16 @@ test-unit: $(READY) ## run the tests that need no server, in seconds
 test-newest: $(READY) ## the same on RabbitMQ 4.3 and MySQL 9.7, in Docker containers
 	@$(VENV)/bin/pytest --containers
 
-test-mutants: $(READY) ## break a promise at a time, and see that it is caught
+test-mutants: $(READY) ## break one promise at a time, and check that it is caught
 	@$(VENV)/bin/pytest tests/mutants
 
 trial: $(READY) ## two minutes of faults of all kinds, then account for every request
 	@$(VENV)/bin/lab trial --seed 1 --duration 100s
 
-trial-outage: $(READY) ## each server, and both, away for longer than a liveness probe has patience
+trial-outage: $(READY) ## outages of each server and of both, longer than a liveness probe waits
 	@$(VENV)/bin/lab trial --seed 2 --count 4 --faults outage
 
-test-drivers: $(READY) ## try the newest pika and PyMySQL on what is used of their insides
+test-drivers: $(READY) ## test the newest pika and PyMySQL, whose internals are used
 	@$(VENV)/bin/pip install --quiet --upgrade --no-deps --target $(LAB)/newest pika pymysql
 	@ls -d $(LAB)/newest/*.dist-info
 	@PYTHONPATH=$(LAB)/newest $(VENV)/bin/pytest -k "needs or private_name" \
@@ -61,7 +61,7 @@ test-drivers: $(READY) ## try the newest pika and PyMySQL on what is used of the
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
 
-release-check: $(READY) ## build the packages, install them where nothing else is, build the image
+release-check: $(READY) ## build the packages, install them in an empty environment, build the image
 	@$(VENV)/bin/pytest tests/release
 	@if docker info >/dev/null 2>&1; then $(MAKE) image; else echo "no Docker here: no image built"; fi
 
@@ -77,11 +77,11 @@ check: $(READY) ## format, lint, types, Kubernetes manifests
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/pytest --quiet --durations=0 --durations-min=10 tests/kubernetes
 
-format: $(READY) ## put the code into its form
+format: $(READY) ## format the code, and fix what the linter can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
 
-clean: ## remove what was made here, the lab's servers and data included
+clean: ## remove everything that was created here, including the lab's servers and data
 	@if [ -x $(VENV)/bin/lab ]; then $(VENV)/bin/lab down --purge; fi
 	@rm -rf $(VENV) $(LAB) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
