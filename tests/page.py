@@ -48,7 +48,7 @@ def click(browser: Browser, selector: str) -> None:
 
 
 def press(browser: Browser, text: str) -> None:
-    """Press the button that says so, as soon as it is there."""
+    """Press the button with this text as soon as it is there."""
     say = (
         "[...document.querySelectorAll('button')].filter(e => e.textContent.trim() == arguments[0])"
     )

@@ -162,11 +162,11 @@ def humble(pipeline: Pipeline) -> Iterator[str]:
 def test_a_publish_only_account_is_enough(pipeline: Pipeline, humble: str) -> None:
     door = open_door(pipeline, ready=False, AMQP_URL=humble)
     pipeline.wait_event(door.process, "broker.away")
-    told = refused(put_at_once(door, 1))
-    assert "has no queue" in told
+    answer = refused(put_at_once(door, 1))
+    assert "has no queue" in answer
     # Clients learn neither the account nor the address; the log has both.
-    assert "humble" not in told
-    assert "127.0.0.1" not in told
+    assert "humble" not in answer
+    assert "127.0.0.1" not in answer
     assert "has no queue 'requests', and the user 'humble" in door.process.log.read_text()
     worker = pipeline.worker("worker-1")
     worker.stop(20)
@@ -252,7 +252,7 @@ def test_sigterm_lets_pending_requests_be_answered(pipeline: Pipeline) -> None:
             return False
         return True
 
-    pipeline.wait(closed, "that it accepts no more")
+    pipeline.wait(closed, "that it accepts nothing further")
     assert idle.recv(1) == b"", "what is idle is closed"
     idle.close()
     assert door.process.alive()

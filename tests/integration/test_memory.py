@@ -69,7 +69,7 @@ def test_a_full_prefetch_of_the_largest_requests_fits_into_the_pod(pipeline: Pip
         for counter in range(1, count + 1):
             request = Request("large", counter, message, datetime.now(UTC))
             channel.basic_publish("requests", "requests", request.encode(), request.properties())
-    pipeline.wait(lambda: pipeline.ready() == 100, "a full prefetch in hand")
+    pipeline.wait(lambda: pipeline.ready() == 100, "a full prefetch that is held")
     in_hand = MAX_PREFETCH * len(request.encode()) / MIB
     assert in_hand > 90
     assert peak(worker) - before < in_hand + 20

@@ -29,7 +29,7 @@ def test_a_count_is_sent_in_full_through_a_small_outbox(pipeline: Pipeline) -> N
         "producer", "producer", "send", MESSAGE, "--count", "1000", "--quantum", "0",
         **away(pipeline, port),
     )  # fmt: skip
-    pipeline.wait(lambda: "the outbox is full" in sender.log.read_text(), "it says so")
+    pipeline.wait(lambda: "the outbox is full" in sender.log.read_text(), "it reports that")
     status = pipeline.status()
     assert 0 < status["accepted"] < 1000
     assert status == pipeline.status()  # nothing further is accepted

@@ -54,7 +54,7 @@ def test_a_steady_rate_is_drawn_as_a_level_total_for_any_number_of_replicas(
     browser.open(page(pipeline))
     browser.wait("Boolean(document.querySelector('#rates .total'))")
     total = points(browser, ".total")
-    # Without what is not served any more, and where the mean of five seconds falls.
+    # Without the figures that are no longer served, and where the mean of five seconds falls.
     while total and total[-1] < PER_SECOND / 100:
         total.pop()
     level = [value for value in total[30:-6] if value]

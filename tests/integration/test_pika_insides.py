@@ -31,7 +31,7 @@ METHODS = {
 """Those that are overridden, and their parameters."""
 
 ATTRIBUTES = ["_frame_buffer", "_sock"]
-"""Those without which there is no short way."""
+"""The names that the fast path cannot do without."""
 
 FOR_SPEED = ["_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES"]
 

@@ -74,7 +74,7 @@ def test_it_stops_at_once_if_the_broker_is_away(pipeline: Pipeline) -> None:
     """Nothing can be published then, so it does not wait."""
     away = pipeline.servers.rabbitmq.url(pipeline.name, free_port())
     sender = pipeline.start("producer", "producer", "send", "hello", AMQP_URL=away)
-    pipeline.wait(lambda: "cannot reach" in sender.log.read_text(), "it says so")
+    pipeline.wait(lambda: "cannot reach" in sender.log.read_text(), "it reports the outage")
     code, seconds = stop(sender)
     assert code == ExitCode.WAITING
     assert seconds < STOP_GRACE / 2

@@ -81,7 +81,7 @@ def test_the_relay_publishes_to_no_other_cluster_than_the_url_names(table: Pipel
     [(known,)] = table.servers.database.query("SELECT cluster FROM outbox_clients", name=table.name)
     commit(table, "two")
     refused = start(table, "relay-2", AMQP_URL=f"{table.amqp_url}?cluster=rabbit%40elsewhere")
-    table.wait(lambda: "rabbit@elsewhere" in refused.log.read_text(), "a word about it")
+    table.wait(lambda: "rabbit@elsewhere" in refused.log.read_text(), "that it is logged")
     assert waiting(table) == 1
     refused.kill()
     start(table, "relay-3", AMQP_URL=f"{table.amqp_url}?cluster={quote(known)}")

@@ -99,7 +99,7 @@ def test_the_worst_case_stays_within_the_shutdown_budget(pipeline: Pipeline) -> 
     database.down.latency = TIMEOUT - 1
     pipeline.send("first", *[large] * 60)
     pipeline.wait_served(2)
-    pipeline.wait(lambda: pipeline.ready() == 0, "all in hand")
+    pipeline.wait(lambda: pipeline.ready() == 0, "that all are held")
     pipeline.wait_served(3, timeout=2 * TIMEOUT)
     asked = time.monotonic()
     worker.signal(signal.SIGTERM)

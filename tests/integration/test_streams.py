@@ -44,7 +44,7 @@ def test_unwritable_output_is_a_one_line_error(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", HELP)
-def test_nobody_reads_the_output(command: str) -> None:
+def test_output_without_a_reader_is_no_error_message(command: str) -> None:
     done = shell(f"{command} | true; exit ${{PIPESTATUS[0]}}")
     assert done.returncode == streams.BROKEN_PIPE == 141
     assert done.stderr == ""

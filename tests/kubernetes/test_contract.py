@@ -67,11 +67,11 @@ def test_options_are_those_the_commands_have(overlay: Overlay) -> None:
 
 def test_values_are_accepted_by_the_commands(overlay: Overlay) -> None:
     for pod, command in _programs(overlay):
-        told = {each["name"]: each.get("value") for each in pod.container.get("env", [])}
-        told = {**overlay.configuration(), **told}
+        given = {each["name"]: each.get("value") for each in pod.container.get("env", [])}
+        given = {**overlay.configuration(), **given}
         context = click.Context(command)
         for each in command.params:
-            value = told.get(str(each.envvar))
+            value = given.get(str(each.envvar))
             if value is not None:
                 each.process_value(context, value)
 

@@ -63,10 +63,10 @@ def test_all_of_it_is_in_one_virtual_host_of_one_cluster(production: Overlay) ->
 def test_broker_accounts_have_the_same_rights_as_in_docker(
     production: Overlay,
 ) -> None:
-    told = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())["permissions"]
+    rights = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())["permissions"]
     rights = {
         right["user"]: {kind: right[kind] for kind in ("configure", "write", "read")}
-        for right in told
+        for right in rights
         # The operator creates its own administrator.
         if right["user"] != "admin"
     }
@@ -190,7 +190,7 @@ def test_autoscaling_avoids_its_traps(production: Overlay) -> None:
     assert [policy["periodSeconds"] > grace for policy in down["policies"]] == [True]
     [trigger] = spec["triggers"]
     metadata = trigger["metadata"]
-    assert metadata["protocol"] == "http", "by AMQP, what is in hand is not counted"
+    assert metadata["protocol"] == "http", "over AMQP, unacked messages are not counted"
     assert metadata["excludeUnacknowledged"] == "false"
     assert metadata["queueName"] == TOPOLOGY.queue
     [vhost] = production.of("Vhost")

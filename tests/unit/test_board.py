@@ -64,11 +64,11 @@ def test_a_page_receives_what_another_process_may_not_have_seen() -> None:
     assert [each["counter"] for each in state(one, cursor)["requests"]] == []
     answer = state(other, cursor)
     assert 2 in [each["counter"] for each in answer["requests"]]
-    # And back: the first one tells what it saw later than the other's answer was complete.
+    # And back: the first one reports what it has seen since the other's answer.
     clock.now += 60
     one.put_requests([served(3), served(2), served(1)], clock.now)
     assert {3} <= {each["counter"] for each in state(one, answer["sequence"])["requests"]}
-    # What both knew for long is not told again.
+    # What both have known for long is not reported again.
     for board in (one, other, one, other):
         clock.now += 60
         board.put_requests([served(3), served(2), served(1)], clock.now)
@@ -128,7 +128,7 @@ def test_a_gap_is_dated_from_when_the_resume_point_stopped() -> None:
 
     assert gap_since(1, 5) == 1
     assert gap_since(1, 5) == 1
-    assert gap_since(1, 6) == 3  # it was in somebody's hand
+    assert gap_since(1, 6) == 3  # a worker held it
     assert gap_since(0, 10) is None
     assert gap_since(2, 10) == 5
 

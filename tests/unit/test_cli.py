@@ -1,4 +1,4 @@
-"""The commands: what is listed is there, and --help imports nothing needless."""
+"""The commands: each one that is listed exists, and --help imports nothing needless."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_help_imports_only_what_it_needs(command: str, needless: set[str]) -> No
 @pytest.mark.parametrize(
     "program", [producer.cli.main, worker.cli.main, lab.cli.main, dashboard.cli.main]
 )
-def test_help_is_short_to_ask_for_and_cuts_nothing_off(program: click.Command) -> None:
+def test_dash_h_shows_help_and_no_text_is_cut_off(program: click.Command) -> None:
     def texts(command: click.Command, parent: click.Context | None) -> Iterator[str]:
         context = click.Context(command, parent=parent, **command.context_settings)
         assert context.help_option_names == ["-h", "--help"]
@@ -72,5 +72,5 @@ def test_help_is_short_to_ask_for_and_cuts_nothing_off(program: click.Command) -
                 yield from texts(child, context)
 
     for text in texts(program, None):
-        # What click cuts ends so; that it goes on without an end is said with a space before.
+        # click ends a text that it cuts off like this; 'and so on' has a space before the dots.
         assert not re.search(r"\w\.\.\.$", text, re.MULTILINE), text

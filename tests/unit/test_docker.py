@@ -34,20 +34,20 @@ def service(name: str) -> str:
 
 def test_the_brokers_definitions_match_the_topology_the_code_declares() -> None:
     topology = Topology()
-    told: dict[str, Any] = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())
-    assert {queue["name"]: queue["arguments"] for queue in told["queues"]} == {
+    declared: dict[str, Any] = json.loads((DOCKER / "rabbitmq" / "20-topology.json").read_text())
+    assert {queue["name"]: queue["arguments"] for queue in declared["queues"]} == {
         topology.queue: topology.queue_arguments,
         topology.dead: topology.dead_arguments,
     }
-    assert {exchange["name"] for exchange in told["exchanges"]} == {
+    assert {exchange["name"] for exchange in declared["exchanges"]} == {
         topology.exchange,
         topology.dead,
     }
-    assert all(each["durable"] for each in told["queues"] + told["exchanges"])
-    assert all(exchange["type"] == "direct" for exchange in told["exchanges"])
+    assert all(each["durable"] for each in declared["queues"] + declared["exchanges"])
+    assert all(exchange["type"] == "direct" for exchange in declared["exchanges"])
     assert {
         (binding["source"], binding["routing_key"], binding["destination"])
-        for binding in told["bindings"]
+        for binding in declared["bindings"]
     } == {
         (topology.exchange, topology.queue, topology.queue),
         (topology.dead, topology.dead, topology.dead),
@@ -74,14 +74,14 @@ ONCE = {"migrate", "operator"}
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_is_bounded_and_watched(name: str) -> None:
-    """The shared parts bound it; what is to go on has a health check."""
-    told = service(name)
-    [shared] = re.findall(r"<<: \*(turnwise|server)$", told, re.MULTILINE)
+    """The shared parts bound it; a service that keeps running has a health check."""
+    text = service(name)
+    [shared] = re.findall(r"<<: \*(turnwise|server)$", text, re.MULTILINE)
     [part] = re.findall(rf"^x-{shared}: .*\n((?:  .*\n)+)", COMPOSE, re.MULTILINE)
     assert "logging: *logging" in part
     for limit in ("mem_limit", "pids_limit"):
-        assert f"  {limit}: " in part + told
-    assert ("healthcheck:" in told) == (name not in ONCE)
+        assert f"  {limit}: " in part + text
+    assert ("healthcheck:" in text) == (name not in ONCE)
 
 
 def test_the_published_ports_are_those_of_the_documents() -> None:

@@ -110,7 +110,7 @@ def test_every_option_of_a_long_running_command_is_an_environment_variable() -> 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_each_command_and_option_that_is_shown_exists(page: Path) -> None:
-    """In a line of code as in a word: ``worker audit --json``, and no other options."""
+    """In blocks as in the text: ``worker audit --json``, and no option that does not exist."""
     shown = re.findall(r"(?:^ {4}|^|`)((?:producer|worker|dashboard|lab) [a-z-][^`\n|;&#]*)",
                        page.read_text(), re.MULTILINE)  # fmt: skip
     for line in shown:

@@ -1,4 +1,4 @@
-"""What a dead letter says of itself, whoever wrote it."""
+"""What a dead letter reports, whoever published it."""
 
 from __future__ import annotations
 

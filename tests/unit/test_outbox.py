@@ -147,7 +147,7 @@ def test_nothing_is_accepted_at_the_limit_until_something_is_confirmed(tmp_path:
         accepted = outbox.accepted
         assert outbox.full
         assert accepted == outbox.waiting > 3000
-        # It goes on, and no number is skipped.
+        # It continues, and no number is skipped.
         outbox.forget([(1, 1000)])
         assert list(outbox.accept(["m"])) == [accepted + 1]
     assert limit <= path.stat().st_size < limit + 200_000

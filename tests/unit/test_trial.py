@@ -242,7 +242,7 @@ def test_a_trial_with_a_handlers_check_prunes_no_rows() -> None:
 
 
 def test_three_nodes_get_the_faults_that_apply_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only root can cut their links; what befalls the one server that there is, does not."""
+    """Only root can cut their links; faults of a single server do not apply to them."""
     monkeypatch.setattr(links, "can_be_cut", lambda: False)
     names = {kind.name for kind in chosen("", nodes=3)}
     assert names >= {"node.leader_kill", "node.writer_freeze", "worker.kill"}
