@@ -70,8 +70,8 @@ def test_an_exception_rolls_back_only_its_own_request(shop: Shop, prefetch: str)
     assert failed["due_at"] is not None
     assert put_off["error"] == "Retry: not now"
     assert ended["error"] == "SystemExit: 3"
-    failed = [e for e in shop.pipeline.events(worker) if e["event"] == "request.failed"]
-    assert {e["error"] for e in failed} >= {"Reject", "ZeroDivisionError", "Retry", "SystemExit"}
+    reported = [e for e in shop.pipeline.events(worker) if e["event"] == "request.failed"]
+    assert {e["error"] for e in reported} >= {"Reject", "ZeroDivisionError", "Retry", "SystemExit"}
     assert worker.alive()
 
 
