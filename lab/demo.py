@@ -69,7 +69,7 @@ class Break:
             return f"after {self.what}, serving resumed at {self.expected}, the first not served"
         return (
             f"after {self.what}, serving resumed with {', '.join(map(str, first))}: each replica "
-            "has one in hand, and who commits first is first"
+            "holds one, and the first to commit is first"
         )
 
 
@@ -163,7 +163,7 @@ class Demo:
         replica.kill()
         broken = Break(f"{name} was killed", _counters(before))
         self._breaks.append(broken)
-        self._note("red", f"{name} is killed (SIGKILL) with request {broken.expected} in hand.")
+        self._note("red", f"{name} is killed (SIGKILL) while it holds request {broken.expected}.")
         self._watch_until(lambda: len(self._rows()) > len(before))
         self._replicas[name] = self._start(name)
         commands.wait_event(self._replicas[name], "worker.consuming", times=2)

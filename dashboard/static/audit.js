@@ -28,7 +28,7 @@ export function audit(store) {
   write(more, `and ${number(found.count - found.clients.length)} more clients, counted above`);
 }
 
-// Those who miss something that no replica can have in hand any more.
+// Those who miss something that no replica can still hold.
 export const missing = (store) => (store.audit?.clients ?? []).filter((client) => store.clock() - client.gap_since > GRACE && client.missing);
 
 function verdict(found, lost) {

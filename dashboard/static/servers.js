@@ -15,7 +15,7 @@ let drawn = "";
 
 export function servers(store, lost) {
   const problems = [];
-  if (lost) problems.push(["page", `✕ This page has lost its own server since ${time(lost)}. It goes on trying.`, "", lost]);
+  if (lost) problems.push(["page", `✕ This page has lost its own server since ${time(lost)}. It keeps trying.`, "", lost]);
   for (const name of ["database", "broker"]) {
     const server = store.servers[name];
     const element = find(`[data-server=${name}]`);
