@@ -6,11 +6,25 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.bench import account, doors, large, latency, native, page, relaying, sending, serving
+from lab.bench import (
+    account,
+    crowd,
+    doors,
+    large,
+    latency,
+    native,
+    page,
+    relaying,
+    sending,
+    serving,
+)
 from lab.bench.contender import Contender, Figures
 
 _DRAINED = 60_000
 """Requests for a contender that drains a backlog."""
+
+_CLIENTS = 100_000
+"""Clients that send one request each."""
 
 CONTENDERS: dict[str, Contender] = {
     "textbook": serving.textbook,
@@ -46,11 +60,14 @@ CONTENDERS: dict[str, Contender] = {
     "gaps": account.gaps,
     "strict, pruned": account.pruned(1, 5000),
     "drain 200, pruned": account.pruned(200, _DRAINED),
+    "strict, many clients": crowd.clients(1, 5000),
+    "drain 200, many clients": crowd.clients(200, _CLIENTS),
+    "fifty workers": crowd.workers,
     "page": page.page,
     "watched": page.watched,
 }
 
-ONCE = frozenset({"backlog", "audit", "many clients", "gaps", "page", "watched"})
+ONCE = frozenset({"backlog", "audit", "many clients", "gaps", "fifty workers", "page", "watched"})
 """Items that are measured in the first round only, since each takes minutes."""
 
 Figure = tuple[str, str]
@@ -182,6 +199,14 @@ LINES = (
          "rows/s", ("strict", "rows_per_s"), 0.95),
     Line("account", "drain, prefetch 200, once rows were removed, to before",
          ("drain 200, pruned", "rows_per_s"), "rows/s", ("drain 200", "rows_per_s"), 0.95),
+    Line("account", "strict, a client for each request, to one",
+         ("strict, many clients", "rows_per_s"), "rows/s", ("strict", "rows_per_s"), 0.9),
+    Line("account", "drain, prefetch 200, 100,000 clients, to one",
+         ("drain 200, many clients", "rows_per_s"), "rows/s", ("drain 200", "rows_per_s"), 0.9),
+    Line("account", "- worker memory", ("drain 200, many clients", "peak_memory"), "MiB",
+         ("drain 200", "peak_memory"), 1.1, less_is_better=True),
+    Line("account", "statements a request, fifty strict workers on one client",
+         ("fifty workers", "statements"), "", None, 1.1, less_is_better=True),
     Line("page", "/api/state, 10,000,000 rows, 99 % within", ("page", "state_p99_ms"), "ms",
          None, 50, less_is_better=True),
     Line("page", "/api/requests/CLIENT/COUNTER, 99 % within", ("page", "request_p99_ms"), "ms",
