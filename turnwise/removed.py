@@ -9,10 +9,14 @@ from turnwise.database import Connection
 Identity = tuple[str, int]
 
 _LINES = "SELECT client, through FROM pruned WHERE client IN %s"
-_GAP = (
-    "SELECT last_missing FROM audit_gaps WHERE client = %s AND first_missing <= %s"
-    " ORDER BY first_missing DESC LIMIT 1"
+# One seek each: neither server would use the key for a list of (client, counter) pairs.
+_IN_GAP = (
+    "SELECT {number:d}, COALESCE((SELECT last_missing FROM audit_gaps"
+    " WHERE client = {client} AND first_missing <= {counter:d}"
+    " ORDER BY first_missing DESC LIMIT 1), 0) >= {counter:d}"
 )
+_TOGETHER = 100
+"""Requests looked for by one statement."""
 
 
 def lines_of(connection: Connection, clients: Iterable[str]) -> Mapping[str, int]:
@@ -28,13 +32,15 @@ def removed_among(connection: Connection, identities: Sequence[Identity]) -> set
     They are at or below their client's line, and in no gap.
     """
     lines = lines_of(connection, (client for client, _ in identities)) if identities else {}
-    removed = set()
+    below = [(client, n) for client, n in identities if n <= lines.get(client, 0)]
+    removed: set[Identity] = set()
     with connection.cursor() as cursor:
-        for client, counter in identities:
-            if counter > lines.get(client, 0):
-                continue
-            cursor.execute(_GAP, (client, counter))
-            row = cursor.fetchone()
-            if row is None or row[0] < counter:
-                removed.add((client, counter))
+        for begin in range(0, len(below), _TOGETHER):
+            some = below[begin : begin + _TOGETHER]
+            looks = (
+                _IN_GAP.format(number=number, client=connection.escape(client), counter=counter)
+                for number, (client, counter) in enumerate(some)
+            )
+            cursor.execute(" UNION ALL ".join(looks))
+            removed |= {some[number] for number, missing in cursor.fetchall() if not missing}
     return removed
