@@ -53,6 +53,8 @@ _MOVE_LINES = (
 )
 _LINES = "SELECT client, through FROM pruned WHERE client IN %s"
 _NEXT_EPOCH = "UPDATE prune_epoch SET epoch = epoch + 1"
+# Somebody has deleted the row: microseconds are ahead of any epoch that a worker remembers.
+_NEW_EPOCH = "INSERT INTO prune_epoch VALUES (1000000 * UNIX_TIMESTAMP(UTC_TIMESTAMP(6)))"
 _THERE = "SELECT client, counter, served_by FROM requests WHERE {rows} FOR UPDATE"
 _DELETE = "DELETE FROM requests WHERE {rows}"
 _COUNT_REMOVED = "UPDATE pruned SET removed = removed + %s WHERE client = %s"
@@ -127,7 +129,8 @@ def draw_lines(connection: Connection, rows: Rows) -> Rows:
         )
         connection.query(_MOVE_LINES.format(rows=selects))
         # Last, since it blocks all writes until the commit.
-        connection.query(_NEXT_EPOCH)
+        if not connection.query(_NEXT_EPOCH):
+            connection.query(_NEW_EPOCH)
     connection.commit()
     return covered
 
