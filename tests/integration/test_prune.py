@@ -23,7 +23,7 @@ from dashboard.logouts import Logouts
 from dashboard.lookup import Lookups
 from tests.pipeline import Pipeline
 from turnwise.account import Audit
-from turnwise.database import Connection, parse_url
+from turnwise.database import Connection, fetch, parse_url
 from turnwise.errors import ExitCode
 from turnwise.message import Request
 from worker.counting import advance, count_fully, recount
@@ -315,6 +315,29 @@ def test_a_continuous_prune_survives_a_database_outage(
         age(connection)
         pipeline.wait(lambda: "removed 2 rows" in prune.log.read_text(), "a round after it")
     assert prune.alive()
+
+
+def test_after_a_prune_a_write_takes_as_many_statements_as_before(
+    connect: Callable[[], Connection], store: Store
+) -> None:
+    def asked(first: int) -> int:
+        """Return how many statements ten writes take, of one request and of twenty."""
+        worker = store.open()
+        [(_, before)] = fetch(worker, "SHOW SESSION STATUS LIKE 'Questions'")
+        for counter in range(first, first + 210, 21):
+            store.write(requests(counter))
+            store.write(requests(*range(counter + 1, counter + 21)))
+        [(_, after)] = fetch(worker, "SHOW SESSION STATUS LIKE 'Questions'")
+        return int(after) - int(before) - 1
+
+    store.write(requests(1))
+    assert asked(2) == 20
+    connection = connect()
+    age(connection)
+    assert prune(connection, DAY).removed == 211
+    store.write(requests(212))
+    store.write(requests(213))
+    assert asked(214) == 20
 
 
 def test_two_prunes_may_run_at_once(connect: Callable[[], Connection], store: Store) -> None:
