@@ -10,18 +10,18 @@ import click
 
 from dashboard.management import Management, parse_url
 from dashboard.sessions import SHORTEST_TOKEN, Role
-from turnwise import __version__, cli, log
+from turnwise import __version__, cli, log, parameters
 from turnwise.database import Database
 from turnwise.node import Node
 from turnwise.options import AmqpUrl, MysqlUrl, mysql_option
 
 
-class _ManagementUrl(cli.Url):
+class _ManagementUrl(parameters.Url):
     def parse(self, value: str) -> Management:
         return parse_url(value)
 
 
-class _Link(cli.Url):
+class _Link(parameters.Url):
     def parse(self, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -73,7 +73,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
 )
 @cli.option(
     "--token",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     envvar="DASHBOARD_TOKEN",
     callback=_check_secret,
     help="The token that lets people view the page, and that API clients send as "
@@ -81,7 +81,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
 )
 @cli.option(
     "--operator-token",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     envvar="DASHBOARD_OPERATOR_TOKEN",
     callback=_check_secret,
     help="The token that lets operators act: retry, replay, drop. It needs the operator's "
@@ -90,7 +90,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @cli.option(
     "--operator-mysql-url",
     "operator_database",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     type=MysqlUrl(),
     envvar="DASHBOARD_OPERATOR_MYSQL_URL",
     metavar="URL",
@@ -101,7 +101,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @cli.option(
     "--operator-amqp-url",
     "nodes",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     type=AmqpUrl(),
     envvar="DASHBOARD_OPERATOR_AMQP_URL",
     metavar="URL[,URL...]",
@@ -111,7 +111,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
 )
 @cli.option(
     "--session-key",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     envvar="DASHBOARD_SESSION_KEY",
     callback=_check_secret,
     show_default="made from the tokens",
@@ -131,7 +131,7 @@ def _check_secret(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @cli.option(
     "--management-url",
     "management",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     type=_ManagementUrl(),
     envvar="MANAGEMENT_URL",
     metavar="URL",
@@ -182,7 +182,7 @@ def main(
     \b
     Exit codes: 0 done, 2 bad usage, 78 it cannot listen on that address.
     """
-    if not token and not cli.is_loopback(host):
+    if not token and not parameters.is_loopback(host):
         raise click.UsageError(f"{host} is not loopback: give a --token (DASHBOARD_TOKEN)")
     if bool(operator_token) != bool(operator_database):
         raise click.UsageError("--operator-token and --operator-mysql-url belong together")

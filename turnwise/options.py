@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from turnwise import database, node
-from turnwise.cli import SecretOption, Url, option
+from turnwise.cli import option
+from turnwise.parameters import SecretOption, Url
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,7 +20,7 @@ from lab.trial.report import progress, text
 from lab.trial.run import Trial
 from lab.trial.workload import load
 from lab.trial.world import World
-from turnwise import cli, streams
+from turnwise import cli, parameters, streams
 from turnwise.errors import ExitCode
 
 
@@ -28,7 +28,7 @@ from turnwise.errors import ExitCode
 @cli.option("--seed", type=int, help="The seed of the schedule.  [default: random, and printed]")
 @cli.option(
     "--duration",
-    type=cli.Duration(),
+    type=parameters.Duration(),
     default="120s",
     show_default=True,
     help="How long to inject faults.",
@@ -37,7 +37,7 @@ from turnwise.errors import ExitCode
     "--count", type=click.IntRange(min=1), help="Inject this many faults, however long it takes."
 )
 @cli.option(
-    "--gap", type=cli.Duration(), show_default="2s; 12s with --nodes 3",
+    "--gap", type=parameters.Duration(), show_default="2s; 12s with --nodes 3",
     help="The average time between two faults.",
 )  # fmt: skip
 @cli.option(
@@ -48,7 +48,7 @@ from turnwise.errors import ExitCode
     "are long]",
 )
 @cli.option(
-    "--outage", type=cli.Duration(), show_default="30s",
+    "--outage", type=parameters.Duration(), show_default="30s",
     help="How long a server is down in the faults of 'outage'.",
 )  # fmt: skip
 @nodes_option

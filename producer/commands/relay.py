@@ -11,7 +11,7 @@ import click
 from producer.client_name import MAX_BASE_LENGTH
 from producer.relay.ledger import Ledger
 from producer.relay.relay import STOP_GRACE, Relay
-from turnwise import cli, log
+from turnwise import cli, log, parameters
 from turnwise.database import Database
 from turnwise.loop import Loop
 from turnwise.node import Node
@@ -22,7 +22,7 @@ from turnwise.options import amqp_option, mysql_option
 @cli.option(
     "--name",
     envvar="RELAY_NAME",
-    type=cli.Name(255),
+    type=parameters.Name(255),
     default=socket.gethostname,
     show_default="host name",
     help="The relay's name in logs, in the table outbox_relay and on its connection.",
@@ -32,7 +32,7 @@ from turnwise.options import amqp_option, mysql_option
     envvar="RELAY_CLIENT",
     default="outbox",
     show_default=True,
-    type=cli.Name(MAX_BASE_LENGTH),
+    type=parameters.Name(MAX_BASE_LENGTH),
     help="Each queue gets a client of this name when its first request is numbered; a suffix is "
     "added that makes it unique. The table outbox_clients holds them.",
 )

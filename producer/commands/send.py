@@ -15,7 +15,7 @@ from producer.pace import Pace
 from producer.report import Report
 from producer.sender import Sender
 from producer.source import Clock, Lines, Source
-from turnwise import cli, streams
+from turnwise import cli, parameters, streams
 from turnwise.node import Node
 from turnwise.options import amqp_option
 from turnwise.topology import Topology
@@ -32,7 +32,7 @@ from turnwise.topology import Topology
 @cli.option(
     "--quantum",
     envvar="PRODUCER_QUANTUM",
-    type=cli.Duration(),
+    type=parameters.Duration(),
     default="1s",
     show_default=True,
     help="The time between two requests (1s, 50ms); 0 sends as fast as possible.",
@@ -41,7 +41,7 @@ from turnwise.topology import Topology
 @cli.option(
     "--client",
     envvar="PRODUCER_CLIENT",
-    type=cli.Name(MAX_BASE_LENGTH),
+    type=parameters.Name(MAX_BASE_LENGTH),
     help="The client's name in a new outbox; a suffix is added that makes it unique.  "
     "[default: host name]",
 )
@@ -50,7 +50,7 @@ from turnwise.topology import Topology
     "--outbox-limit",
     "limit",
     envvar="PRODUCER_OUTBOX_LIMIT",
-    type=cli.Size(minimum=1024**2),
+    type=parameters.Size(minimum=1024**2),
     default=LIMIT,
     show_default="1G",
     metavar="SIZE",

@@ -9,7 +9,7 @@ import socket
 
 import click
 
-from turnwise import cli, log
+from turnwise import cli, log, parameters
 from turnwise.loop import Loop
 from turnwise.node import Node
 from turnwise.options import amqp_option
@@ -29,7 +29,7 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
 @cli.option(
     "--http",
     envvar="PRODUCER_HTTP",
-    type=cli.Address(),
+    type=parameters.Address(),
     default="8000",
     show_default="127.0.0.1:8000",
     metavar="[HOST:]PORT",
@@ -37,7 +37,7 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
 )
 @cli.option(
     "--token",
-    cls=cli.SecretOption,
+    cls=parameters.SecretOption,
     envvar="PRODUCER_TOKEN",
     help="The token that clients send as 'Authorization: Bearer'. PRODUCER_TOKEN_FILE names a "
     "file that holds it.",
@@ -45,7 +45,7 @@ def _check_timeout(_ctx: click.Context, _param: click.Parameter, value: float) -
 @cli.option(
     "--timeout",
     envvar="PRODUCER_TIMEOUT",
-    type=cli.Duration(),
+    type=parameters.Duration(),
     callback=_check_timeout,
     default=DEFAULT_TIMEOUT,
     show_default="10s",
@@ -85,7 +85,7 @@ def command(
     It also serves /healthz, /readyz and /metrics (for Prometheus), which need no token. On SIGTERM
     or Ctrl-C it answers the requests in progress and exits 0.
     """
-    if not token and not cli.is_loopback(http[0]):
+    if not token and not parameters.is_loopback(http[0]):
         raise click.UsageError(f"{http[0]} is not loopback: give a --token (PRODUCER_TOKEN)")
     door = cli.import_extra("producer.door.door", "http")
     log.configure(log_level, log_format)

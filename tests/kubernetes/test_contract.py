@@ -13,7 +13,7 @@ from producer.door.door import STOP_MARGIN
 from producer.relay.relay import STOP_BUDGET
 from producer.report import STOP_GRACE
 from tests.kubernetes.manifests import K8S, ROOT, Overlay, Pod
-from turnwise import cli
+from turnwise import parameters
 from turnwise.topology import DEFAULT_QUEUE
 from worker.metrics import pages
 from worker.replica import SHUTDOWN_BUDGET
@@ -41,7 +41,7 @@ def _programs(overlay: Overlay) -> list[tuple[Pod, click.Command]]:
 def _variables(command: click.Command) -> set[str]:
     """Return the environment variables that a command reads."""
     options = [each for each in command.params if isinstance(each.envvar, str)]
-    files = [each for each in options if isinstance(each, cli.SecretOption)]
+    files = [each for each in options if isinstance(each, parameters.SecretOption)]
     return {str(each.envvar) for each in options} | {f"{each.envvar}_FILE" for each in files}
 
 

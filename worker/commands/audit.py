@@ -7,7 +7,7 @@ import json
 
 import click
 
-from turnwise import cli
+from turnwise import cli, parameters
 from turnwise.account import Account, Audit, Totals
 from turnwise.database import Database, translating
 from turnwise.errors import ExitCode
@@ -24,7 +24,7 @@ SHOWN = 100
 @click.option(
     "--recount", is_flag=True, help="Count all rows again, instead of relying on earlier counts."
 )
-@click.option("--client", type=cli.Name(MAX_CLIENT_LENGTH), help="Audit only this client.")
+@click.option("--client", type=parameters.Name(MAX_CLIENT_LENGTH), help="Audit only this client.")
 @cli.json_option
 @mysql_option
 @click.pass_context

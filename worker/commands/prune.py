@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import click
 
-from turnwise import cli
+from turnwise import cli, parameters
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import Transient
 from turnwise.options import mysql_option
@@ -17,11 +17,11 @@ from worker.pruning import MOST_COUNTED, how_many, prune
 
 
 @click.command("prune", cls=cli.Command)
-@click.option("--older-than", type=cli.Duration(), required=True,
+@click.option("--older-than", type=parameters.Duration(), required=True,
               help="Remove what was served longer ago than this: 30d, 12h, 15m, 90s.")  # fmt: skip
 @click.option(
     "--every",
-    type=cli.Duration(),
+    type=parameters.Duration(),
     help="Keep running and prune at this interval; wait if the database is unreachable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show how many rows are that old, and remove none.")

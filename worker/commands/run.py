@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from turnwise import cli, log
+from turnwise import cli, log, parameters
 from turnwise.database import Database
 from turnwise.loop import Loop
 from turnwise.node import Node
@@ -52,7 +52,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
 @cli.option(
     "--name",
     envvar="WORKER_NAME",
-    type=cli.Name(255),
+    type=parameters.Name(255),
     default=socket.gethostname,
     show_default="host name",
     help="The replica's name: consumer tag, served_by, logs. On Kubernetes, the pod's.",
@@ -76,7 +76,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
 @cli.option(
     "--time-limit",
     envvar="WORKER_TIME_LIMIT",
-    type=cli.Duration(),
+    type=parameters.Duration(),
     default="5m",
     show_default=True,
     callback=_check_time_limit,
@@ -94,7 +94,7 @@ def _check_grace(_ctx: click.Context, _param: click.Parameter, value: float) -> 
 @cli.option(
     "--grace",
     envvar="WORKER_GRACE",
-    type=cli.Duration(),
+    type=parameters.Duration(),
     default="30s",
     show_default=True,
     callback=_check_grace,
