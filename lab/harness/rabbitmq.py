@@ -48,7 +48,7 @@ max_message_size = 131072
 """
 
 ADVANCED_CONFIG = """\
-%% Quorum queues tell their figures twice a second, not every five seconds.
+%% Quorum queues report their figures twice a second, not every five seconds.
 [{rabbit, [{quorum_tick_interval, 500}]}].
 """
 

@@ -22,7 +22,7 @@ _CONFIG = """\
 cluster_name = turnwise-lab
 cluster_formation.peer_discovery_backend = classic_config
 {nodes}
-# Whoever is in the minority stops serving, and joins again by itself.
+# A node in the minority stops serving, and rejoins by itself.
 cluster_partition_handling = pause_minority
 """
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 SILENCE = 5
 """Seconds after which the server closes an idle connection and releases its locks. Otherwise a
-relay that freezes or is cut off in mid-transaction would keep the others out."""
+relay that freezes or is cut off in the middle of a transaction would keep the others out."""
 
 # READ COMMITTED: only committed rows are read, and no gap locks block applications.
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -365,5 +365,5 @@ def _away(error: ServerError, database: Database) -> LedgerAway | Permanent:
         # As in the worker: the migration is probably about to run.
         return LedgerAway(f"{database} has no table for the outbox; waiting for 'worker migrate'")
     if error.code == ER.DUP_ENTRY:
-        return LedgerAway(f"{error}: begin anew")
+        return LedgerAway(f"{error}; starting over")
     return error if isinstance(error, Permanent) else LedgerAway(str(error), code=error.code)

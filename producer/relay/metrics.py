@@ -92,7 +92,7 @@ class _Relay(Collector):
         )
         yield GaugeMetricFamily(
             "turnwise_relay_invalid_rows",
-            "Rows of the outbox that are no requests; somebody must remove them.",
+            "Rows of the outbox that are not valid requests; correct or delete them.",
             vitals.invalid,
         )
         stuck = GaugeMetricFamily(

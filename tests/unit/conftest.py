@@ -1,4 +1,4 @@
-"""A unit test needs no server: a test that asks for one stands in the wrong folder."""
+"""Unit tests need no server: a test that requests one is in the wrong folder."""
 
 from __future__ import annotations
 

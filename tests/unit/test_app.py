@@ -101,13 +101,13 @@ def test_only_an_operators_own_form_acts(app: Flask, path: str) -> None:
         assert status(operator, path, good, **headers) == HTTPStatus.FORBIDDEN
     # The right form comes as far as the database, or RabbitMQ, which are not there.
     assert status(operator, path, good) == HTTPStatus.SERVICE_UNAVAILABLE
-    # After the logout it is nobody's.
+    # After the logout it is no longer valid.
     assert operator.post("/logout", data={"csrf": csrf(operator)}).status_code == 303
     assert status(operator, path, good) == HTTPStatus.SEE_OTHER
 
 
 def test_a_login_begins_a_session_of_its_own(app: Flask) -> None:
-    """A session that somebody planted in the browser does not become the victim's."""
+    """A session that an attacker planted in the browser does not become the victim's."""
     planted = log_in(app, VIEWER)
     before = planted.get_cookie("turnwise")
     assert before
