@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -29,6 +29,14 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _COUNTER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+_ONCE = {
+    b"host", b"authorization", b"transfer-encoding", b"content-encoding", b"content-range",
+}  # fmt: skip
+"""Headers that must not be repeated: a proxy might read the last one, and the door the first."""
+
+MAX_HEAD = 16 * 1024
+"""Bytes of the target and the headers of a request."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +69,8 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         begun = time.monotonic()
-        path: list[str] = scope["path"].split("/")
+        # Split before decoding: an encoded slash separates nothing.
+        path = [unquote(part) for part in scope["raw_path"].decode("ascii").split("/")]
         door = path[1:2] == ["requests"]
         try:
             answer = await self._take(scope, path, receive) if door else self._look(scope)
@@ -84,13 +93,15 @@ class Application:
     # -- requests
 
     async def _take(self, scope: Scope, path: list[str], receive: Receive) -> Answer:
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         try:
-            client, counter = self._check(scope, path)
+            _check_head(scope)
+            client, counter = self._check(scope["method"], headers, path)
             self._pending.check()
         except Problem as problem:
             # A client that sent "Expect: 100-continue" may now send the body or another request,
             # and the two cannot be distinguished.
-            problem.close = problem.close or _header(scope, b"expect") is not None
+            problem.close = problem.close or b"expect" in headers
             raise
         request: Request | None = None
         try:
@@ -113,15 +124,15 @@ class Application:
             )
         return confirmed(request)
 
-    def _check(self, scope: Scope, path: list[str]) -> tuple[str, int]:
+    def _check(self, method: str, headers: dict[bytes, bytes], path: list[str]) -> tuple[str, int]:
         """Return client and counter. Raises Problem if the head of the request is invalid."""
         if self._credentials is not None:
-            self._authorize(scope)
+            self._authorize(headers.get(b"authorization", b""))
         else:
-            self._check_host(scope)
+            self._check_host(headers.get(b"host", b""))
         if len(path) != 4:  # noqa: PLR2004 - "", requests, CLIENT, COUNTER
             raise Problem(HTTPStatus.NOT_FOUND, "requests are PUT to /requests/CLIENT/COUNTER")
-        if scope["method"] != "PUT":
+        if method != "PUT":
             raise Problem(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 "the door accepts PUT only, and stores nothing that could be read. The dashboard "
@@ -138,32 +149,25 @@ class Application:
             Request(client, int(counter), "", _LONG_AGO)
         except InvalidRequest as error:
             raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
-        length = _header(scope, b"content-length")
-        if length is not None and int(length) > MAX_MESSAGE_BYTES:
-            raise _too_large()
-        has_body = int(length or 0) or _header(scope, b"transfer-encoding") is not None
-        if has_body and _header(scope, b"upgrade") is not None:
-            # The parser takes what follows such a head for another protocol, and would hand over an
-            # empty message.
+        if client in {".", ".."}:
             raise Problem(
                 HTTPStatus.BAD_REQUEST,
-                "the door speaks HTTP/1.1 only: send no Upgrade header with a message",
-                close=True,
+                "client: must not be '.' or '..': HTTP clients rewrite such a path",
             )
+        _check_body(headers)
         return client, int(counter)
 
-    def _authorize(self, scope: Scope) -> None:
-        kind, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
+    def _authorize(self, credentials: bytes) -> None:
+        kind, _, given = credentials.partition(b" ")
         if kind.lower() != b"bearer":
             raise Problem(HTTPStatus.UNAUTHORIZED, "send the token: 'Authorization: Bearer TOKEN'")
         # In constant time, which reveals nothing about how much of it matches.
         if not hmac.compare_digest(given.strip(), self._credentials or b""):
             raise Problem(HTTPStatus.UNAUTHORIZED, "the token is wrong")
 
-    def _check_host(self, scope: Scope) -> None:
-        host = (_header(scope, b"host") or b"").decode("latin-1")
+    def _check_host(self, host: bytes) -> None:
         try:
-            name = urlsplit(f"//{host}").hostname
+            name = urlsplit(f"//{host.decode('latin-1')}").hostname
         except ValueError:
             name = None
         if name not in self._hosts:
@@ -209,6 +213,56 @@ class _Gone(Exception):
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
+def _check_head(scope: Scope) -> None:
+    size = len(scope["raw_path"])
+    seen = set()
+    for name, value in scope["headers"]:
+        size += len(name) + len(value) + 4
+        if name in seen:
+            raise Problem(
+                HTTPStatus.BAD_REQUEST, f"{name.decode().title()}: is given twice", close=True
+            )
+        if name in _ONCE:
+            seen.add(name)
+    if size > MAX_HEAD:
+        raise head_too_large()
+
+
+def head_too_large() -> Problem:
+    """Return the problem of a head above MAX_HEAD."""
+    return Problem(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"the head of the request has more than {MAX_HEAD} bytes",
+        close=True,
+    )
+
+
+def _check_body(headers: dict[bytes, bytes]) -> None:
+    """Raise Problem if the body cannot be the message as it is."""
+    length = int(headers.get(b"content-length", 0))
+    if length > MAX_MESSAGE_BYTES:
+        raise _too_large()
+    transfer = headers.get(b"transfer-encoding")
+    if transfer is not None and transfer.strip().lower() != b"chunked":
+        raise Problem(
+            HTTPStatus.NOT_IMPLEMENTED, "of transfer codings the door knows 'chunked' only"
+        )
+    if (length or transfer) and b"upgrade" in headers:
+        # The parser takes what follows such a head for another protocol, and would hand over an
+        # empty message.
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "the door speaks HTTP/1.1 only: send no Upgrade header with a message",
+            close=True,
+        )
+    if headers.get(b"content-encoding", b"identity").lower() not in {b"", b"identity"}:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the message must be sent without a content coding"
+        )
+    if b"content-range" in headers:
+        raise Problem(HTTPStatus.BAD_REQUEST, "the message must be sent as a whole, not as a range")
+
+
 async def _read(receive: Receive) -> bytes:
     """Return the body. A chunked body does not announce its size, so count it as it arrives."""
     body = b""
@@ -239,13 +293,6 @@ def _too_large() -> Problem:
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"message: has more than the {MAX_MESSAGE_BYTES} bytes allowed",
     )
-
-
-def _header(scope: Scope, name: bytes) -> bytes | None:
-    for each, value in scope["headers"]:
-        if each == name:
-            return bytes(value)
-    return None
 
 
 def _state(fields: dict[str, object], *, good: bool) -> Answer:

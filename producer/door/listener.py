@@ -14,13 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
+import httptools
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from producer.door.answers import Problem
-from producer.door.application import Application
+from producer.door.application import MAX_HEAD, Application, head_too_large
 from turnwise.errors import ExitCode, TurnwiseError
 
 HEAD_TIMEOUT = 10.0
@@ -30,12 +36,10 @@ IDLE_TIMEOUT = 75.0
 """Seconds from a response to the end of the next head. Longer than load balancers keep a connection
 (usually 60), or they would send requests on connections that are just being closed."""
 
-MAX_HEAD = 16 * 1024
-"""Bytes of a head, give or take one read."""
-
-MAX_DISCARDED = 1024 * 1024
-"""Bytes of a body to read and discard after an early response. If the connection were closed at
-once, a client that is still sending would not see the response."""
+MAX_BODY = 1024 * 1024
+"""Bytes of a body as it is sent, with sizes and extensions of chunks and trailers, give or take one
+read. That is more than a message may have: after an early response the body is read and discarded.
+If the connection were closed at once, a client that is still sending would not see the response."""
 
 MAX_CONNECTIONS = 10_000
 """The most connections open at the same time; fewer where the limit on open files is lower."""
@@ -147,42 +151,41 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head = 0
         self._in_head = True
-        self._discarded = 0
+        self._size = 0
         self.deadline = time.monotonic() + HEAD_TIMEOUT
         if len(self.connections) > self.most:
             detail = f"{self.most} connections are open already; try again"
             self._refuse(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, close=True))
 
     def data_received(self, data: bytes) -> None:
+        before = self._size
+        self._size += len(data)
+        if self._in_head and before > MAX_HEAD:
+            self._refuse(head_too_large())
+        elif before > MAX_BODY:
+            self.transport.abort()
+        else:
+            super().data_received(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are no part of the head.
         if self._in_head:
-            self._head += len(data)
-            if self._head - len(data) > MAX_HEAD:
-                detail = f"the head of the request has more than {MAX_HEAD} bytes"
-                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                self._refuse(Problem(status, detail, close=True))
-                return
-        super().data_received(data)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._discarded = 0
+        self._size = 0
+        if not self.url.startswith(b"/"):
+            self._take_host()
         # The application takes no longer than its timeout; this is for clients that do not read.
         self.deadline = time.monotonic() + 2 * self.timeout + HEAD_TIMEOUT
         super().on_headers_complete()
 
-    def on_body(self, body: bytes) -> None:
-        super().on_body(body)
-        if self.cycle.response_complete:
-            self._discarded += len(body)
-            if self._discarded > MAX_DISCARDED:
-                self.transport.abort()
-
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._head = 0
         self._in_head = True
+        self._size = 0
 
     def on_response_complete(self) -> None:
         self.deadline = time.monotonic() + IDLE_TIMEOUT
@@ -192,8 +195,32 @@ class _Protocol(HttpToolsProtocol):
         """Respond to what is not HTTP."""
         self._refuse(Problem(HTTPStatus.BAD_REQUEST, f"this is not HTTP: {msg}", close=True))
 
+    def _take_host(self) -> None:
+        """Replace the Host header by the host of an absolute target (RFC 9112, section 3.2.2)."""
+        host = httptools.parse_url(self.url).host
+        if host:
+            self.headers[:] = [each for each in self.headers if each[0] != b"host"]
+            self.headers.append((b"host", b"[%b]" % host if b":" in host else host))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def run(scope: Any, receive: Any, send: Any) -> None:
+            async def answer(event: Any) -> None:
+                # uvicorn knows only about the last of several pipelined requests that the
+                # connection is gone.
+                cycle.disconnected = cycle.disconnected or self.transport.is_closing()
+                await send(event)
+
+            await app(scope, receive, answer)
+
+        super()._start_asgi_task(cycle, run)
+
     def _refuse(self, problem: Problem) -> None:
         """Respond to a request that does not reach the application, and close the connection."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.pipeline or not (cycle is None or cycle.response_complete or cycle.more_body):
+            # The client would take this for the response to an earlier request of its pipeline.
+            self.transport.abort()
+            return
         status, headers, body = problem.answer()
         lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
         self.transport.write(b"".join([*lines, body]))

@@ -64,7 +64,7 @@ WRONG: list[tuple[str, str, bytes | None, int, str]] = [
     ("PUT", "/requests/alice/1", b"x" * (MAX_MESSAGE_BYTES + 1), 413, "16384 bytes allowed"),
     ("PUT", "/requests/alice", b"", 404, "/requests/CLIENT/COUNTER"),
     ("PUT", "/requests/alice/1/", b"", 404, "/requests/CLIENT/COUNTER"),
-    ("PUT", "/requests/ali%2Fce/1", b"", 404, "/requests/CLIENT/COUNTER"),
+    ("PUT", "/requests/ali%2Fce/1", b"", 400, "client: must be"),
     ("PUT", "/", b"", 404, "/requests/CLIENT/COUNTER"),
     ("GET", "/requests/alice/1", None, 405, "stores nothing that could be read"),
     ("POST", "/requests/alice/1", b"hello", 405, "PUT only"),

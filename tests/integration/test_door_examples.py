@@ -15,7 +15,11 @@ from lab.harness.process import free_port
 from tests.door import open_door
 from tests.pipeline import Pipeline
 
-TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "http.md").read_text()
+[README] = re.findall(
+    r"## Send requests by HTTP\n\n.*\n\n((?:    .*\n)+)", (ROOT / "README.md").read_text()
+)
 
 LANGUAGES = {
     "sh": ("alice", ["bash", "-e"]),
@@ -58,3 +62,20 @@ def test_each_example_retries_until_it_is_confirmed(pipeline: Pipeline, language
     pipeline.worker("worker-1")
     [row] = pipeline.wait_served(1)
     assert (row.client, row.counter, row.message) == (client, 1, "hello")
+
+
+def test_the_command_of_the_readme_sends_a_request(pipeline: Pipeline, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (tmp_path / "docker" / "secrets").mkdir(parents=True)
+    (tmp_path / "docker" / "secrets" / "door-token").write_text("secret\n")
+    door = open_door(pipeline, token="secret")
+    command = README.replace("localhost:8000", f"localhost:{door.port}")
+    assert command != README
+    result = subprocess.run(
+        ["bash", "-euc", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "", "a 201 has no body, and an error has"
+    pipeline.worker("worker-1")
+    [row] = pipeline.wait_served(1)
+    assert (row.client, row.counter, row.message) == ("alice", 1, "hello")

@@ -9,14 +9,19 @@ from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
 import mysql.connector
 import pymysql
 import pytest
 import sqlalchemy
+from django.conf import settings
+from django.db.utils import ConnectionHandler
 
 from tests.pipeline import Pipeline
 from turnwise import outbox
 from turnwise.limits import MAX_MESSAGE_BYTES
+
+NO_WHEEL = "mysqlclient has no wheels for Linux: pip builds it, with MariaDB's or MySQL's headers"
 
 Connect = Callable[[Pipeline], AbstractContextManager[Any]]
 
@@ -67,7 +72,41 @@ def _sqlalchemy(pipeline: Pipeline) -> Iterator[Any]:
         engine.dispose()
 
 
-@pytest.mark.parametrize("connect", [_pymysql, _connector, _sqlalchemy])
+def _mysqlclient(pipeline: Pipeline) -> AbstractContextManager[Any]:
+    module: Any = pytest.importorskip("MySQLdb", reason=NO_WHEEL)
+    return contextlib.closing(module.connect(**_login(pipeline), charset="utf8mb4"))
+
+
+def _django(engine: str) -> Connect:
+    @contextlib.contextmanager
+    def connect(pipeline: Pipeline) -> Iterator[Any]:
+        if engine == "django.db.backends.mysql":
+            pytest.importorskip("MySQLdb", reason=NO_WHEEL)
+        if not settings.configured:
+            settings.configure()
+            django.setup()
+        login = {name.upper(): value for name, value in _login(pipeline).items()}
+        login["NAME"] = login.pop("DATABASE")
+        handler = ConnectionHandler({"default": {"ENGINE": engine, **login}})
+        connection = handler["default"]
+        connection.set_autocommit(False)
+        with contextlib.closing(connection):
+            yield connection
+
+    return connect
+
+
+DRIVERS = {
+    "PyMySQL": _pymysql,
+    "mysqlclient": _mysqlclient,
+    "MySQL Connector": _connector,
+    "SQLAlchemy": _sqlalchemy,
+    "Django with mysqlclient": _django("django.db.backends.mysql"),
+    "Django with MySQL Connector": _django("mysql.connector.django"),
+}
+
+
+@pytest.mark.parametrize("connect", DRIVERS.values(), ids=DRIVERS)
 def test_a_row_is_visible_only_after_the_commit(pipeline: Pipeline, connect: Connect) -> None:
     pipeline.run("worker", "migrate")
     with connect(pipeline) as connection:
