@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from dashboard import failures, rows
 from dashboard.figures import Identity
 from dashboard.lookup import Lookups
-from turnwise.database import Connection
-from turnwise.errors import ServerError, TurnwiseError
+from turnwise.errors import ServerError, Transient, TurnwiseError
 from turnwise.log import event
+from turnwise.retry import persist
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,12 @@ PAGE = 50
 
 SILENT_AFTER = 60
 """Seconds without progress after which an action counts as interrupted."""
+
+COUNT_FOR = 20.0
+"""The most seconds that an action counts before it begins."""
+
+PATIENCE = 30.0
+"""Seconds for which a step is repeated while the database cannot take it."""
 
 _COLUMNS = (
     "id, begun_at, updated_at, ended_at, actor, address, action, selection, expected, done,"
@@ -44,6 +53,7 @@ _BEGIN = (
 )
 _PROGRESS = "UPDATE page_actions SET done = done + %s, updated_at = UTC_TIMESTAMP(6) WHERE id = %s"
 _SET = "UPDATE page_actions SET done = %s, updated_at = UTC_TIMESTAMP(6) WHERE id = %s"
+_EXPECT = "UPDATE page_actions SET expected = %s, updated_at = UTC_TIMESTAMP(6) WHERE id = %s"
 _END = (
     "UPDATE page_actions SET problem = %s, updated_at = UTC_TIMESTAMP(6),"
     " ended_at = UTC_TIMESTAMP(6) WHERE id = %s"
@@ -147,32 +157,50 @@ class Progress:
     ) -> None:
         """Retry or drop failures: the chosen ones, or all that match. Raises ServerError.
 
-        Each step commits together with its progress.
+        Each step commits together with its progress. A step that fails for a moment, as by a
+        deadlock with another page's action, is repeated.
         """
         if chosen is not None:
-            with self._lookups.connection() as connection:
-                self._step(connection, what, wanted, chosen)
+            self._persist(lambda cursor: self._change(cursor, what, wanted, chosen))
             return
+        self._persist(lambda cursor: self._count(cursor, wanted))
         # From the latest back: new failures come before the ones already reached.
         before: str | None = ""
-        while before is not None:
-            with self._lookups.connection() as connection:
-                with connection.cursor() as cursor:
-                    identities, before = failures.step(cursor, wanted, before)
-                self._step(connection, what, wanted, identities)
 
-    def _step(
-        self,
-        connection: Connection,
-        what: str,
-        wanted: failures.Filter,
-        identities: Sequence[Identity],
+        def step(cursor: Any) -> str | None:
+            identities, following = failures.step(cursor, wanted, before or "")
+            self._change(cursor, what, wanted, identities)
+            return following
+
+        while before is not None:
+            before = self._persist(step)
+
+    def _persist(self, step: Callable[[Any], T]) -> T:
+        """Run a step on a connection, and repeat it after Transient for PATIENCE seconds."""
+        until = time.monotonic() + PATIENCE
+
+        def attempt(_progress: object) -> T:
+            with self._lookups.cursor() as cursor:
+                return step(cursor)
+
+        def give_up(error: Transient, wait: float) -> None:
+            if time.monotonic() + wait > until:
+                raise error
+
+        return persist(attempt, sleep=time.sleep, on_failure=give_up)
+
+    def _count(self, cursor: Any, wanted: failures.Filter) -> None:
+        """Record how many match, so that the progress shows how many are left."""
+        total, is_all = failures.count(cursor, wanted, COUNT_FOR)
+        cursor.execute(_EXPECT, (total if is_all else None, self._number))
+
+    def _change(
+        self, cursor: Any, what: str, wanted: failures.Filter, identities: Sequence[Identity]
     ) -> None:
-        connection.begin()
-        with connection.cursor() as cursor:
-            done = failures.change(cursor, what, identities, wanted)
-            cursor.execute(_PROGRESS, (done, self._number))
-        connection.commit()
+        cursor.connection.begin()
+        done = failures.change(cursor, what, identities, wanted)
+        cursor.execute(_PROGRESS, (done, self._number))
+        cursor.connection.commit()
 
 
 def latest(cursor: Any, before: int) -> list[Action]:

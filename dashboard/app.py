@@ -182,7 +182,13 @@ def _show_problem(error: HTTPException) -> Response:
         response = _json(answers.encode({"problem": problem}), status)
     else:
         again = None if status is HTTPStatus.NOT_FOUND else within(request.full_path.rstrip("?"))
-        html = render_template("problem.html", name=status.phrase, problem=problem, again=again)
+        html = render_template(
+            "problem.html",
+            view=request.endpoint,
+            name=status.phrase,
+            problem=problem,
+            again=again,
+        )
         response = Response(html, status)
     if retry_after := getattr(error, "retry_after", None):
         response.headers["Retry-After"] = str(retry_after)

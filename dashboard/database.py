@@ -21,6 +21,7 @@ from dashboard.logouts import Logouts
 from turnwise.account import Account, Audit
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import ServerError
+from turnwise.failed import COLUMNS, read
 from turnwise.removed import removed_among
 
 TURNS = 100
@@ -52,8 +53,7 @@ _LATEST = (
 )
 _THESE = f"SELECT {rows.SERVED} FROM requests WHERE client = %s AND counter IN %s"
 _THESE_FAILED = (
-    f"SELECT {rows.FAILURE} FROM failures"
-    " WHERE client = %s AND counter IN %s AND reason <> 'dropped'"
+    f"SELECT {COLUMNS} FROM failures WHERE client = %s AND counter IN %s AND reason <> 'dropped'"
 )
 _KNOWN = (
     "(SELECT 1 FROM requests WHERE client = %s LIMIT 1)"
@@ -174,7 +174,7 @@ class Requests(DatabaseSource):
         cursor.execute(_KNOWN, (client, client))
         known = bool(cursor.fetchall())
         cursor.execute(_THESE_FAILED, (client, counters))
-        failures = {each.counter: each for each in map(rows.failure, cursor.fetchall())}
+        failures = {each.counter: each for each in map(read, cursor.fetchall())}
         removed = removed_among(cursor.connection, [(client, counter) for counter in counters])
         return {
             (client, counter): Found(

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard import rows, walking
+from dashboard import walking
 from dashboard.asking import Unclear, identity_in, name_in, span_in
-from dashboard.figures import Failure, Identity
+from dashboard.figures import Identity
+from turnwise.failed import COLUMNS, DROP, RETRY, UNSERVED, Failed, read
 
 PAGE = 50
 """Failures on one page."""
@@ -31,24 +34,7 @@ STATES = {
 }
 REASONS = ("failed", "rejected", "died", "timeout")
 
-# A failure noted in advance may remain for a moment after its request is served.
-_UNSERVED = (
-    "NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = failures.client"
-    " AND requests.counter = failures.counter)"
-)
-
-CHANGES = {
-    # An operator has looked at it, so its attempts start over.
-    "retry": (
-        "attempts = 0, deaths = 0, due_at = UTC_TIMESTAMP(6),"
-        " reason = IF(reason = 'died', 'failed', reason)"
-    ),
-    # The row stays, so that the audit accounts for it and a repeat is not served.
-    "drop": (
-        "reason = 'dropped', due_at = NULL, message = '', traceback = NULL,"
-        " failed_at = UTC_TIMESTAMP(6)"
-    ),
-}
+CHANGES = {"retry": RETRY, "drop": DROP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +69,12 @@ class Filter:
         """Whether to walk along a client's counters; otherwise along the time of the failure."""
         return bool(self.client) and not (self.since or self.until)
 
+    def parts(self) -> list[Filter]:
+        """Return filters that select the same together, each along one range of an index."""
+        if self.state or self.by_client:
+            return [self]
+        return [dataclasses.replace(self, state=state) for state in ("waiting", "given-up")]
+
     def way(self, before: str) -> walking.Way:
         """Return the way through the table. Raises Unclear."""
         if self.by_client:
@@ -111,10 +103,10 @@ class Filter:
         """Return the whole filter as one condition, and its values."""
         condition, values = self.sift()
         conditions = [f"({' OR '.join(STATES[self.state])})", *([condition] if condition else [])]
-        for each, time in (("failed_at >= %s", self.since), ("failed_at <= %s", self.until)):
-            if time:
+        for each, bound in (("failed_at >= %s", self.since), ("failed_at <= %s", self.until)):
+            if bound:
                 conditions.append(each)
-                values.append(walking.sql_time(time))
+                values.append(walking.sql_time(bound))
         return " AND ".join(conditions), values
 
 
@@ -122,7 +114,7 @@ class Filter:
 class Page:
     """``more`` is the next page's ``before``; ``looked_to`` is where a filtered scan stopped."""
 
-    failures: list[Failure]
+    failures: list[Failed]
     more: str | None
     looked_to: Identity | None
 
@@ -155,16 +147,26 @@ def parse_identities(chosen: Sequence[str]) -> list[Identity]:
 
 def page(cursor: Any, wanted: Filter, before: str) -> Page:
     """Return a page of failures, latest first. Raises Unclear."""
-    found = walking.walk(
-        cursor, wanted.way(before), rows.FAILURE, wanted.sift(), PAGE, only=_UNSERVED
-    )
+    found = walking.walk(cursor, wanted.way(before), COLUMNS, wanted.sift(), PAGE, only=UNSERVED)
     sifted = found.looked_to if wanted.sift()[0] else None
-    return Page([rows.failure(row) for row in found.rows], found.more, sifted)
+    return Page([read(row) for row in found.rows], found.more, sifted)
 
 
-def count(cursor: Any, wanted: Filter) -> tuple[int, bool]:
-    """Return how many match, and whether that is all: only a bounded number is examined."""
-    return walking.count(cursor, wanted.way(""), wanted.sift())
+def count(cursor: Any, wanted: Filter, seconds: float = 0.0) -> tuple[int, bool]:
+    """Return how many match, and whether that is all.
+
+    Each statement examines a bounded number; no further one begins after ``seconds``.
+    """
+    until = time.monotonic() + seconds
+    total = 0
+    for part in wanted.parts():
+        before: str | None = ""
+        while before is not None:
+            hits, before = walking.count(cursor, part.way(before), part.sift())
+            total += hits
+            if before is not None and time.monotonic() >= until:
+                return total, False
+    return total, True
 
 
 def step(cursor: Any, wanted: Filter, before: str) -> tuple[list[Identity], str | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from turnwise.failed import Failed
+
 Identity = tuple[str, int]
 """Client and counter."""
 
@@ -58,24 +60,6 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A request that was not served. ``due_at`` is None once it is given up."""
-
-    client: str
-    counter: int
-    message: str
-    sent_at: datetime
-    attempts: int
-    deaths: int
-    error: str
-    traceback: str | None
-    reason: str
-    failed_at: datetime
-    failed_by: str
-    due_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """The result of looking one request up.
 
@@ -84,7 +68,7 @@ class Found:
     """
 
     request: Served | None = None
-    failure: Failure | None = None
+    failure: Failed | None = None
     known: bool = True
     removed: bool = False
 

@@ -11,10 +11,11 @@ from werkzeug.exceptions import NotFound
 from dashboard import rows, search
 from dashboard.asking import Unclear
 from dashboard.lookup import Lookups
+from turnwise.failed import COLUMNS, read
 from turnwise.removed import removed_among
 
 _ONE = f"SELECT {rows.SERVED} FROM requests WHERE client = %s AND counter = %s"  # noqa: S608
-_FAILED = f"SELECT {rows.FAILURE} FROM failures WHERE client = %s AND counter = %s"  # noqa: S608
+_FAILED = f"SELECT {COLUMNS} FROM failures WHERE client = %s AND counter = %s"  # noqa: S608
 
 
 class Finding:
@@ -32,7 +33,9 @@ class Finding:
             with self._lookups.cursor() as cursor:
                 page = search.find(cursor, query, request.args.get("before", ""))
         except Unclear as error:
-            html = render_template("search.html", view="search", form=request.args, problem=error)
+            html = render_template(
+                "search.html", view="search", form=request.args, problem=str(error)
+            )
             return html, HTTPStatus.BAD_REQUEST
         more = query.address(before=page.more) if page.more else None
         return render_template(
@@ -49,7 +52,7 @@ class Finding:
             cursor.execute(_ONE, (client, counter))
             served = [rows.served(row) for row in cursor.fetchall()]
             cursor.execute(_FAILED, (client, counter))
-            failed = [rows.failure(row) for row in cursor.fetchall()]
+            failed = [read(row) for row in cursor.fetchall()]
             is_removed = not served and bool(removed_among(connection, [(client, counter)]))
         html = render_template(
             "request.html",

@@ -108,7 +108,9 @@ class Letters:
         try:
             wanted = parse(request.args)
         except Unclear as error:
-            html = render_template("dead.html", view="dead", form={}, problem=error)
+            html = render_template(
+                "dead.html", view="dead", form=request.args, reasons=REASONS, problem=str(error)
+            )
             return html, HTTPStatus.BAD_REQUEST
         page = min(max(request.args.get("page", 1, type=int), 1), LOOKED // PAGE)
         found = self._search(self._nodes, wanted, page * PAGE + 1)
@@ -163,12 +165,7 @@ class Letters:
         expected: int | None = len(ids)
         count = f"{expected:,}"
         if everything:
-            found = self._search(self._nodes, wanted, LOOKED)
-            expected = len(found.letters) if found.looked == found.there else None
-            count = (
-                "all" if wanted == Filter() else f"all that match, at least {len(found.letters):,}"
-            )
-            count = count if expected is None else f"{expected:,}"
+            expected, count = self._count(self._nodes, wanted)
         if request.form.get("sure") != "yes" and (what == "drop" or everything):
             return render_template(
                 "confirm.html",
@@ -178,10 +175,11 @@ class Letters:
                 final=what == "drop",
                 note="They are removed from RabbitMQ."
                 if what == "drop"
-                else "They go back to the queue they came from. Any that is no request comes back.",
+                else "They go back to their queue. An invalid one is dead-lettered again.",
                 chosen=[] if everything else ids,
                 filter=wanted.fields() if everything else {},
-                back=url_for("dead"),
+                more={},
+                back=f"{url_for('dead')}?{urlencode(wanted.fields())}".rstrip("?"),
             )
         selection = (wanted.fields() or "all") if everything else ids
         choice: Choice = frozenset(ids)
@@ -198,6 +196,16 @@ class Letters:
                     found = letters.search(limit, LOOKED, wanted.matches)
                 self._seen = time.monotonic(), (wanted, limit), found
             return found
+
+    def _count(self, nodes: Sequence[Node], wanted: Filter) -> tuple[int | None, str]:
+        """Return how many letters match, None if they are too many to look at, and as words."""
+        if wanted == Filter():
+            there = self._search(nodes, wanted, PAGE + 1).there
+            return there, f"{there:,}"
+        found = self._search(nodes, wanted, LOOKED)
+        if found.looked == found.there:
+            return len(found.letters), f"{len(found.letters):,}"
+        return None, f"all that match, at least {len(found.letters):,}"
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[None]:
@@ -221,8 +229,10 @@ class Letters:
 
             with self._lock, look(nodes, self._queue, "dashboard") as letters:
                 self._seen = (0.0, None, self._seen[2])
-                settled = (letters.replay if what == "replay" else letters.drop)(choice, note)
-            progress.set(settled.done)
+                try:
+                    settled = (letters.replay if what == "replay" else letters.drop)(choice, note)
+                finally:
+                    progress.set(letters.settled)
             _complain(settled)
 
         return work

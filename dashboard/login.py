@@ -64,7 +64,7 @@ class Login:
         """Return None if the request may proceed, or a redirect to the login."""
         open_to_all = Role.VIEWER not in self._tokens
         if open_to_all and urlsplit(f"//{request.host}").hostname not in self._hosts:
-            raise BadRequest("this page answers to the names of loopback only")
+            raise BadRequest("this page answers only under the host names of loopback")
         g.session = None
         if request.endpoint in {"healthz", "readyz", "static"}:
             return None

@@ -19,6 +19,12 @@ from dashboard.sessions import Role, Session
 
 _LATEST = 2**63 - 1
 
+COUNT_FOR = 2.0
+"""Seconds to count those that match, before the question whether to act on all of them."""
+
+LONGEST_ADDRESS = 64
+"""Characters of an address in the log of actions."""
+
 ACTS = {"retry": "Retry", "drop": "Drop"}
 
 
@@ -41,7 +47,13 @@ class Operating:
                 page = failures.page(cursor, wanted, request.args.get("before", ""))
                 total, is_all = failures.count(cursor, wanted)
         except Unclear as error:
-            html = render_template("failures.html", view="failures", form={}, problem=error)
+            html = render_template(
+                "failures.html",
+                view="failures",
+                form=request.args,
+                reasons=failures.REASONS,
+                problem=str(error),
+            )
             return html, HTTPStatus.BAD_REQUEST
         return render_template(
             "failures.html",
@@ -68,22 +80,24 @@ class Operating:
             raise BadRequest(str(error)) from None
         if chosen == []:
             raise BadRequest("nothing was chosen")
-        counted = (len(chosen), True) if chosen is not None else self._count(wanted)
-        expected = counted[0] if counted[1] else None
         if request.form.get("sure") != "yes" and (what == "drop" or everything):
+            counted, now = self._count(wanted) if chosen is None else ((len(chosen), True), "")
             return render_template(
                 "confirm.html",
                 view="failures",
                 verb=ACTS[what],
                 what=_described(*counted),
                 final=what == "drop",
-                note="They are not served then, and never tried again; their messages are removed."
+                note="They are never served or retried, and their messages are removed."
                 if what == "drop"
                 else "They are due at once, with their attempts reset.",
                 chosen=[f"{client} {counter}" for client, counter in chosen or ()],
                 filter=wanted.fields() if everything else {},
-                back=url_for("failures"),
+                # What fails after the question was not part of it.
+                more={"until": now} if now and not wanted.until else {},
+                back=f"{url_for('failures')}?{wanted.address()}".rstrip("?"),
             )
+        expected = None if chosen is None else len(chosen)  # counted by the action itself
         selection = (
             wanted.fields()
             if chosen is None
@@ -95,9 +109,12 @@ class Operating:
 
         return start(acting, f"{what} failures", selection, expected, work)
 
-    def _count(self, wanted: Filter) -> tuple[int, bool]:
+    def _count(self, wanted: Filter) -> tuple[tuple[int, bool], str]:
+        """Return how many match, whether that is all, and the time by the database's clock."""
         with self._lookups.cursor() as cursor:
-            return failures.count(cursor, wanted)
+            cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            [(now,)] = cursor.fetchall()
+            return failures.count(cursor, wanted, COUNT_FOR), now.isoformat()
 
     def actions(self) -> str:
         """List the actions, latest first."""
@@ -140,7 +157,9 @@ def start(
 ) -> Response:
     """Begin an action, and redirect to its view."""
     session: Session = g.session
-    who = (session.name or "operator", request.remote_addr or "")
+    # A proxy may claim any address.
+    address = (request.remote_addr or "").encode("ascii", "replace").decode()[:LONGEST_ADDRESS]
+    who = (session.name or "operator", address)
     try:
         number = acting.begin(who, action, selection, expected, work)
     except TooMany as error:

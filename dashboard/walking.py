@@ -115,7 +115,6 @@ def walk(
     ``only`` is a condition that nearly all rows meet, checked only for rows that would be shown.
     """
     keys = ", ".join(f"looked.{name} AS key_{name}" for name in way.order)
-    named = ", ".join(way.order)
     # If most rows match, a short scan fills the page.
     for limit in (4 * size, LOOKED) if hit[0] else (2 * size,):
         inner, values = way.inner((hit[0] or "1 = 1", hit[1]), limit)
@@ -134,19 +133,26 @@ def walk(
     if len(found) > size:
         return Walked(shown, _more(found[size - 1][:wide]), None)
     # Less than a page: either the way has ended, or the scan has reached its limit.
-    inner, values = way.inner(("1 = 1", ()), 1, limit - 1)
-    cursor.execute(f"SELECT {named} FROM ({inner}) AS last_key", values)
-    for key in cursor.fetchall():
+    for key in _last_of(cursor, way, limit):
         return Walked(shown, _more(key), (key[-2], int(key[-1])))
     return Walked(shown, None, None)
 
 
-def count(cursor: Any, way: Way, hit: tuple[str, Values]) -> tuple[int, bool]:
-    """Return how many of the first LOOKED rows match, and whether there are no further rows."""
+def count(cursor: Any, way: Way, hit: tuple[str, Values]) -> tuple[int, str | None]:
+    """Return how many of the next LOOKED rows match, and the next ``before``; None at the end."""
     inner, values = way.inner((hit[0] or "1 = 1", hit[1]), LOOKED)
-    cursor.execute(f"SELECT COUNT(*), COALESCE(SUM(hit), 0) FROM ({inner}) AS looked", values)
-    [[looked, hits]] = cursor.fetchall()
-    return int(hits), looked < LOOKED
+    cursor.execute(f"SELECT COALESCE(SUM(hit), 0) FROM ({inner}) AS looked", values)
+    [[hits]] = cursor.fetchall()
+    for key in _last_of(cursor, way, LOOKED):
+        return int(hits), _more(key)
+    return int(hits), None
+
+
+def _last_of(cursor: Any, way: Way, rows: int) -> Sequence[tuple[Any, ...]]:
+    """Return the key of the last of so many rows along the way; nothing if there are fewer."""
+    inner, values = way.inner(("1 = 1", ()), 1, rows - 1)
+    cursor.execute(f"SELECT {', '.join(way.order)} FROM ({inner}) AS last_key", values)
+    return list(cursor.fetchall())
 
 
 def iso(time: datetime) -> str:

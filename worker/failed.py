@@ -1,4 +1,4 @@
-"""The failures as an operator lists, retries and drops them."""
+"""The failures as ``worker failed`` lists, retries and drops them."""
 
 # Statements are built from this module's own constants.
 # ruff: noqa: S608
@@ -6,80 +6,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 from turnwise.database import Connection, fetch
-from worker.failures import DIED, DROPPED, FAILED
+from turnwise.failed import COLUMNS, DROP, DROPPED, RETRY, UNSERVED, Failed, read
 
 STEP = 1000
 """Rows read, or changed, at a time."""
 
-# A failure noted in advance may exist for a moment although the request is served.
-_OPEN = (
-    "NOT EXISTS (SELECT 1 FROM requests WHERE requests.client = failures.client"
-    " AND requests.counter = failures.counter)"
-)
-_COLUMNS = (
-    "client, counter, message, sent_at, attempts, deaths, error, traceback, reason, failed_at,"
-    " failed_by, due_at"
-)
 _AFTER = (
-    f"SELECT {_COLUMNS} FROM failures WHERE (client > %s OR (client = %s AND counter > %s))"
-    f" AND {_OPEN}"
+    f"SELECT {COLUMNS} FROM failures WHERE (client > %s OR (client = %s AND counter > %s))"
+    f" AND {UNSERVED}"
 )
 _ORDER = " ORDER BY client, counter LIMIT %s"
-_COUNT = f"SELECT COUNT(*) FROM failures WHERE reason <> '{DROPPED}' AND {_OPEN}"
-_ONE = f"SELECT {_COLUMNS} FROM failures WHERE client = %s AND counter = %s AND {_OPEN}"
+_COUNT = f"SELECT COUNT(*) FROM failures WHERE reason <> '{DROPPED}' AND {UNSERVED}"
+_ONE = f"SELECT {COLUMNS} FROM failures WHERE client = %s AND counter = %s AND {UNSERVED}"
 
 _THESE = f"WHERE client = %s AND counter IN %s AND reason <> '{DROPPED}'"
-_RETRY = (
-    "UPDATE failures SET due_at = UTC_TIMESTAMP(6), attempts = 0, deaths = 0,"
-    f" reason = IF(reason = '{DIED}', '{FAILED}', reason) {_THESE}"
-)
-_DROP = (
-    f"UPDATE failures SET reason = '{DROPPED}', due_at = NULL, message = '', traceback = NULL,"
-    f" failed_at = UTC_TIMESTAMP(6) {_THESE}"
-)
+_RETRY = f"UPDATE failures SET {RETRY} {_THESE}"
+_DROP = f"UPDATE failures SET {DROP} {_THESE}"
 
 Identity = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A request that a handler did not serve. ``due_at`` is None if it is given up or dropped."""
-
-    client: str
-    counter: int
-    message: str
-    sent_at: datetime
-    attempts: int
-    deaths: int
-    error: str
-    traceback: str | None
-    reason: str
-    failed_at: datetime
-    failed_by: str
-    due_at: datetime | None
-
-    @property
-    def id(self) -> str:
-        """Its identity: CLIENT/COUNTER."""
-        return f"{self.client}/{self.counter}"
-
-    @property
-    def state(self) -> str:
-        """``waiting``, ``given up`` or ``dropped``."""
-        if self.due_at is not None:
-            return "waiting"
-        return DROPPED if self.reason == DROPPED else "given up"
 
 
 def find(connection: Connection, identity: Identity) -> Failed | None:
     """Return one failure; None if there is no such failure."""
     found = fetch(connection, _ONE, *identity)
-    return _failed(found[0]) if found else None
+    return read(found[0]) if found else None
 
 
 def walk(
@@ -93,7 +45,7 @@ def walk(
         values = (last[0], *last) if client is None else (last[0], *last, client)
         rows = fetch(connection, where + _ORDER, *values, STEP)
         for row in rows:
-            yield _failed(row)
+            yield read(row)
         if len(rows) < STEP:
             return
         last = (rows[-1][0], rows[-1][1])
@@ -150,10 +102,3 @@ def _change(connection: Connection, statement: str, identities: Sequence[Identit
         with connection.cursor() as cursor:
             changed += cursor.execute(statement, (client, these))
     return changed
-
-
-def _failed(row: Sequence[Any]) -> Failed:
-    values: list[Any] = [
-        value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row
-    ]
-    return Failed(*values)

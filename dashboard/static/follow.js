@@ -32,7 +32,7 @@ export function follow(store) {
   });
 }
 
-// What the page knows of the database, so that it is not asked while it is away.
+// What the page knows of the database, which need not be asked in vain.
 export const following = (store) => { database = store.servers.database; };
 
 const only = (store) => (store.audit?.count === 1 ? store.audit.clients[0].client : "");
@@ -60,19 +60,19 @@ async function ask(identity) {
 
 function tell(told) {
   if (told.removed) {
-    say("✓ Served. Its row has been pruned since, so its message is no longer known.");
+    say("✓ Served. Its row has since been removed, as old rows are, so its message is no longer known.");
   } else if (told.served) {
     const took = duration(told.served_at - told.sent_at);
     const repeated = told.deliveries > 1 ? `, delivered ${told.deliveries} times, recorded once` : "";
     say(`✓ Served by ${told.served_by} at ${precise(told.served_at)}, ${took} after it was sent${repeated}. ${number(told.size)} bytes:`);
     write(find(".message bdi", root), message(told.message) || "(empty)");
   } else if (told.problem) {
-    say(`✕ Not known at the moment: ${told.problem}`);
+    say(`✕ Not known now: ${told.problem}`);
   } else if (told.failure) {
-    say(`… Not served: it failed ${number(told.failure.attempts)} times${told.failure.due_at ? `, and is tried again at ${time(told.failure.due_at)}` : ", and was given up"}. ${told.failure.error}`);
+    say(`… Not served: it failed ${number(told.failure.attempts)} times${told.failure.due_at ? `, and is due again at ${time(told.failure.due_at)}` : ", and was given up"}. ${told.failure.error}`);
   } else if (!told.known) {
-    say("… Nothing of this client was ever served: is its name right? This page keeps looking.");
+    say("… No request of this client was ever served: check the name. Still looking.");
   } else {
-    say("… Not served yet. This page keeps looking.");
+    say("… Not served yet. Still looking.");
   }
 }

@@ -4,18 +4,18 @@ import { missing } from "./audit.js";
 import { find, make, write } from "./dom.js";
 import { duration, time } from "./format.js";
 
-const NAMES = { database: "the database", broker: "RabbitMQ" };
+const NAMES = { database: "The database", broker: "RabbitMQ" };
 const SHORT = { page: "page lost", database: "database away", broker: "RabbitMQ away", cluster: "RabbitMQ not whole" };
 const STALE = {
-  database: "The requests below are those of that moment.",
-  broker: "What waits in the queue is not known; requests that are served still show.",
+  database: "The requests below are from before.",
+  broker: "What waits in the queue is not known; requests that are served still appear.",
 };
 const list = find("#problems");
 let drawn = "";
 
 export function servers(store, lost) {
   const problems = [];
-  if (lost) problems.push(["page", `✕ This page has lost its own server since ${time(lost)}. It keeps trying.`, "", lost]);
+  if (lost) problems.push(["page", `✕ This page's own server has not answered since ${time(lost)}. The page keeps trying.`, "", lost]);
   for (const name of ["database", "broker"]) {
     const server = store.servers[name];
     const element = find(`[data-server=${name}]`);
@@ -23,7 +23,7 @@ export function servers(store, lost) {
     element.className = state;
     write(find(".word", element), { unknown: "not known", unset: "not set up", seen: "up", away: "away" }[state]);
     if (state === "away") {
-      problems.push([name, `✕ Cannot see ${NAMES[name]} since ${time(server.since)}. ${STALE[name]}`, server.problem, server.since]);
+      problems.push([name, `✕ ${NAMES[name]} has been unavailable since ${time(server.since)}. ${STALE[name]}`, server.problem, server.since]);
     }
     if (state === "unset") element.title = "Without MANAGEMENT_URL the queue cannot be seen.";
   }

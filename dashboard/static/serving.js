@@ -38,8 +38,12 @@ export function figures(store) {
 }
 
 function tile(id, value, stale) {
+  const card = find(`#${id}`).closest(".card");
+  const note = find(".note", card);
+  note.dataset.text ??= note.textContent;
   write(find(`#${id}`), number(value));
-  find(`#${id}`).closest(".card").classList.toggle("stale", stale);
+  write(note, stale && value != null ? "last known" : note.dataset.text);
+  card.classList.toggle("stale", stale);
 }
 
 const alert = (id, on) => find(`#${id}`).closest(".card").classList.toggle("alert", on);

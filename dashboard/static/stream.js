@@ -70,7 +70,7 @@ function place(wanted) {
 function gap(request) {
   const name = `gap ${request.served_at}`;
   if (!rows.has(name)) {
-    rows.set(name, make("tr", { class: "gap", role: "row" }, make("td", { colspan: 7, role: "cell" }, "more were served here than can be shown")));
+    rows.set(name, make("tr", { class: "gap", role: "row" }, make("td", { colspan: 7, role: "cell" }, "more requests were served here than can be shown")));
   }
   return rows.get(name);
 }

@@ -88,7 +88,7 @@ def test_a_dropped_failure_is_accounted_for_and_never_served(failed: Shop) -> No
 
 def test_wrong_usage_of_worker_failed_is_refused(failed: Shop) -> None:
     run = failed.pipeline.run
-    assert "name failures by ID" in run("worker", "failed", "drop", code=ExitCode.USAGE).stderr
+    assert "name the failures by ID" in run("worker", "failed", "drop", code=ExitCode.USAGE).stderr
     run("worker", "failed", "retry", "--all", "--client", "x", code=ExitCode.USAGE)
     assert "CLIENT/COUNTER" in run("worker", "failed", "show", "x", code=ExitCode.USAGE).stderr
     missing = run("worker", "failed", "drop", "nobody/1", code=ExitCode.FAILED)

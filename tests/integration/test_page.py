@@ -215,7 +215,7 @@ def test_the_stream_is_paused_filtered_and_followed_by_keyboard(
     browser.wait(f"{said}.includes('Not served yet')")
     browser.js("(document.querySelector('#client').value = 'raer')")
     press(Keys.ENTER)
-    browser.wait(f"{said}.includes('Nothing of this client was ever served')")
+    browser.wait(f"{said}.includes('No request of this client was ever served')")
     browser.js("(document.querySelector('#client').value = 'rare')")
     press(Keys.ENTER)
     pipeline.publish(Request("rare", 8, "twice", datetime.now(UTC)).encode())

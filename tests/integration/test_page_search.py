@@ -242,4 +242,4 @@ def test_a_link_to_a_removed_request_says_that_it_was_served(pipeline: Pipeline)
     pipeline.run("worker", "prune", "--older-than", "1d")
     assert pipeline.served() == 0
     with urllib.request.urlopen(f"{page(pipeline)}requests/{client}/1") as answer:  # noqa: S310
-        assert "Served. Its row was removed" in answer.read().decode()
+        assert "Served. Its row has since been removed" in answer.read().decode()

@@ -15,10 +15,11 @@ import click
 from turnwise import cli
 from turnwise.database import Connection, Database, translating
 from turnwise.errors import TurnwiseError
+from turnwise.failed import Failed
 from turnwise.options import mysql_option
 from worker import failed
 from worker.commands.shared import connection_to, progress
-from worker.failed import Failed, Identity
+from worker.failed import Identity
 
 
 class FailureNotFound(TurnwiseError):
