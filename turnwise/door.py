@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pymysql.constants import SERVER_STATUS
 
 from turnwise.database import Connection, interrupts
 from turnwise.errors import NotAllowed
-from turnwise.statements import objection
+from turnwise.statements import objection, only_writes
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
+T = TypeVar("T")
+
 Send = Callable[[Any, str, str], None]
-"""Sends a follow-up request: (cursor, queue, message)."""
+"""Sends a follow-up request: (something that executes statements, queue, message)."""
 
 
 class Answer:
@@ -50,12 +52,14 @@ class Door:
     that is not allowed.
     """
 
-    __slots__ = ("_connection", "_cursor", "_process", "_send", "_thread", "fault")
+    __slots__ = ("_connection", "_cursor", "_process", "_send", "_thread", "_write", "fault")
 
     def __init__(self, connection: Connection, send: Send) -> None:
         self.fault: Exception | None = None
         self._connection: Connection | None = connection
         self._cursor = connection.cursor()
+        # A connection of the user's own, in a test, is PyMySQL's.
+        self._write: Callable[[str], tuple[int, int]] | None = getattr(connection, "write", None)
         self._send = send
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -69,6 +73,9 @@ class Door:
             self.fault = NotAllowed(problem)
             raise self.fault
         cursor = self._cursor
+        if self._write is not None and only_writes(sql):
+            count, last_id = self._run(self._write, cursor.mogrify(sql, args))
+            return Answer(iter(()), count, last_id)
         self._run(cursor.execute, sql, args)
         rows = cursor.fetchall() if cursor.description else ()
         return Answer(iter(rows), cursor.rowcount, cursor.lastrowid or 0)
@@ -76,7 +83,7 @@ class Door:
     def send(self, queue: str, message: str) -> None:
         """Send a follow-up request; see turnwise.handler.Transaction."""
         self._check()
-        self._run(self._send, self._cursor, queue, message)
+        self._send(self, queue, message)
 
     def close(self) -> None:
         """Refuse all further calls."""
@@ -94,11 +101,11 @@ class Door:
         if self.fault is not None:
             raise self.fault
 
-    def _run(self, statement: Callable[..., object], *args: object) -> None:
+    def _run(self, statement: Callable[..., T], *args: object) -> T:
         connection = self._connection
         assert connection is not None  # noqa: S101 - _check() has seen it
         try:
-            statement(*args)
+            result = statement(*args)
         except Exception as error:
             if interrupts(error) or not connection.open:
                 self.fault = error
@@ -106,6 +113,7 @@ class Door:
         self._look(connection)
         if self.fault is not None:
             raise self.fault
+        return result
 
     def _look(self, connection: Connection) -> None:
         if not connection.server_status & _IN_TRANSACTION:

@@ -30,8 +30,13 @@ _LARGEST = 2**24 - 1
 """Bytes of a packet; longer data is sent as several packets."""
 
 _OK = 0
-_TWO_BYTES = 0xFC
-"""The prefix of a number of two bytes."""
+_NULL, _TWO_BYTES = 0xFB, 0xFC
+"""From _NULL on, a byte is no number but tells what follows; _TWO_BYTES: one of two bytes."""
+
+_SIZES = {_TWO_BYTES: 2, 0xFD: 3, 0xFE: 8}
+
+Command = tuple[int, bytes]
+"""A command of the protocol, and what follows its byte."""
 
 PRIVATE = (
     "_sock", "_rfile", "_current_timeout", "_next_seq_id",
@@ -54,7 +59,10 @@ class Connection(_Driver):
     _execute_command: Callable[[int, bytes], None]
     _write_bytes: Callable[[bytes], None]
     _read_query_result: Callable[[], int]
+    insert_id: Callable[[], int]
     server_status: int
+    last_id: int = 0
+    """The AUTO_INCREMENT value that the last of run() and command() generated; 0 if none."""
     _until: float | None = None
     _read: float | None = None
     _write: float | None = None
@@ -77,7 +85,14 @@ class Connection(_Driver):
         """
         if self._readable or self._find_short_way():
             return self.command(COMMAND.COM_QUERY, statement.encode(), meanwhile)
-        return self.query(statement)
+        count = self.query(statement)
+        self.last_id = self.insert_id()
+        return count
+
+    def write(self, statement: str) -> tuple[int, int]:
+        """Run a statement as run() does; return the affected rows, and ``last_id``."""
+        count = self.run(statement)
+        return count, self.last_id
 
     def command(
         self, command: int, about: bytes, meanwhile: Callable[[], object] | None = None
@@ -86,8 +101,10 @@ class Connection(_Driver):
         readable = self._readable or self._find_short_way()
         if readable is None or self._sock is None or len(about) >= _LARGEST:
             self._execute_command(command, about)
-            return self._read_query_result()
-        self._send((len(about) + 1).to_bytes(4, "little") + bytes((command,)) + about)
+            count = self._read_query_result()
+            self.last_id = self.insert_id()
+            return count
+        self._send(_packet(command, about))
         if meanwhile is not None:
             try:
                 meanwhile()
@@ -95,19 +112,69 @@ class Connection(_Driver):
                 # The answer is still to come, and must not be taken for that of a later command.
                 self.close()
                 raise
-        limit = self._remaining(self._read)
-        answer = b""
-        if readable.poll(None if limit is None else limit * 1000):
-            # If the connection is broken, PyMySQL handles it below.
-            with contextlib.suppress(OSError):
-                answer = self._rfile.peek()
-        # PyMySQL handles every other kind of answer, errors above all, and the timeout.
+        return self._answer(readable)
+
+    def look_after(self, first: Command, query: Command) -> tuple[int, bool]:
+        """Run two commands without waiting in between: one without rows, then a query.
+
+        Returns how many rows the first affected, and whether the query found any; they must be
+        texts. Raises the error of the first, after the query has run all the same; so the query may
+        have begun another transaction.
+        """
+        readable = self._readable or self._find_short_way()
+        size = len(first[1]) + len(query[1])
+        if readable is None or self._sock is None or size >= _LARGEST:
+            return self.command(*first), self.command(*query) > 0
+        self._send(_packet(*first) + _packet(*query))
+        answer = self._peek(readable)
+        # Both answers may be there already.
+        size = 4 + int.from_bytes(answer[:3], "little")
+        count = self.affected(answer[:size])
+        if count is None:
+            return self._slow_answers()
+        self._rfile.read(size)
+        answer = answer[size:] or self._peek(readable)
+        if is_empty(answer):
+            self._rfile.read(len(answer))
+            return count, False
+        return count, self._slow_answer() > 0
+
+    def _slow_answers(self) -> tuple[int, bool]:
+        try:
+            count = self._slow_answer()
+        except Exception:
+            if self.open:
+                self._slow_answer()
+            raise
+        return count, self._slow_answer() > 0
+
+    def commit(self) -> None:
+        """Commit the transaction; return when the server has."""
+        self.run("COMMIT")
+
+    def _answer(self, readable: select.poll) -> int:
+        answer = self._peek(readable)
         count = self.affected(answer)
         if count is None:
-            self._next_seq_id = 1
-            return self._read_query_result()
+            return self._slow_answer()
         self._rfile.read(len(answer))
         return count
+
+    def _slow_answer(self) -> int:
+        """Have PyMySQL read an answer: of any other kind, errors above all, and the timeout."""
+        self._next_seq_id = 1
+        count = self._read_query_result()
+        self.last_id = self.insert_id()
+        return count
+
+    def _peek(self, readable: select.poll) -> bytes:
+        """Wait for an answer; return the bytes that are there, none if the wait was in vain."""
+        limit = self._remaining(self._read)
+        if readable.poll(None if limit is None else limit * 1000):
+            # If the connection is broken, PyMySQL handles it later.
+            with contextlib.suppress(OSError):
+                return bytes(self._rfile.peek())
+        return b""
 
     def _find_short_way(self) -> select.poll | None:
         """Return the poll object that waits for answers; None if there is no fast path."""
@@ -139,14 +206,23 @@ class Connection(_Driver):
         count, rest = answer[5], 6
         if count == _TWO_BYTES:
             count, rest = int.from_bytes(answer[6:8], "little"), 8
-        elif count > _TWO_BYTES:
+        elif count >= _NULL:
             return None
         # The size in three bytes, and the number of the packet, which is the first after ours.
         whole = int.from_bytes(answer[:4], "little") == len(answer) - 4 + (1 << 24)
-        if not whole or len(answer) < rest + _STATUS_SIZE or answer[rest] != 0:
+        if not whole or len(answer) < rest + 1:
             return None
-        # After the last insert id, and before the number of warnings and a text.
-        self.server_status = int.from_bytes(answer[rest + 1 : rest + 3], "little")
+        last_id, rest = answer[rest], rest + 1
+        if last_id >= _NULL:
+            size = _SIZES.get(last_id, 0)
+            last_id, rest = int.from_bytes(answer[rest : rest + size], "little"), rest + size
+            if not size:
+                return None
+        if len(answer) < rest + _STATUS_SIZE:
+            return None
+        self.last_id = last_id
+        # Before the number of warnings and a text.
+        self.server_status = int.from_bytes(answer[rest : rest + 2], "little")
         return count
 
     # PyMySQL reads these before it reads or writes a packet.
@@ -174,5 +250,24 @@ class Connection(_Driver):
         return max(0.001, self._until - time.monotonic())
 
 
-_STATUS_SIZE = 5  # an id that is 0, two bytes of status, two of warnings
-_SHORTEST = 4 + 2 + _STATUS_SIZE
+_STATUS_SIZE = 4  # two bytes of status, two of warnings
+_SHORTEST = 4 + 3 + _STATUS_SIZE
+
+
+def _packet(command: int, about: bytes) -> bytes:
+    return (len(about) + 1).to_bytes(4, "little") + bytes((command,)) + about
+
+
+def is_empty(answer: bytes) -> bool:
+    """Return whether this is the whole answer of a query with one column that found nothing."""
+    if answer[:5] != _ONE_COLUMN:
+        return False
+    # Then come the column's description, and a packet of five bytes after the columns and the rows.
+    end = len(answer) - 2 * _EOF_SIZE
+    described = int.from_bytes(answer[5:9], "little") == end - 9 + (2 << 24)
+    return described and answer[end : end + 5] == _EOF[3] and answer[end + 9 : end + 14] == _EOF[4]
+
+
+_ONE_COLUMN = b"\x01\0\0\x01\x01"
+_EOF_SIZE = 9
+_EOF = {number: b"\x05\0\0" + bytes((number, 0xFE)) for number in (3, 4)}

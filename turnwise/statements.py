@@ -27,6 +27,7 @@ _SESSION = frozenset(
 # Spaces, comments and opening parentheses. A comment that begins with /*! or /*M! is not a comment
 # to the server, which executes its contents.
 _BEFORE = re.compile(r"(?:[\s(]|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*)*", re.DOTALL)
+_WRITE = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE)\s", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z_]+")
 _LABEL = re.compile(r"\s*:(?!=)")
 
@@ -37,8 +38,13 @@ _NOT_ITS_OWN = re.compile(
     re.DOTALL,
 )
 _SUSPECT = re.compile(r"[@:]|GET_LOCK|(?:OUT|DUMP)FILE", re.IGNORECASE)
+# What an executable comment contains, the server may skip or execute: it depends on the version.
+_EXECUTED = re.compile(r"/\*M?!")
+_SUSPECT_IF_EXECUTED = re.compile(
+    r"GET_LOCK|:=|\bINTO\b.*@|(?:OUT|DUMP)FILE", re.IGNORECASE | re.DOTALL
+)
 _OUTLIVES = (
-    (re.compile(r"\bGET_LOCK\s*\(", re.IGNORECASE), "GET_LOCK", "it would outlive the request"),
+    (re.compile(r"\bGET_LOCK`?\s*\(", re.IGNORECASE), "GET_LOCK", "it would outlive the request"),
     (re.compile(r":=|\bINTO\s*@", re.IGNORECASE), "variables of the session",
      "they would be there for the next request"),
     (re.compile(r"\bINTO\s+(?:OUT|DUMP)FILE\b", re.IGNORECASE), "files",
@@ -52,6 +58,16 @@ _MOST_REMEMBERED = 4096
 def objection(sql: str) -> str | None:
     """Return why a handler may not execute this statement; None if it may."""
     return _objection(sql) if len(sql) <= _MOST_REMEMBERED else _objection.__wrapped__(sql)
+
+
+def only_writes(sql: str) -> bool:
+    """Return whether a statement that is allowed is known to return no rows."""
+    return _only_writes(sql) if len(sql) <= _MOST_REMEMBERED else False
+
+
+@functools.lru_cache(maxsize=1024)
+def _only_writes(sql: str) -> bool:
+    return bool(_WRITE.match(sql)) and "RETURNING" not in sql.upper()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -82,8 +98,17 @@ def _objection(sql: str) -> str | None:
 
 def _what_outlives(sql: str) -> str | None:
     if _SUSPECT.search(sql):
-        own = _NOT_ITS_OWN.sub(lambda found: "''" if found[0][0] in "'\"`" else " ", sql)
+        if _EXECUTED.search(sql) and (found := _SUSPECT_IF_EXECUTED.search(sql)):
+            return f"a handler may not use {found[0][:40]!r} beside an executable comment"
+        own = _NOT_ITS_OWN.sub(_without, sql)
         for pattern, what, why in _OUTLIVES:
             if pattern.search(own):
                 return f"a handler may not use {what}: {why}"
     return None
+
+
+def _without(part: re.Match[str]) -> str:
+    """Return what stands for a part without keywords; a function's name may be quoted."""
+    if part[0].upper() == "`GET_LOCK`":
+        return part[0]
+    return "''" if part[0][0] in "'\"`" else " "

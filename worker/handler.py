@@ -27,7 +27,7 @@ from turnwise.message import Request
 from worker import failures
 from worker.failures import Elsewhere, Failure, GivenUp, Noted, failure_of, timeout_of
 from worker.handler_call import call
-from worker.handler_claim import claim_each, claim_together
+from worker.handler_claim import Claims
 from worker.handler_connection import OwnConnection
 from worker.handler_watch import Expired, Watch, Why
 from worker.store import Outcome, claim
@@ -104,6 +104,7 @@ class Turns:
         self._terms = terms
         self._watch = watch
         self._vitals = vitals
+        self._claims = Claims(name)
         self._own = OwnConnection(database, name, terms.time_limit, watch)
         self._due: Work | None = None
         self._intended: Noted | None = None
@@ -221,7 +222,7 @@ class Turns:
             outcome = Outcome.FAILED
             try:
                 if work.failure is None:
-                    [outcome] = claim_each(connection, [work.request], self._name)
+                    [outcome] = self._claims.each(connection, [work.request])
                     if outcome is Outcome.SERVED:
                         self._handle(connection, work)
             except _Failed:
@@ -299,7 +300,7 @@ class Turns:
         requests = [work.request for work in works]
         if works[0].noted is not None:
             return claim(connection, requests, self._name)
-        return claim_together(connection, requests, self._name)
+        return self._claims.together(connection, requests)
 
     def _handle(self, connection: Connection, work: Work) -> None:
         """Call the handler. Raises _Failed, or the driver's error that ended the transaction."""

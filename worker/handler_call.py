@@ -44,7 +44,9 @@ def call(handler: Handler, request: Request, door: Door) -> BaseException | None
 
 
 def _undone(result: object) -> TypeError | None:
-    """Return an error if the handler returned a coroutine or generator, which has not run."""
+    """Return an error if the handler returned what it should have run, or raised."""
+    if isinstance(result, BaseException):
+        return TypeError(f"the handler returned {type(result).__name__}: raise it instead")
     if inspect.isawaitable(result):
         kind = "async: it returned a coroutine"
     elif isinstance(result, Generator | AsyncGenerator):

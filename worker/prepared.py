@@ -16,6 +16,7 @@ from typing import Any, Self
 from pymysql.constants import ER, FIELD_TYPE
 
 from turnwise.database import Connection, code_of
+from turnwise.driver import Command
 
 _COM_PREPARE, _COM_EXECUTE = 0x16, 0x17
 
@@ -30,7 +31,7 @@ _NOT_NOW = frozenset({ER.MAX_PREPARED_STMT_COUNT_REACHED, ER.UNSUPPORTED_PS})
 
 
 class Prepared:
-    """A statement of one connection that returns no rows, with ``?`` for each value."""
+    """A statement of one connection, with ``?`` for each value."""
 
     def __init__(self, connection: Connection, number: int) -> None:
         self._connection = connection
@@ -58,7 +59,14 @@ class Prepared:
         return cls(connection, number)
 
     def run(self, *values: str | int) -> int:
-        """Run the statement; return how many rows it changed. Raises pymysql.Error, ValueError.
+        """Run a statement that returns no rows; return how many it changed.
+
+        Raises pymysql.Error; ValueError as command().
+        """
+        return self._connection.command(*self.command(*values))
+
+    def command(self, *values: str | int) -> Command:
+        """Return the command of the protocol that runs the statement. Raises ValueError.
 
         A str may have up to 65,535 bytes, an int 64 bits.
         """
@@ -70,7 +78,7 @@ class Prepared:
             else:
                 encoded = value.encode()
                 parts += (_size(len(encoded)), encoded)
-        return self._connection.command(_COM_EXECUTE, b"".join(parts))
+        return _COM_EXECUTE, b"".join(parts)
 
 
 def _ways(connection: Connection) -> tuple[Callable[[int, bytes], None], Callable[[], Any]]:

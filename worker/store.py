@@ -18,19 +18,15 @@ from worker.counting import MARGIN, advance
 from worker.lines import GUARD, Lines
 from worker.prepared import Prepared
 
-_INSERT = (
+INSERT = (
     "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by, deliveries) "
 )
-_INSERT_ONE = f"{_INSERT}SELECT ?, ?, ?, ?, UTC_TIMESTAMP(6), ?, 1 {GUARD.format(epoch='?')}"
+_INSERT_ONE = f"{INSERT}SELECT ?, ?, ?, ?, UTC_TIMESTAMP(6), ?, 1 {GUARD.format(epoch='?')}"
 _OR_COUNT = " ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"
 # Per client, since neither server is sure to use the key for a list of (client, counter) pairs.
 _CLAIMED = "SELECT counter, message, deliveries FROM requests WHERE client = %s AND counter IN %s"
 _BEFORE = "SAVEPOINT before_claim"
 _UNDO = "ROLLBACK TO SAVEPOINT before_claim"
-_LOOK = (
-    "SELECT 1 FROM failures FORCE INDEX (PRIMARY) WHERE {failed}"
-    " UNION ALL SELECT 1 FROM pruned FORCE INDEX (PRIMARY) WHERE {below} LIMIT 1"
-)
 _CORRECT = "UPDATE requests SET deliveries = deliveries + %s WHERE client = %s AND counter = %s"
 # A plain read must see what was committed before it, not what the transaction saw first.
 FRESH_READS = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -202,38 +198,12 @@ class Store:
             return self._insert_one.run(*one) == 1
         try:
             guard = f"(SELECT 1 {GUARD.format(epoch=epoch)})"
-            connection.run(_insert(connection, requests, self._name, guard), meanwhile)
+            connection.run(insert_of(connection, requests, self._name, guard), meanwhile)
         except Exception as error:
             if code_of(error) == ER.BAD_NULL_ERROR:
                 return False
             raise
         return True
-
-
-def claim_new(connection: Connection, requests: Sequence[Request], name: str) -> bool:
-    """Insert requests that are all expected to be new, as claim() does, in two round trips.
-
-    Returns False if any of them was served, has failed, occurs twice, or might be below a line. The
-    transaction must then be rolled back; claim() finds out about each. Raises pymysql.Error.
-    """
-    # All workers take the locks in the same order.
-    claimed = sorted(requests, key=lambda request: (request.client, request.counter))
-    try:
-        connection.query(_insert(connection, claimed, name))
-    except Exception as error:
-        if code_of(error) == ER.DUP_ENTRY:
-            return False
-        raise
-    counters: dict[str, list[str]] = {}
-    for request in claimed:
-        counters.setdefault(request.client, []).append(str(request.counter))
-    theirs = [(connection.escape(client), counters[client]) for client in counters]
-    # After the insert, not before: see worker/lines.py.
-    look = _LOOK.format(
-        failed=" OR ".join(f"client = {c} AND counter IN ({','.join(n)})" for c, n in theirs),
-        below=" OR ".join(f"client = {c} AND through >= {n[0]}" for c, n in theirs),
-    )
-    return not connection.query(look)
 
 
 def claim(connection: Connection, requests: Sequence[Request], name: str) -> list[Outcome]:
@@ -271,7 +241,7 @@ def _claim(
         claimed = [wanted[identity] for identity in sorted(wanted.keys() - gone)]
         connection.query(_BEFORE)
         # MySQL counts 1 for each new row, and 2 for each that existed.
-        count = connection.query(_insert(connection, claimed, name) + _OR_COUNT)
+        count = connection.query(insert_of(connection, claimed, name) + _OR_COUNT)
         stored = _stored(connection, claimed) if count > len(claimed) else {}
         new = [identity for identity in sorted(wanted.keys() - gone) if identity not in stored]
         # After the insert, not before: see worker/lines.py.
@@ -284,9 +254,10 @@ def _claim(
     return dict.fromkeys(gone)
 
 
-def _insert(
+def insert_of(
     connection: Connection, requests: Sequence[Request], name: str, guard: str = "1"
 ) -> str:
+    """Return the statement that inserts new requests as ``name``."""
     # executemany() would send one row at a time, or split the rows where it likes.
     escape = connection.escape
     clients = {client: escape(client) for client in {request.client for request in requests}}
@@ -296,7 +267,7 @@ def _insert(
         for r, sent_at in zip(requests, write_times(requests), strict=True)
     ]
     # The guard is in one row only, since it holds for the whole statement.
-    return f"{_INSERT}VALUES {rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"
+    return f"{INSERT}VALUES {rows[0]}{guard}){''.join(f',{row}1)' for row in rows[1:])}"
 
 
 def _stored(connection: Connection, claimed: Iterable[Request]) -> dict[Identity, str]:

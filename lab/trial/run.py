@@ -17,7 +17,7 @@ from lab.trial.faults import BEGUN, ON, Course
 from lab.trial.recovery import Disturbance, Recovery, recoveries, silence
 from lab.trial.removed import ROWS
 from lab.trial.schedule import Planned
-from lab.trial.workload import Calls, calls
+from lab.trial.workload import LEASE, Calls, calls
 from lab.trial.world import World
 from turnwise.errors import InvalidRequest
 from turnwise.message import Request
@@ -28,7 +28,8 @@ LOOK = 0.5
 """Seconds between two samples of memory and backlog."""
 
 DRAIN_TIMEOUT = 60.0
-"""Seconds without a new row, after the last fault has healed, until the trial stops waiting."""
+"""Seconds without a new row, after the last fault has healed, until the trial stops waiting. With a
+handler, its lease is added."""
 
 FAULT_TIMEOUT = 300.0
 """Seconds after its time within which a fault must be proved and healed, or it is abandoned."""
@@ -176,6 +177,11 @@ class Trial:
         return self.result
 
     @property
+    def _patience(self) -> float:
+        """Seconds without a new row until the trial stops waiting."""
+        return DRAIN_TIMEOUT + (LEASE if self.world.workload else 0.0)
+
+    @property
     def _unrouted(self) -> bool:
         """Whether the broker may return requests, which then go behind those in flight."""
         return any(planned.kind == "broker.unroute" for planned in self.schedule)
@@ -271,7 +277,7 @@ class Trial:
 
         served, since = 0, self.now
         self._look(self.now)
-        while not (done := drained()) and self.now - since < DRAIN_TIMEOUT:
+        while not (done := drained()) and self.now - since < self._patience:
             self._tick()
             latest = self.result.samples[-1].served or 0
             if latest > served:
@@ -286,7 +292,7 @@ class Trial:
         result.deadly = sum(reason == "died" for reason, _ in self._given_up.values())
         commands.finish(["worker", "failed", "retry", "--all"], world.environment)
         left, since = len(self._given_up), self.now
-        while (waiting := world.failures()) != 0 and self.now - since < DRAIN_TIMEOUT:
+        while (waiting := world.failures()) != 0 and self.now - since < self._patience:
             self._tick()
             if waiting is not None and waiting < left:
                 left, since = waiting, self.now

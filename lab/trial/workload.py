@@ -18,6 +18,12 @@ MONEY = "lab.trial.money"
 
 MAX_ATTEMPTS = 4
 
+TIME_LIMIT = 60.0
+"""Seconds for one call of a handler, which a fault may freeze and hold for half of that."""
+
+LEASE = TIME_LIMIT + 60.0
+"""Seconds until another worker takes a failure whose worker was killed while it was retrying it."""
+
 SERVED_OR_GIVEN_UP = """
     SELECT (SELECT COUNT(*) FROM requests) + (
         SELECT COUNT(*) FROM failures WHERE due_at IS NULL AND NOT EXISTS (
@@ -52,7 +58,8 @@ class Workload:
     @property
     def options(self) -> list[str]:
         """Options for ``worker run``."""
-        return ["--handler", "lab.trial.rigged:serve", "--max-attempts", str(MAX_ATTEMPTS)]
+        limits = ["--max-attempts", str(MAX_ATTEMPTS), "--time-limit", f"{TIME_LIMIT:g}s"]
+        return ["--handler", "lab.trial.rigged:serve", *limits]
 
     def problems(self, cursor: Any) -> list[tuple[str, str]]:
         """Return each problem: a kind of the trial's findings, and a case."""

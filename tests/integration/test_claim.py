@@ -12,7 +12,8 @@ import pytest
 from tests.pipeline import Pipeline
 from turnwise.database import Connection, parse_url
 from turnwise.message import Request
-from worker.store import Outcome, Store, claim, claim_new
+from worker.handler_claim import Claims
+from worker.store import Outcome, Store, claim
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -62,7 +63,8 @@ def test_only_certainly_new_requests_take_the_fast_path(
 ) -> None:
     connection = stores[0].open()
     connection.begin()
-    assert claim_new(connection, [request(12), request(11)], "w1")
+    claims = Claims("w1")
+    assert claims.all_new(connection, [request(12), request(11)])
     connection.commit()
     query = pipeline.servers.database.query
     query("INSERT INTO pruned (client, through) VALUES ('alice', 10)", name=pipeline.name)
@@ -73,7 +75,7 @@ def test_only_certainly_new_requests_take_the_fast_path(
     )
     for doubtful in ([11], [13, 11], [13, 13], [10], [13, 14]):
         connection.begin()
-        assert not claim_new(connection, [request(counter) for counter in doubtful], "w1")
+        assert not claims.all_new(connection, [request(counter) for counter in doubtful])
         connection.rollback()
     assert deliveries(pipeline) == {11: ("m", 1), 12: ("m", 1)}
 

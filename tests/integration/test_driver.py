@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pymysql
 import pytest
+from pymysql.constants import COMMAND
 
 import turnwise.driver
 from tests.pipeline import Pipeline
@@ -60,6 +61,44 @@ def test_an_error_is_raised_and_the_next_statement_succeeds(either: Connection) 
         either.run("INSERT nonsense")
     assert either.run("SELECT 1 UNION SELECT 2") == 2
     assert either.run("INSERT INTO numbers VALUES (3, '')") == 1
+
+
+def test_a_query_that_is_sent_with_a_statement_sees_what_it_did(either: Connection) -> None:
+    look = (COMMAND.COM_QUERY, b"SELECT t FROM numbers WHERE n = 2")
+
+    def look_after(statement: str) -> tuple[int, bool]:
+        return either.look_after((COMMAND.COM_QUERY, statement.encode()), look)
+
+    assert look_after("INSERT INTO numbers VALUES (1, 'x')") == (1, False)
+    assert look_after("INSERT INTO numbers VALUES (2, 'x'), (3, 'x')") == (2, True)
+    with pytest.raises(pymysql.IntegrityError):
+        look_after("INSERT INTO numbers VALUES (3, 'y')")
+    assert either.run("DELETE FROM numbers WHERE n = 2") == 1
+    with pytest.raises(pymysql.IntegrityError):
+        look_after("INSERT INTO numbers VALUES (3, 'y')")
+    assert look_after(f"INSERT INTO numbers VALUES (4, '{'x' * 200_000}')") == (1, False)
+    assert rows(either) == ((1, "x"), (3, "x"), (4, "x" * 200_000))
+
+
+def test_a_connection_that_ends_before_the_query_is_lost(either: Connection) -> None:
+    with either.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        [(number,)] = cursor.fetchall()
+    with pytest.raises(pymysql.OperationalError):
+        either.look_after(
+            (COMMAND.COM_QUERY, f"KILL {number}".encode()), (COMMAND.COM_QUERY, b"SELECT 'x'")
+        )
+    assert not either.open
+
+
+def test_the_generated_id_is_known(either: Connection) -> None:
+    either.query("CREATE TABLE counted (id INT AUTO_INCREMENT PRIMARY KEY, n INT)")
+    either.query("ALTER TABLE counted AUTO_INCREMENT = 249")
+    for number in range(249, 253):
+        assert either.write(f"INSERT INTO counted (n) VALUES ({number})") == (1, number)
+    either.query("ALTER TABLE counted AUTO_INCREMENT = 16777216")
+    assert either.write("INSERT INTO counted (n) VALUES (1), (2)") == (2, 16_777_216)
+    assert either.write("UPDATE counted SET n = 0 WHERE n = 1") == (1, 0)
 
 
 def test_the_transaction_status_is_kept(either: Connection) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.shop import Shop
 
 
-def test_a_new_request_adds_two_statements_to_the_handlers_own(shop: Shop) -> None:
+def test_a_new_request_adds_three_statements_in_two_round_trips(shop: Shop) -> None:
     shop.worker()
     shop.query("SET GLOBAL log_output = 'TABLE'")
     shop.query("SET GLOBAL general_log = ON")
@@ -18,8 +18,9 @@ def test_a_new_request_adds_two_statements_to_the_handlers_own(shop: Shop) -> No
         shop.query("SET GLOBAL general_log = OFF")
     its_thread = "(SELECT thread_id FROM mysql.general_log WHERE argument = 'SELECT 41')"
     said = shop.query(
-        "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query'"
-        f" AND thread_id IN {its_thread} ORDER BY event_time"
+        "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log"
+        f" WHERE command_type IN ('Query', 'Execute') AND thread_id IN {its_thread}"
+        " ORDER BY event_time"
     )
     words = [statement.split()[0] for (statement,) in said]
     begin = words.index("INSERT")

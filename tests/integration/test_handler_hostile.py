@@ -10,6 +10,8 @@ from tests.pipeline import Pipeline
 from tests.shop import Shop
 
 NOT_RUN = """
+    from turnwise import Reject
+
     def generator(request, db):
         db.execute("UPDATE stock SET items = items - 1 WHERE sku = 1")
         yield
@@ -18,6 +20,8 @@ NOT_RUN = """
         db.execute("UPDATE stock SET items = items - 1 WHERE sku = 1")
 
     def serve(request, db):
+        if "returned" in request.message:
+            return Reject("nothing was ordered")
         kind = coroutine if "async" in request.message else generator
         return kind(request, db)
 """
@@ -31,11 +35,12 @@ assert os.wait()[1] == {code} << 8, "the child's end"
 def test_a_handler_that_never_runs_serves_nothing(pipeline: Pipeline) -> None:
     shop = Shop(pipeline, NOT_RUN)
     worker = shop.worker("worker-1", "--max-attempts", "1")
-    shop.send({"do": "async"}, {})
-    pipeline.wait(lambda: len(shop.failures()) == 2, "two failures")
+    shop.send({"do": "async"}, {}, {"do": "returned"})
+    pipeline.wait(lambda: len(shop.failures()) == 3, "three failures")
     assert [failure["error"] for failure in shop.failures()] == [
         "TypeError: the handler is async: it returned a coroutine, and did nothing",
         "TypeError: the handler is a generator, and did nothing",
+        "TypeError: the handler returned Reject: raise it instead",
     ]
     shop.assert_served()
     assert "never awaited" not in worker.log.read_text()

@@ -91,14 +91,12 @@ def test_a_slow_handler_misses_no_heartbeat(shop: Shop) -> None:
 
 def test_a_statement_that_takes_too_long_is_killed_on_the_server(shop: Shop) -> None:
     worker = shop.worker("worker-1", "--time-limit", "1s")
-    begun = time.monotonic()
-    shop.send({"do": "db.execute('SELECT SLEEP(100)')"})
+    shop.send({"do": "db.execute('SELECT SLEEP(1000)')"})
     shop.pipeline.wait(shop.failures, "a failure")
-    assert time.monotonic() - begun < 20
     [failure] = shop.failures()
     assert (failure["reason"], failure["attempts"]) == ("timeout", 1)
     running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%%'"
-    shop.pipeline.wait(lambda: shop.query(running) == [(0,)], "the statement's end", 10)
+    shop.pipeline.wait(lambda: shop.query(running) == [(0,)], "the statement's end")
     # The process survives.
     shop.send({})
     shop.pipeline.wait_served(1)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from turnwise.database import Connection, fetch, parse_url
 from turnwise.errors import ExitCode
 from turnwise.message import Request
 from worker.counting import advance, count_fully, recount
+from worker.handler_claim import Claims
 from worker.lines import Lines
 from worker.pruning import delete, draw_lines, prune
 from worker.schema import STEPS
-from worker.store import Outcome, Store, claim, claim_new
+from worker.store import Outcome, Store, claim
 
 EPOCH_STEP = 1 + next(
     n for n, step in enumerate(STEPS) if "TABLE IF NOT EXISTS prune_epoch" in step
@@ -262,8 +263,11 @@ def test_a_claim_that_waited_for_a_deletion_sees_the_line(
     with pruning.cursor() as cursor:
         cursor.execute("DELETE FROM requests WHERE counter = 2")
     with ThreadPoolExecutor() as pool:
-        how: Callable[..., Any] = claim_new if short_way else claim
-        claiming = pool.submit(how, worker, requests(2, 4), "w1")
+        claiming: Future[Any]
+        if short_way:
+            claiming = pool.submit(Claims("w1").all_new, worker, requests(2, 4))
+        else:
+            claiming = pool.submit(claim, worker, requests(2, 4), "w1")
         wait_blocked(pipeline)
         pruning.commit()
         if not short_way:

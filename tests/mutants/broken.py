@@ -29,10 +29,10 @@ from turnwise.database import Connection, parse_url
 from turnwise.loop import Loop
 from turnwise.message import Request
 from turnwise.topology import Topology
-from worker import failures, pruning, schema
+from worker import failures, pruning, schema, store
 from worker.consumer import Consumer
 from worker.handler import Turns, Work
-from worker.handler_claim import claim_each
+from worker.handler_claim import Claims
 from worker.handler_connection import OwnConnection
 from worker.store import Outcome
 
@@ -227,7 +227,7 @@ def handler_before_claim() -> None:
             for work in works:
                 work.alone = True
             return
-        outcomes = claim_each(connection, [work.request for work in works], self._name)
+        outcomes = self._claims.each(connection, [work.request for work in works])
         connection.commit()
         for work, outcome in zip(works, outcomes, strict=True):
             work.outcome = outcome
@@ -261,8 +261,9 @@ def handler_run_for_a_repeat() -> None:
 
         return claiming
 
-    for name in ("claim", "claim_each", "claim_together"):
-        vars(worker.handler)[name] = forgetful(vars(worker.handler)[name])
+    vars(worker.handler)["claim"] = forgetful(store.claim)
+    Claims.together = forgetful(Claims.together)  # type: ignore[method-assign]
+    Claims.each = forgetful(Claims.each)  # type: ignore[method-assign]
 
 
 def attempt_counted_twice() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
-from turnwise.driver import Connection
+from turnwise.driver import Connection, is_empty
 
 # Made once: it looks for certificates.
 CONNECTION = Connection(defer_connect=True)
@@ -16,7 +16,10 @@ def number(value: int) -> bytes:
     """A length-encoded integer."""
     if value < 251:
         return value.to_bytes(1)
-    return b"\xfc" + value.to_bytes(2, "little")
+    for prefix, size in ((b"\xfc", 2), (b"\xfd", 3)):
+        if value < 256**size:
+            return prefix + value.to_bytes(size, "little")
+    return b"\xfe" + value.to_bytes(8, "little")
 
 
 packets = st.builds(
@@ -24,7 +27,7 @@ packets = st.builds(
         b"\0" + number(count) + number(row_id) + status + warnings + text
     ),
     st.integers(0, 65_535),
-    st.sampled_from([0, 0, 0, 1, 251]),
+    st.sampled_from([0, 0, 0, 1, 250, 251, 65_535, 65_536, 2**24, 2**63]),
     st.binary(min_size=2, max_size=2),
     st.binary(min_size=2, max_size=2),
     st.sampled_from([b"", b"&Records: 2  Duplicates: 0  Warnings: 0"]),
@@ -46,9 +49,31 @@ def test_the_fast_path_reads_what_pymysql_reads_or_falls_back_to_it(
     if count is not None:
         assert answer == header + payload
         wanted = OKPacketWrapper(MysqlPacket(payload, "utf8"))
-        assert (count, CONNECTION.server_status) == (wanted.affected_rows, wanted.server_status)
+        assert count == wanted.affected_rows
+        assert CONNECTION.server_status == wanted.server_status
+        assert CONNECTION.last_id == wanted.insert_id
 
 
 def test_the_usual_answers_take_the_fast_path() -> None:
     assert CONNECTION.affected(b"\x07\0\0\1\0\1\0\2\0\0\0") == 1
     assert CONNECTION.affected(b"\x09\0\0\1\0\xfc\xf4\1\0\2\0\0\0") == 500
+    assert CONNECTION.affected(b"\x0a\0\0\1\0\1\xfd\0\0\1\2\0\0\0") == 1
+    assert CONNECTION.last_id == 65_536
+
+
+def test_the_answer_of_a_query_is_empty_only_if_it_is_whole_and_has_no_row() -> None:
+    column = b"\x03def\0\0\0\x05known\0\x0c\x2d\0\x14\0\0\0\xfd\1\0\x27\0\0"
+    begin = b"\1\0\0\1\1" + len(column).to_bytes(3, "little") + b"\2" + column
+    ends = [b"\5\0\0" + bytes((number,)) + b"\xfe\0\0\x21\0" for number in (3, 4, 5)]
+    assert is_empty(begin + ends[0] + ends[1])
+    for other in (
+        begin + ends[0],
+        begin + ends[0] + b"\6\0\0\4\5known" + ends[2],
+        begin + ends[0] + b"\5\0\0\4\4\xfe\0\0\0",
+        begin + ends[0] + ends[1] + b"\0",
+        (begin + ends[0] + ends[1])[:-1],
+        b"\2" + (begin + ends[0] + ends[1])[1:],
+        b"\x17\0\0\1\xff\x15\4#HY000some error text",
+        b"",
+    ):
+        assert not is_empty(other)

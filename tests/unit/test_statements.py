@@ -25,6 +25,8 @@ from turnwise.statements import objection
         'SELECT "it\'s := \\" := " FROM stock -- INTO @x',
         "SELECT `INTO @x` /* GET_LOCK('a', 0) */ FROM stock # := ",
         "SELECT IS_USED_LOCK('a')",
+        "SELECT `get_lock` FROM locks WHERE owner = 'a@b'",
+        "SELECT /*! SQL_NO_CACHE */ items FROM stock WHERE mail = 'a@b'",
     ],
 )
 def test_statements_within_the_transaction_pass(statement: str) -> None:
@@ -43,6 +45,11 @@ def test_statements_within_the_transaction_pass(statement: str) -> None:
         "SELECT items INTO/* where */@n FROM stock",
         "SELECT items FROM stock INTO OUTFILE '/tmp/x'",
         "TABLE stock INTO dumpfile '/tmp/x'",
+        "SELECT `get_lock`('a', 0)",
+        "SELECT GET_LOCK/*!*/('a', 0)",
+        "SELECT 1 INTO/*!*/@n",
+        "SELECT 1 INTO /*M! */ /* where */ @n",
+        "SELECT 1 /*!99999 ' */ INTO @n -- '",
         "do: BEGIN NOT ATOMIC COMMIT; END",
         "show :LOOP COMMIT; END LOOP",
     ],
