@@ -94,6 +94,11 @@ assert [n for n, in db.execute("SELECT 1 UNION SELECT 2")] == [1, 2]
 changed = db.execute("UPDATE stock SET items = items + 0 WHERE sku = 5")
 assert changed.rowcount == 0
 assert db.execute("INSERT INTO calls (client, counter, pid) VALUES ('x', 1, 1)").lastrowid > 0
+twice = "INSERT INTO calls (client, counter, pid) VALUES ('x', 2, 1), ('x', 3, 1)"
+assert db.execute(twice).rowcount == 2
+if "MariaDB" in db.execute("SELECT VERSION()").fetchone()[0]:
+    assert db.execute(twice + " RETURNING counter").fetchall() == [(2,), (3,)]
+assert db.execute("UPDATE calls SET pid = 2 WHERE client = 'x' AND counter > 1").rowcount > 1
 db.execute("DELETE FROM calls WHERE client = 'x'")
 assert db.execute("SELECT '100%'").fetchone() == ("100%",)
 """

@@ -1,9 +1,18 @@
 """Answers of the database read the short way, held against what PyMySQL makes of them."""
 
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
+import socket
+import threading
+import time
+
+import pymysql
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymysql.constants import COMMAND
 from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
 from turnwise.driver import Connection, is_empty
@@ -61,14 +70,68 @@ def test_the_usual_answers_take_the_fast_path() -> None:
     assert CONNECTION.last_id == 65_536
 
 
+COLUMN = b"\x03def\0\0\0\x05known\0\x0c\x2d\0\x14\0\0\0\xfd\1\0\x27\0\0"
+BEGIN = b"\1\0\0\1\1" + len(COLUMN).to_bytes(3, "little") + b"\2" + COLUMN
+ENDS = [b"\5\0\0" + bytes((number,)) + b"\xfe\0\0\x21\0" for number in (3, 4, 5)]
+NOTHING = BEGIN + ENDS[0] + ENDS[1]
+FOUND = BEGIN + ENDS[0] + b"\6\0\0\4\5known" + ENDS[2]
+TWO_ROWS = b"\7\0\0\1\0\2\0\2\0\0\0"
+DUPLICATE = b"\x0c\0\0\1\xff\x26\4#23000dup"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000], ids=["bytes", "pieces", "at once"])
+@pytest.mark.parametrize(
+    ("answers", "result"),
+    [
+        (TWO_ROWS + NOTHING, (2, False)),
+        (TWO_ROWS + FOUND, (2, True)),
+        (DUPLICATE + NOTHING, None),
+        (DUPLICATE + FOUND, None),
+    ],
+    ids=["nothing", "found", "error, nothing", "error, found"],
+)
+def test_two_answers_are_told_apart_however_they_arrive(
+    answers: bytes, result: tuple[int, bool] | None, size: int
+) -> None:
+    """And the answer to the next command is not taken for one of theirs."""
+    connection = Connection(defer_connect=True)
+    server, client = socket.socketpair()
+    client.settimeout(10)
+    connection._sock, connection._rfile = client, client.makefile("rb")
+    connection._current_timeout, connection._next_seq_id = 10, 0
+
+    def answer() -> None:
+        # The server executes the second command once it has answered the first.
+        server.recv(100)
+        for begin in range(0, len(answers), size):
+            server.sendall(answers[begin : begin + size])
+            time.sleep(0.001)
+        server.recv(100)
+        server.sendall(TWO_ROWS)
+
+    assert connection._find_short_way()
+    thread = threading.Thread(target=answer)
+    thread.start()
+    insert, look = (COMMAND.COM_QUERY, b"INSERT"), (COMMAND.COM_QUERY, b"SELECT")
+    try:
+        if result is None:
+            with pytest.raises(pymysql.IntegrityError):
+                connection.look_after(insert, look)
+        else:
+            assert connection.look_after(insert, look) == result
+        assert connection.run("UPDATE") == 2
+    finally:
+        thread.join()
+        server.close()
+        client.close()
+
+
 def test_the_answer_of_a_query_is_empty_only_if_it_is_whole_and_has_no_row() -> None:
-    column = b"\x03def\0\0\0\x05known\0\x0c\x2d\0\x14\0\0\0\xfd\1\0\x27\0\0"
-    begin = b"\1\0\0\1\1" + len(column).to_bytes(3, "little") + b"\2" + column
-    ends = [b"\5\0\0" + bytes((number,)) + b"\xfe\0\0\x21\0" for number in (3, 4, 5)]
-    assert is_empty(begin + ends[0] + ends[1])
+    begin, ends = BEGIN, ENDS
+    assert is_empty(NOTHING)
     for other in (
         begin + ends[0],
-        begin + ends[0] + b"\6\0\0\4\5known" + ends[2],
+        FOUND,
         begin + ends[0] + b"\5\0\0\4\4\xfe\0\0\0",
         begin + ends[0] + ends[1] + b"\0",
         (begin + ends[0] + ends[1])[:-1],
