@@ -1,4 +1,4 @@
-"""Crowds: a hundred thousand clients where there is usually one, and fifty workers."""
+"""Contenders with crowds: a hundred thousand clients instead of one, and fifty workers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from turnwise.message import Request
 _FIFTY = 50
 
 _SERVED = 10_000
-"""Requests of one client for fifty workers."""
+"""The requests of one client that fifty workers serve."""
 
 _IDLE = 20
-"""Seconds after which workers with nothing to do have counted what they served."""
+"""Seconds after which idle workers have counted what they served."""
 
 _QUESTIONS = "SHOW GLOBAL STATUS LIKE 'Questions'"
 
 
 def clients(prefetch: int, count: int) -> Contender:
-    """Return a contender: our workers, for one request of each of ``count`` clients."""
+    """Return a contender: Turnwise's workers, for one request from each of ``count`` clients."""
 
     def run(setting: Setting) -> Figures:
         wanted = setting.size(count)
@@ -39,10 +39,10 @@ def clients(prefetch: int, count: int) -> Contender:
 
 
 def workers(setting: Setting) -> Figures:
-    """Statements of fifty strict workers that share one client's requests, counting included.
+    """Count the statements of fifty strict workers that share one client's requests.
 
-    Those are counted by the database, from the release of the workers until they are idle and
-    have counted what they served.
+    The database counts them, from the release of the workers until they are idle and have counted
+    what they served.
     """
     wanted = setting.size(_SERVED)
     with setting.stage() as stage:
@@ -52,7 +52,7 @@ def workers(setting: Setting) -> Figures:
         before = _questions(stage)
         for worker in stage.workers:
             worker.resume()
-        # The broker is asked, since the database's statements are counted.
+        # Polls the broker, since a query of the database would count as a statement.
         wait_until(lambda: stage.ready() == 0, "an empty queue", TIMEOUT, interval=1)
         time.sleep(_IDLE)
         asked = _questions(stage) - before
