@@ -8,6 +8,7 @@ last ack the broker has lost.
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from pika import BasicProperties, spec
 
@@ -26,20 +27,22 @@ class Inquiry:
     """Asks the queue for a message with basic.get, without blocking.
 
     basic.get goes through the leader's log, so the answer proves that there is a majority. While
-    the consumer is idle, the queue should have no message.
+    the consumer is idle, the queue should have no message. One that it has is added to ``arrived``
+    at once: the next ack covers its tag as well, so it must be stored with what arrives after it.
     """
 
-    def __init__(self, channel: Channel, queue: str) -> None:
+    def __init__(self, channel: Channel, queue: str, arrived: deque[Delivery]) -> None:
         self._channel = channel
         self._queue = queue
+        self._arrived = arrived
         self._heard_at = time.monotonic()
         self._asked_at: float | None = None
-        self.found: Delivery | None = None
-        """A message that the queue had but did not deliver."""
+        self.withheld = False
+        """Whether the queue had a message that it did not deliver, though the consumer was idle."""
         channel.raw.add_callback(self._on_empty, [spec.Basic.GetEmpty], one_shot=False)
 
     def heard(self) -> None:
-        """Record that a message was delivered."""
+        """Record that a message was delivered, or was served just now."""
         self._heard_at = time.monotonic()
 
     def look(self) -> None:
@@ -61,11 +64,11 @@ class Inquiry:
     def _on_message(
         self, _channel: object, method: spec.Basic.GetOk, about: BasicProperties, body: bytes
     ) -> None:
-        self._asked_at, self._heard_at = None, time.monotonic()
-        self.found = Delivery(
-            method.delivery_tag,
-            b"".join(about.encode()),
-            body,
-            time.monotonic(),
-            method.redelivered,
+        now = time.monotonic()
+        # A message that was delivered since makes the consumer busy, and this one had to wait.
+        self.withheld = not self._arrived and self._heard_at <= (self._asked_at or 0)
+        self._asked_at, self._heard_at = None, now
+        properties = b"".join(about.encode())
+        self._arrived.append(
+            Delivery(method.delivery_tag, properties, body, now, method.redelivered)
         )

@@ -87,7 +87,7 @@ class Consumer:
         channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
         # The callback only queues: pika treats any exception in it as a broken connection.
         channel.consume(queue, name, self._arrived.append)
-        self._inquiry = Inquiry(channel, queue)
+        self._inquiry = Inquiry(channel, queue, self._arrived)
         self._apart = Apart(channel, queue) if is_needed(channel.broker.version) else None
 
     def serve(self, progress: Callable[[], None], until: float = math.inf) -> None:
@@ -109,26 +109,25 @@ class Consumer:
             if self._arrived and not self._loop.stopping:
                 self._inquiry.heard()
                 self._serve_batch()
+                self._inquiry.heard()  # the database may have taken long
                 progress()
+                self._check_delivery()
             else:
-                self._inquire(progress)
+                self._inquiry.look()
             if not self._loop.stopping:
                 idle = self._between_turns()
         self._finish()
 
-    def _inquire(self, progress: Callable[[], None]) -> None:
-        """Check, with nothing unacked, that the queue delivers. Raises Transient if it does not."""
-        self._inquiry.look()
-        if self._inquiry.found is None:
-            return
-        # The queue lost its leader or one of our acks, and believes that this consumer is busy.
-        self._arrived.append(self._inquiry.found)
-        self._serve_batch()
-        progress()
-        raise Transient(
-            f"{self._channel.broker.node} had a request ready and did not deliver it to a consumer "
-            "that held none"
-        )
+    def _check_delivery(self) -> None:
+        """Raise Transient if the queue has a message and takes this idle consumer for a busy one.
+
+        It lost its leader, or one of our acks.
+        """
+        if self._inquiry.withheld:
+            raise Transient(
+                f"{self._channel.broker.node} had a request ready and did not deliver it to a "
+                "consumer that held none"
+            )
 
     def _finish(self) -> None:
         """Serve the held deliveries, and leave with nothing to return to the queue.

@@ -34,6 +34,29 @@ def test_a_silent_node_is_left(pipeline: Pipeline) -> None:
     held.release(held.down)
 
 
+def test_a_request_that_an_answer_brings_is_stored_before_it_is_acked(pipeline: Pipeline) -> None:
+    """The question is overtaken by deliveries, and brings one that nobody held back."""
+    count = 2000
+    held, through = pipeline.broker_proxy()
+    worker = pipeline.worker("worker-1", AMQP_URL=through)
+    held.hold(held.up)
+    pipeline.wait(lambda: held.up.withheld, "a question")
+    asked = held.up.withheld
+    client = pipeline.send_counted(count)
+    pipeline.wait(lambda: held.up.withheld > asked, "the ack of the first")
+    worker.pause()
+    held.release(held.up)
+    # One was served; the answer brings the second one, and the ack of the first the third.
+    pipeline.wait(lambda: pipeline.ready() == count - 3, "the answer")
+    worker.resume()
+    pipeline.wait_served(20)
+    worker.kill()
+    assert "broker.away" not in [event["event"] for event in pipeline.events(worker)]
+    pipeline.worker("worker-2")
+    pipeline.wait_all_settled()
+    pipeline.assert_exactly_once(client, count)
+
+
 LOSES_AN_ACK = """
 import worker.cli
 from turnwise.broker import Channel
