@@ -178,7 +178,13 @@ def _stop_applying(
     Closing ``stack`` resumes it too.
     """
     cursor = stack.enter_context(world.trio.databases[at].connect(timeout=60))
-    cursor.execute("SET GLOBAL wsrep_desync = ON")
+    desynchronised = False
+    while not desynchronised:
+        try:
+            cursor.execute("SET GLOBAL wsrep_desync = ON")
+            desynchronised = True
+        except pymysql.OperationalError:
+            yield WAIT  # another node gets from it what it lacks
     stack.callback(cursor.execute, "SET GLOBAL wsrep_desync = OFF")
     yield from background(lambda: cursor.execute("FLUSH TABLES WITH READ LOCK"))
     stack.callback(cursor.execute, "UNLOCK TABLES")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Generator
 
 from lab.harness import links
 from lab.harness.links import Way
 from lab.trial import turns
-from lab.trial.faults import ON, WAIT, Course, fault
+from lab.trial.faults import ON, WAIT, Course, Stage, fault
 from lab.trial.world import World
 
 _CUT_FOR, _MENDED_FOR = 2.0, 1.5
 """Seconds of a flapping link. One cut is shorter than the nodes' timeout, all are longer."""
 
-_RETURN = 40.0
+_RETURN = 20.0
 """Seconds after a link is restored until a node that has not rejoined is restarted."""
 
 
@@ -35,20 +36,28 @@ def _part(world: World, place: int, way: Way = Way.BOTH) -> Course:
         silent = not state.greets()
     finally:
         lost = links.mend(host, others)
-    mended = time.monotonic()
-    while not world.trio.rabbits_whole() and time.monotonic() < mended + _RETURN:
-        yield WAIT
-    # With Mnesia (before RabbitMQ 4) the node may come back partitioned.
-    if restarted := not world.trio.rabbits_whole():
-        state.gone()
-        state.server.kill()
+    end = yield from _return(world, place)
     while not state.is_whole():
         yield WAIT
     if not silent:
         return None
     name = turns.nodename(world, place)
-    end = "; it had to be restarted" if restarted else ""
     return f"{name} was {way.value}, {lost} packets were lost, and it stopped serving{end}"
+
+
+def _return(world: World, place: int) -> Generator[Stage, None, str]:
+    """Wait until RabbitMQ's nodes are three again; restart the one that does not rejoin.
+
+    With Mnesia (before RabbitMQ 4) the node may come back partitioned. Returns words for the proof.
+    """
+    mended = time.monotonic()
+    while not world.trio.rabbits_whole():
+        if time.monotonic() > mended + _RETURN:
+            world.brokers[place].gone()
+            world.brokers[place].server.kill()
+            return f"; {turns.nodename(world, place)} had to be restarted"
+        yield WAIT
+    return ""
 
 
 @fault("node.leader_partition", 8, 25)
@@ -95,9 +104,12 @@ def _flap(world: World, _pick: int) -> Course:
             over.set()
             flapping.join()
         world.brokers[leader].healed()
+        end = yield from _return(world, leader)
         cuts = sum(each > 0 for each in lost)
+        if not cuts:
+            return None
         name = turns.nodename(world, leader)
-        return f"{name} was cut off {cuts} times, {sum(lost)} packets were lost" if cuts else None
+        return f"{name} was cut off {cuts} times, {sum(lost)} packets were lost{end}"
 
     return (yield from turns.both(world, befall))
 
@@ -121,10 +133,12 @@ def _cut_writer(world: World, _pick: int) -> Course:
         while not turns.whole(world, writer):
             yield WAIT
         world.databases[writer].healed()
+        end = yield from _return(world, writer)
         if not alone or size > 1:
             return None
         return (
-            f"database-{node.number} was cut off, {lost} packets were lost, and it stopped serving"
+            f"database-{node.number} was cut off, {lost} packets were lost, and it stopped "
+            f"serving{end}"
         )
 
     return (yield from turns.both(world, befall))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 
+import pymysql
+
 from lab.harness import commands
 from lab.harness.errors import LabError
 from lab.trial.applications import gather
@@ -57,6 +59,14 @@ class Happened:
     proof: str | None = None
     silence: float | None = None
     """The longest seconds without a row, from the fault's start until all was whole again."""
+
+    def overdue(self, now: float, last_over: float) -> bool:
+        """Whether to give it up. One that waits for its turn is as patient as others are busy.
+
+        ``last_over``: when the latest fault was over.
+        """
+        since = max(self.begun_at, last_over) if self.on_at is None else self.on_at
+        return now > since + self.planned.lasts + FAULT_TIMEOUT
 
     def disturbance(self, workers: int) -> Disturbance | None:
         """Return which workers the fault prevented from serving; None if none."""
@@ -140,6 +150,8 @@ class Trial:
         self._zero = time.monotonic()
         self._looked = 0.0
         self._fed = 0.0
+        self._over_at = 0.0
+        """When a fault was last over."""
         self._feeding = True
         self._calls = Calls()
         self._given_up: dict[Identity, tuple[str, int]] = {}
@@ -207,7 +219,7 @@ class Trial:
     def _advance(self, fault: Happened, now: float) -> None:
         if fault.on_at is not None and now < fault.on_at + fault.planned.lasts:
             return
-        if now > (fault.on_at or fault.begun_at) + fault.planned.lasts + FAULT_TIMEOUT:
+        if fault.overdue(now, self._over_at):
             fault.course.close()
             fault.done, fault.off_at = True, now
             self._note(f"{fault.planned.number} {fault.planned.kind} given up")
@@ -216,11 +228,16 @@ class Trial:
             stage = next(fault.course)
         except StopIteration as end:
             fault.done, fault.proof = True, end.value
-            fault.off_at = now
+            fault.off_at = self._over_at = now
             self._note(f"{fault.planned.number} {fault.planned.kind} over: {fault.proof}")
+        except (LabError, pymysql.Error, OSError) as error:
+            # It healed what it did as it ended. The others still count.
+            fault.done, fault.off_at = True, now
+            self._note(f"{fault.planned.number} {fault.planned.kind} failed: {error!r}")
         else:
             if stage is BEGUN:
                 fault.begun_at = now
+                self._note(f"{fault.planned.number} {fault.planned.kind} begun")
             if stage is ON:
                 fault.on_at = now
                 self._note(f"{fault.planned.number} {fault.planned.kind} on")

@@ -17,7 +17,8 @@ from lab.trial.catalogue import CATALOGUE, chosen
 from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
 from lab.trial.members import End, Usage
 from lab.trial.recovery import Disturbance, recoveries, silence
-from lab.trial.schedule import plan
+from lab.trial.run import FAULT_TIMEOUT, Happened
+from lab.trial.schedule import Planned, plan
 from lab.trial.workload import Calls, calls
 from turnwise.topology import Topology
 
@@ -193,6 +194,16 @@ def test_a_seed_gives_one_schedule_and_each_kind_its_share(seed: int, count: int
 
 def test_a_short_trial_ends_with_its_faults() -> None:
     assert all(f.at + f.lasts <= 60 for f in plan(1, chosen(""), duration=60))
+
+
+def test_a_fault_that_waits_for_its_turn_is_not_given_up_while_others_are_proved() -> None:
+    planned = Planned(number=1, kind="node.leader_kill", at=10, lasts=5, pick=0)
+    waiting = Happened(planned, course=(_ for _ in ()), begun_at=10)
+    assert waiting.overdue(10 + 5 + FAULT_TIMEOUT + 1, last_over=0)
+    assert not waiting.overdue(10 + 5 + FAULT_TIMEOUT + 1, last_over=200)
+    assert waiting.overdue(200 + 5 + FAULT_TIMEOUT + 1, last_over=200)
+    happened = replace(waiting, on_at=20.0)
+    assert happened.overdue(20 + 5 + FAULT_TIMEOUT + 1, last_over=200)
 
 
 def test_a_silence_is_the_longest_time_without_a_row() -> None:
