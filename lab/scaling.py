@@ -1,6 +1,6 @@
 """How the rate grows with workers and prefetch, on one node of each server and on three.
 
-python -m lab.scaling [--nodes 3]: a table for docs/scale.md, in about five minutes.
+python -m lab.scaling [--nodes 3]: a table for docs/scale.md, in a few minutes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _RATE = """
     FROM (SELECT served_at, PERCENT_RANK() OVER (ORDER BY served_at) AS place FROM requests)
         AS ranked
 """
-"""Rows per second in the middle of a run, since workers start and end at different times."""
+"""Rows per second in the middle of a run, since workers end at different times."""
 
 
 def measure(servers: Servers | Trio, folder: Path, workers: int, prefetch: int) -> float:
-    """Return the rows per second at which a backlog was served, each request once."""
+    """Return the rows per second at which workers that begin together serve a backlog."""
     name, count = f"scaling-{workers}-{prefetch}", BACKLOGS[prefetch]
     servers.rabbitmq.make_vhost(name)
     servers.database.query(f"CREATE DATABASE `{name}`")
@@ -51,9 +51,14 @@ def measure(servers: Servers | Trio, folder: Path, workers: int, prefetch: int) 
         commands.finish(["worker", "migrate"], environment)
         producer = ["producer", "send", "hello", "--count", str(count), "--quantum", "0"]
         commands.finish(producer, environment)
-        for number in range(workers):
-            words = ["worker", "run", "--name", f"w{number}", "--prefetch", str(prefetch)]
-            started.append(commands.start(f"{name}-{number}", folder, words, environment))
+        with servers.database.connect(name) as cursor:
+            # Or the first ones would be done before the last one has started.
+            cursor.execute("LOCK TABLES requests WRITE")
+            for number in range(workers):
+                words = ["worker", "run", "--name", f"w{number}", "--prefetch", str(prefetch)]
+                started.append(commands.start(f"{name}-{number}", folder, words, environment))
+            for process in started:
+                commands.wait_event(process, "worker.consuming")
         wait_until(lambda: rows() == count, f"{count} rows", TIMEOUT, interval=0.5)
         [(rate,)] = servers.database.query(_RATE, name=name)
         return float(rate)
