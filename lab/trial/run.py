@@ -15,8 +15,9 @@ from lab.harness.errors import LabError
 from lab.trial.applications import gather
 from lab.trial.catalogue import CATALOGUE
 from lab.trial.check import Content, Evidence, Findings, Identity, Row, check, farthest_ahead
-from lab.trial.faults import BEGUN, ON, Course
-from lab.trial.recovery import Disturbance, Recovery, recoveries, silence
+from lab.trial.faults import BEGUN, ON
+from lab.trial.happened import Happened
+from lab.trial.recovery import Recovery, recoveries, silence
 from lab.trial.removed import ROWS
 from lab.trial.schedule import Planned
 from lab.trial.workload import LEASE, Calls, calls
@@ -33,9 +34,6 @@ DRAIN_TIMEOUT = 60.0
 """Seconds without a new row, after the last fault has healed, until the trial stops waiting. With a
 handler, its lease is added."""
 
-FAULT_TIMEOUT = 300.0
-"""Seconds after its time within which a fault must be proved and healed, or it is abandoned."""
-
 QUIET = 5.0
 """Seconds after which a queue that is reported as empty is empty: the figures are a second old."""
 
@@ -44,40 +42,6 @@ IN_FLIGHT = 1000
 
 IDLE = 3.0
 """Seconds of traffic before the first and after the last fault."""
-
-
-@dataclass(slots=True)
-class Happened:
-    """A fault as it happened. Times are in seconds since the trial began."""
-
-    planned: Planned
-    course: Course
-    begun_at: float
-    on_at: float | None = None
-    off_at: float | None = None
-    done: bool = False
-    proof: str | None = None
-    silence: float | None = None
-    """The longest seconds without a row, from the fault's start until all was whole again."""
-
-    def overdue(self, now: float, last_over: float) -> bool:
-        """Whether to give it up. One that waits for its turn is as patient as others are busy.
-
-        ``last_over``: when the latest fault was over.
-        """
-        since = max(self.begun_at, last_over) if self.on_at is None else self.on_at
-        return now > since + self.planned.lasts + FAULT_TIMEOUT
-
-    def disturbance(self, workers: int) -> Disturbance | None:
-        """Return which workers the fault prevented from serving; None if none."""
-        if self.on_at is None or self.off_at is None:
-            return None
-        kind = self.planned.kind
-        if kind.startswith(("broker.", "database.", "outage.", "node.", "prune.")):
-            return Disturbance(self.on_at, self.off_at)
-        if kind.startswith("worker.") or ".worker-" in kind:
-            return Disturbance(self.on_at, self.off_at, self.planned.pick % workers)
-        return None
 
 
 @dataclass(frozen=True, slots=True)

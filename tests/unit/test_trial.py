@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from lab.harness import links
 from lab.trial.catalogue import CATALOGUE, chosen
 from lab.trial.check import Evidence, Row, Table, check, farthest_ahead
+from lab.trial.happened import FAULT_TIMEOUT, Happened
 from lab.trial.members import End, Usage
 from lab.trial.recovery import Disturbance, recoveries, silence
-from lab.trial.run import FAULT_TIMEOUT, Happened
 from lab.trial.schedule import Planned, plan
 from lab.trial.workload import Calls, calls
 from turnwise.topology import Topology
