@@ -23,6 +23,9 @@ def command(folder: Path) -> None:
     if not house.there:
         raise LabError("nothing is up; see 'lab up'")
     settings = environment(house.servers())
+    # An outbox goes with the tables that hold its client's first requests: 'lab down --purge'
+    # removes both.
+    settings["PRODUCER_OUTBOX"] = str((house.base / "outbox.db").absolute())
     if str(commands.BIN) not in os.environ.get("PATH", "").split(":"):
         settings["PATH"] = f"{commands.BIN}:{os.environ.get('PATH', '')}"
     for name, value in settings.items():

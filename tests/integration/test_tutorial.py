@@ -32,7 +32,8 @@ def test_the_tutorial_ends_as_described(servers: Servers, tmp_path: Path) -> Non
         env={
             **os.environ,
             "LAB_FOLDER": str(lab),
-            "PRODUCER_OUTBOX": str(tmp_path / "outbox.db"),
+            # Where an outbox would be that does not belong to the lab.
+            "XDG_STATE_HOME": str(tmp_path / "state"),
             "PRODUCER_CLIENT": "player",
         },
         capture_output=True,
@@ -47,4 +48,5 @@ def test_the_tutorial_ends_as_described(servers: Servers, tmp_path: Path) -> Non
     assert "first" in result.stdout
     assert "second" in result.stdout
     assert "these are no points" in result.stdout
+    assert not (tmp_path / "state").exists()
     assert not [*tmp_path.glob("*.py"), *tmp_path.glob("*.log")], "something is left"
