@@ -90,7 +90,8 @@ def test_a_slow_handler_misses_no_heartbeat(shop: Shop) -> None:
 
 
 def test_a_statement_that_takes_too_long_is_killed_on_the_server(shop: Shop) -> None:
-    worker = shop.worker("worker-1", "--time-limit", "1s")
+    # A second attempt might begin before the test has seen the first.
+    worker = shop.worker("worker-1", "--time-limit", "1s", "--max-attempts", "1")
     shop.send({"do": "db.execute('SELECT SLEEP(1000)')"})
     shop.pipeline.wait(shop.failures, "a failure")
     [failure] = shop.failures()
@@ -135,11 +136,10 @@ def test_a_handler_that_does_not_return_ends_the_process(shop: Shop) -> None:
 
 
 def test_a_stop_waits_for_the_handler(shop: Shop) -> None:
+    """The handler itself asks for it, so that it is sure to be running."""
     worker = shop.worker()
-    shop.send({"do": "time.sleep(3)"})
-    shop.wait_handling()
-    worker.signal(signal.SIGTERM)
-    assert worker.wait(20) == ExitCode.OK
+    shop.send({"do": f"os.kill(os.getpid(), {signal.SIGTERM:d}); time.sleep(3)"})
+    assert worker.wait(60) == ExitCode.OK
     shop.assert_served(1)
 
 
