@@ -31,12 +31,12 @@ _LARGEST = 2**24 - 1
 
 _OK = 0
 _NULL, _TWO_BYTES = 0xFB, 0xFC
-"""From _NULL on, a byte is no number but tells what follows; _TWO_BYTES: one of two bytes."""
+"""From _NULL on, a byte is not a number but a prefix; after _TWO_BYTES come two bytes."""
 
 _SIZES = {_TWO_BYTES: 2, 0xFD: 3, 0xFE: 8}
 
 Command = tuple[int, bytes]
-"""A command of the protocol, and what follows its byte."""
+"""The byte of a protocol command, and its data."""
 
 PRIVATE = (
     "_sock", "_rfile", "_current_timeout", "_next_seq_id",
@@ -117,9 +117,9 @@ class Connection(_Driver):
     def look_after(self, first: Command, query: Command) -> tuple[int, bool]:
         """Run two commands without waiting in between: one without rows, then a query.
 
-        Returns how many rows the first affected, and whether the query found any; they must be
-        texts. Raises the error of the first, after the query has run all the same; so the query may
-        have begun another transaction.
+        Returns how many rows the first affected, and whether the query found any. The query must be
+        sent as text, so that PyMySQL can read its rows. Raises the first command's error only after
+        the query has run too, so the query may have begun another transaction.
         """
         readable = self._readable or self._find_short_way()
         size = len(first[1]) + len(query[1])
@@ -127,7 +127,7 @@ class Connection(_Driver):
             return self.command(*first), self.command(*query) > 0
         self._send(_packet(*first) + _packet(*query))
         answer = self._peek(readable)
-        # Both answers may be there already.
+        # Both answers may have arrived already.
         size = 4 + int.from_bytes(answer[:3], "little")
         count = self.affected(answer[:size])
         if count is None:
@@ -161,14 +161,14 @@ class Connection(_Driver):
         return count
 
     def _slow_answer(self) -> int:
-        """Have PyMySQL read an answer: of any other kind, errors above all, and the timeout."""
+        """Have PyMySQL read the answer: any other kind, errors above all, and a timeout."""
         self._next_seq_id = 1
         count = self._read_query_result()
         self.last_id = self.insert_id()
         return count
 
     def _peek(self, readable: select.poll) -> bytes:
-        """Wait for an answer; return the bytes that are there, none if the wait was in vain."""
+        """Wait for an answer; return the bytes that have arrived, none after a timeout."""
         limit = self._remaining(self._read)
         if readable.poll(None if limit is None else limit * 1000):
             # If the connection is broken, PyMySQL handles it later.

@@ -65,7 +65,7 @@ class Inquiry:
         self, _channel: object, method: spec.Basic.GetOk, about: BasicProperties, body: bytes
     ) -> None:
         now = time.monotonic()
-        # A message that was delivered since makes the consumer busy, and this one had to wait.
+        # If a message was delivered since, the consumer was busy, and this one rightly waited.
         self.withheld = not self._arrived and self._heard_at <= (self._asked_at or 0)
         self._asked_at, self._heard_at = None, now
         properties = b"".join(about.encode())

@@ -46,7 +46,7 @@ class Claims:
         return self.each(connection, requests)
 
     def each(self, connection: Connection, requests: Sequence[Request]) -> list[Outcome]:
-        """Claim requests of which any may be known, in any transaction. As together()."""
+        """Claim requests of which any may be known, in any transaction; else like together()."""
         known = failures.known(connection, requests)
         if not known:
             return claim(connection, requests, self._name)
@@ -110,7 +110,7 @@ def _text(statement: str) -> Command:
 
 
 def _look_of(connection: Connection, claimed: Sequence[Request]) -> str:
-    """Return the query for any of these requests that has failed, or may be below a line."""
+    """Return the query that finds any of these requests that failed, or may be below a line."""
     counters: dict[str, list[str]] = {}
     for request in claimed:
         counters.setdefault(request.client, []).append(str(request.counter))

@@ -1,4 +1,4 @@
-"""A fault of a trial: when it began, happened and was over, and whom it kept from serving."""
+"""A fault of a trial: when it began, happened and ended, and which workers it affected."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Happened:
     """The longest seconds without a row, from the fault's start until all was whole again."""
 
     def overdue(self, now: float, last_over: float) -> bool:
-        """Whether to give it up. One that waits for its turn is as patient as others are busy.
+        """Return whether to abandon the fault. While it waits for its turn, other faults extend it.
 
-        ``last_over``: when the latest fault was over.
+        ``last_over``: when the latest fault ended.
         """
         since = max(self.begun_at, last_over) if self.on_at is None else self.on_at
         return now > since + self.planned.lasts + FAULT_TIMEOUT
