@@ -1,10 +1,12 @@
 """pika's connection, with a fast path for frequent traffic: deliveries in, all frames out."""
 
-# pika has no public names for the socket, its read size and its read buffer.
+# pika has no public names for the socket and its read buffer.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
 
+import contextlib
+import select
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,7 @@ from pika import frame, spec
 from pika.adapters.select_connection import SelectConnection
 
 from turnwise.deliveries import Deliveries, Delivery
+from turnwise.loop import Handler
 from turnwise.node import Parameters
 
 CORK = 64 * 1024
@@ -30,7 +33,10 @@ _OURS = ("_proto_connection_made", "_on_data_available", "_adapter_emit_data")
 """Methods of pika that are overridden here: it calls them with its transport, with received data,
 and with data to send."""
 
-_THEIRS = all(hasattr(SelectConnection, name) for name in _OURS)
+_CALLED = "_terminate_stream"
+"""pika's method that ends the connection with an error."""
+
+_THEIRS = all(hasattr(SelectConnection, name) for name in (*_OURS, _CALLED))
 
 
 class Connection(SelectConnection):
@@ -48,6 +54,7 @@ class Connection(SelectConnection):
         self._written_size = 0
         self._deliveries: Deliveries | None = None
         self._wire: Any = None
+        self._most = _READ
         self.short = False
         """Whether the fast path is available: pika's internals are as expected."""
         super().__init__(parameters, **more)
@@ -102,12 +109,42 @@ class Connection(SelectConnection):
     def _proto_connection_made(self, transport: Any) -> None:
         self._wire = transport
         self.short = _THEIRS and hasattr(transport, "_sock") and hasattr(self, "_frame_buffer")
-        # The next two settings matter only for speed.
-        transport._MAX_RECV_BYTES = _READ
-        if self.short and not isinstance(transport._sock, ssl.SSLSocket):
-            # After each read, pika would try to read more; poll() reports that anyway.
-            transport._MAX_CONSUME_BYTES = 1
+        if self.short:
+            self.ioloop.intercept(transport._sock.fileno(), self._reading)
         super()._proto_connection_made(transport)
+
+    def _reading(self, theirs: Handler) -> Handler:
+        """Return a handler that reads the socket, which takes pika ten calls more."""
+        sock = self._wire._sock
+        receive = self._receive_records if isinstance(sock, ssl.SSLSocket) else sock.recv
+
+        def on_events(fd: int, events: int) -> None:
+            try:
+                data = receive(self._most) if events == select.POLLIN else b""
+            except OSError:
+                data = b""
+            if not data:
+                # Writable, ended, broken, or no whole TLS record: pika finds out which.
+                theirs(fd, events)
+                return
+            try:
+                self._on_data_available(data)
+            except Exception as error:  # noqa: BLE001 - what pika raises for a malformed frame
+                self._terminate_stream(error)
+
+        return on_events
+
+    def _receive_records(self, most: int) -> bytes:
+        """Return what has arrived by TLS, which returns a record of 16 KiB at most for each read.
+
+        Raises OSError if there is no whole record. None stays behind in the TLS layer, whose rest
+        poll() would not report.
+        """
+        data: bytes = self._wire._sock.recv(most)
+        with contextlib.suppress(OSError):
+            while 0 < len(data) < most and (more := self._wire._sock.recv(most)):
+                data += more
+        return data
 
     def _on_data_available(self, data_in: bytes) -> None:
         if self._deliveries is None:
@@ -115,7 +152,7 @@ class Connection(SelectConnection):
         else:
             # Any data counts as a sign of life for the heartbeats.
             self.bytes_received += len(data_in)
-            self._wire._MAX_RECV_BYTES = _READ_MORE if len(data_in) >= _READ else _READ
+            self._most = _READ_MORE if len(data_in) >= _READ else _READ
             self._deliveries.read(data_in)
 
     def _adapter_emit_data(self, data: bytes) -> None:

@@ -104,15 +104,15 @@ class Deliveries:
         if self._rest:
             data = self._rest + data
         arrived = time.monotonic()
-        begin, stop = 0, -1
-        while stop < begin:
-            if not self._tag:
-                begin = self._read_whole(data, begin, arrived)
-            stop, begin = begin, self._read_frame(data, begin, arrived)
+        begin = self._read_whole(data, 0, arrived)
+        while begin < len(data) and (stop := self._read_frame(data, begin, arrived)) > begin:
+            begin = self._read_whole(data, stop, arrived)
         self._rest = data[begin:]
 
     def _read_whole(self, data: bytes, begin: int, arrived: float) -> int:
         """Read complete deliveries, as many as there are; return the offset of their end."""
+        if self._tag:
+            return begin
         shape = self._shape
         before, behind, read, size, take = (
             shape.before, shape.behind, shape.read, shape.size, self._take,

@@ -98,7 +98,7 @@ class Loop(AbstractSelectorIOLoop):
                 handler(fd, events)
         for _ in range(len(self._callbacks)):
             self._callbacks.popleft()()
-        if self._timers:
+        if self._timers and self._timers[0][0] <= time.monotonic():
             self._run_timers()
         if self.asked and not self.stopping:
             self.stopping = time.monotonic() >= self._stop_at
@@ -203,6 +203,10 @@ class Loop(AbstractSelectorIOLoop):
         """Watch a file descriptor."""
         self._handlers[fd] = handler
         self._poll.register(fd, events)
+
+    def intercept(self, fd: int, wrap: Callable[[Handler], Handler]) -> None:
+        """Replace the handler of a file descriptor by ``wrap(handler)``. Not for pika itself."""
+        self._handlers[fd] = wrap(self._handlers[fd])
 
     def update_handler(self, fd: int, events: int) -> None:
         """Change the events to watch for."""

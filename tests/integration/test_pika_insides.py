@@ -20,6 +20,7 @@ from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from turnwise.broker import Broker
 from turnwise.connection import Connection
+from turnwise.errors import Transient
 from turnwise.loop import Loop
 from turnwise.node import parse_urls
 
@@ -33,7 +34,8 @@ METHODS = {
 ATTRIBUTES = ["_frame_buffer", "_sock"]
 """The names that the fast path cannot do without."""
 
-FOR_SPEED = ["_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES"]
+CALLED = {"_terminate_stream": ["self", "error"]}
+"""Those that are called, and their parameters."""
 
 
 def test_every_private_name_that_is_used_is_here() -> None:
@@ -49,7 +51,7 @@ def test_every_private_name_that_is_used_is_here() -> None:
     }  # fmt: skip
     own = set_here | vars(Connection).keys()
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
-    assert private - own == {*ATTRIBUTES, *FOR_SPEED}
+    assert private - own == {*ATTRIBUTES, *CALLED}
     overridden = {name for name in vars(Connection) if hasattr(SelectConnection, name)}
     assert {name for name in overridden if not name.startswith("__")} == {
         *METHODS, "_abc_impl"
@@ -57,7 +59,7 @@ def test_every_private_name_that_is_used_is_here() -> None:
 
 
 def test_this_release_of_pika_is_what_the_short_way_needs(pipeline: Pipeline) -> None:
-    for name, parameters in METHODS.items():
+    for name, parameters in (METHODS | CALLED).items():
         assert list(inspect.signature(getattr(SelectConnection, name)).parameters) == parameters
     nodes = parse_urls(pipeline.amqp_url)
     with contextlib.closing(Loop()) as loop, Broker.connect(loop, nodes, "insides") as broker:
@@ -66,9 +68,22 @@ def test_this_release_of_pika_is_what_the_short_way_needs(pipeline: Pipeline) ->
         assert isinstance(connection._frame_buffer, bytes)
         transport = connection._wire
         assert isinstance(transport._sock, socket.socket)
-        for name in FOR_SPEED:
-            assert isinstance(getattr(type(transport), name), int)
         assert transport.get_write_buffer_size() == 0
+
+
+def test_a_malformed_frame_ends_the_connection(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = parse_urls(pipeline.amqp_url)
+    with contextlib.closing(Loop()) as loop, Broker.connect(loop, nodes, "insides") as broker:
+        channel = broker.channel()
+        read = broker._connection._on_data_available
+        malformed = b"\x09\0\0\0\0\0\0\xce"  # no kind of frame has this number
+        monkeypatch.setattr(
+            broker._connection, "_on_data_available", lambda data: read(malformed + data)
+        )
+        with pytest.raises(Transient, match="lost the connection"):
+            channel.call(channel.raw.basic_qos, prefetch_count=1)
 
 
 def start(pipeline: Pipeline, name: str, private: str, *command: str) -> Process:
@@ -83,7 +98,7 @@ def start(pipeline: Pipeline, name: str, private: str, *command: str) -> Process
     return process
 
 
-@pytest.mark.parametrize("private", [*METHODS, *ATTRIBUTES, *FOR_SPEED])
+@pytest.mark.parametrize("private", [*METHODS, *ATTRIBUTES, *CALLED])
 def test_everything_works_when_pika_has_changed_internally(
     pipeline: Pipeline, private: str
 ) -> None:
