@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from turnwise.broker import CLOSE_TIMEOUT, Broker, Channel
+from turnwise.broker import CLOSE_TIMEOUT, Broker
 from turnwise.database import TIMEOUT, translating
 from turnwise.deliveries import Delivery
 from turnwise.errors import InvalidRequest, Permanent, Refused, Stopped, Transient
@@ -105,8 +105,13 @@ class Replica:
                 return
             channel = broker.channel()
 
+            def hold(seconds: float) -> None:
+                # Deliveries that cannot be stored now are held as long as their channel lives.
+                broker.sleep(seconds)
+                channel.check()
+
             def attempt(work: Callable[[], T]) -> T:
-                return self._with_database(work, lambda wait: self._hold(channel, wait))
+                return self._with_database(work, hold)
 
             def store(
                 batch: Sequence[Delivery],
@@ -162,11 +167,6 @@ class Replica:
         except (Transient, Permanent) as error:
             # It only makes the audit fast; serving does not depend on it.
             event(log, logging.WARNING, "audit.not_kept", error=error)
-
-    def _hold(self, channel: Channel, seconds: float) -> None:
-        """Hold deliveries that cannot be stored now, as long as their channel lives."""
-        channel.broker.sleep(seconds)
-        channel.check()
 
     def _with_database(self, work: Callable[[], T], sleep: Callable[[float], None]) -> T:
         def attempt(_progress: object) -> T:
