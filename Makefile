@@ -55,8 +55,8 @@ trial-outage: $(READY) ## outages of each server and of both, longer than a live
 test-drivers: $(READY) ## test the newest pika and PyMySQL, whose internals are used
 	@$(VENV)/bin/pip install --quiet --upgrade --no-deps --target $(LAB)/newest pika pymysql
 	@ls -d $(LAB)/newest/*.dist-info
-	@PYTHONPATH=$(LAB)/newest $(VENV)/bin/pytest -k "needs or private_name" \
-		tests/integration/test_pika_insides.py tests/integration/test_driver.py
+	@PYTHONPATH=$(LAB)/newest $(VENV)/bin/pytest -k "needs or private_name or prepared" \
+		tests/integration/test_pika_insides.py tests/integration/test_driver.py tests/integration/test_prepared.py
 
 test-containers: $(READY) ## build the image, run all of docker/compose.yaml, and kill each part
 	@$(VENV)/bin/pytest tests/containers
