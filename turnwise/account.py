@@ -3,7 +3,9 @@
 A served request never changes, so the workers store what they have counted (worker/counting.py):
 for each client the counter up to which it is counted (``audits``), the gaps up to there
 (``audit_gaps``), and how many requests each replica served (``audit_shares``). Newer rows are
-counted here, on demand. The code iterates over rows, never over numbers: a counter may be huge.
+counted here, on demand. With a seal (turnwise/sealed.py) only rows served later are looked at, so
+that clients which have been quiet since cost next to nothing. The code iterates over rows, never
+over numbers: a counter may be huge.
 """
 
 # Statements are built from this module's own constants only.
@@ -12,7 +14,7 @@ counted here, on demand. The code iterates over rows, never over numbers: a coun
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -20,13 +22,20 @@ from typing import Any
 
 from turnwise.database import Connection
 from turnwise.removed import removed_among
-from turnwise.walk import SHOWN_GAPS, Gap, Tail, filled, tails, walk
+from turnwise.sealed import read_seal
+from turnwise.walk import SHOWN_GAPS, Gap, Tail, filled, joined, tails, walk, without
 
 CHUNK = 10_000
 """The most clients that are read together."""
 
 STATEMENT_TIMEOUT = 9
 """Seconds after which the server ends a statement, just before the client's own timeout."""
+
+MOST_UNSEALED = 1_000_000
+"""The most rows behind the seal that are read; with more, each client is looked at instead."""
+
+MOST_UNCOUNTED = 100_000
+"""The most clients with such rows that are held in memory; with more, likewise."""
 
 # Where a chunk ends: an index scan that skips from client to client.
 _NTH = (
@@ -47,6 +56,14 @@ _UNCOUNTED = (
     f"SELECT of_rows.client, highest, through FROM ({_HIGHEST}) AS of_rows"
     " LEFT JOIN audits ON audits.client = of_rows.client"
     " WHERE through IS NULL OR through < highest"
+)
+_LATER = "FROM requests FORCE INDEX (served) WHERE served_at > %s"
+_TOO_MANY = f"SELECT 1 {_LATER} LIMIT 1 OFFSET {MOST_UNSEALED}"
+_UNSEALED = (
+    "SELECT of_rows.client, highest FROM"
+    f" (SELECT client, MAX(counter) AS highest {_LATER} GROUP BY client) AS of_rows"
+    " LEFT JOIN audits ON audits.client = of_rows.client"
+    f" WHERE through IS NULL OR through < highest LIMIT {MOST_UNCOUNTED}"
 )
 _IN = " WHERE client > %(after)s AND client <= %(last)s"
 _COUNTED = f"SELECT client, through, repeated FROM audits{_IN}"
@@ -135,6 +152,10 @@ class _Chunk:
     failures: dict[str, _Failed]
 
 
+_Range = tuple[str, str, dict[str, int]]
+"""Clients after this one, up to that one; the highest counters of those not fully counted."""
+
+
 class Audit:
     """Reads all accounts, or one client's, in a snapshot of its own.
 
@@ -167,44 +188,73 @@ class Audit:
         connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
-            for after, last, uncounted in self._chunks():
-                yield from self._read(after, last, uncounted=uncounted)
+            unsealed = None if self._client else self._unsealed()
+            chunks = self._chunks() if unsealed is None else self._sealed_chunks(unsealed)
+            for after, last, uncounted in chunks:
+                yield from self._read(after, last, uncounted)
                 if self._progress and last < _END and self._client is None:
                     self._progress(self.totals.clients, self.totals.clients + self._size)
         finally:
             connection.rollback()
 
-    def _chunks(self) -> Iterator[tuple[str, str, bool]]:
-        """Yield ranges of clients: after this one, up to that one; whether any is not counted."""
+    def _unsealed(self) -> dict[str, int] | None:
+        """Return the highest counter of each client that is not fully counted, from the seal on.
+
+        None if there is no sound seal, or too much behind it.
+        """
+        seal = read_seal(self._connection)
+        if not seal or not seal.sound or self._all(_TOO_MANY, (seal.moment,)):
+            return None
+        rows = self._all(_UNSEALED, (seal.moment,))
+        return {c: int(high) for c, high in rows} if len(rows) < MOST_UNCOUNTED else None
+
+    def _sealed_chunks(self, unsealed: dict[str, int]) -> Iterator[_Range]:
+        order = sorted(unsealed)
+        after, begin = "", 0
+        while after < _END:
+            last = min(self._ends(after), default=_END)
+            if begin + self._size <= len(order):
+                last = min(last, order[begin + self._size - 1])
+            end = bisect_right(order, last)
+            yield after, last, {client: unsealed[client] for client in order[begin:end]}
+            after, begin = last, end
+
+    def _chunks(self) -> Iterator[_Range]:
         if self._client is not None:
             # The names before it, as they are sorted, end below it: 'alic~' < 'alice'.
-            yield self._client[:-1] + chr(ord(self._client[-1]) - 1) + "~" * 64, self._client, True
+            after = self._client[:-1] + chr(ord(self._client[-1]) - 1) + "~" * 64
+            yield after, self._client, self._uncounted(after, self._client)
             return
         after = ""
         while after < _END:
-            ends = [
-                client
-                for table in ("audits", "failures")
-                for (client,) in self._all(_NTH.format(table=table), (after, self._size - 1))
-            ]
-            last = min(ends, default=_END)
+            last = min(self._ends(after), default=_END)
             span = {"after": after, "last": last, "size": self._size}
             [(seen, count, uncounted)] = self._all(_SEEN, span)
             if count == self._size:
                 last = seen
-            yield after, last, bool(uncounted)
+            yield after, last, self._uncounted(after, last) if uncounted else {}
             after = last
 
-    def _read(self, after: str, last: str, *, uncounted: bool) -> Iterator[Account]:
+    def _ends(self, after: str) -> list[str]:
+        """Return where a chunk may end, considering the accounts and the failures."""
+        return [
+            client
+            for table in ("audits", "failures")
+            for (client,) in self._all(_NTH.format(table=table), (after, self._size - 1))
+        ]
+
+    def _uncounted(self, after: str, last: str) -> dict[str, int]:
+        rows = self._all(_UNCOUNTED, {"after": after, "last": last})
+        return {client: int(highest) for client, highest, _ in rows}
+
+    def _read(self, after: str, last: str, uncounted: dict[str, int]) -> Iterator[Account]:
         span = {"after": after, "last": last}
         totals = self.totals
         for name, served in self._all(_SHARES, span):
             totals.served_by[name] += int(served)
         chunk = _Chunk(
             counted={},
-            uncounted={c: int(high) for c, high, _ in self._all(_UNCOUNTED, span)}
-            if uncounted
-            else {},
+            uncounted=uncounted,
             removed={},
             gaps={client: int(count) for client, count in self._all(_GAPS, span)},
             failures=self._failures(after, last),
@@ -282,7 +332,7 @@ class Audit:
         newest: list[Gap] = [*newer.gaps, *([(max(through, upto) + 1, highest)] if
                              highest > max(through, upto) else [])]  # fmt: skip
         if len(gaps) <= SHOWN_GAPS:
-            gaps = _joined([*gaps, *_without(newest, failed)])
+            gaps = joined([*gaps, *without(newest, failed)])
         shown = tuple(gaps[:SHOWN_GAPS])
         return Account(
             client=client,
@@ -323,7 +373,7 @@ class Audit:
                     self.totals.served_by.update(tail.shares)
                     still = tail.gaps
                 if len(shown) <= SHOWN_GAPS:
-                    shown = _joined([*shown, *_without(still, failed)])
+                    shown = joined([*shown, *without(still, failed)])
         return missing, repeated, shown
 
     def _add(self, account: Account) -> None:
@@ -349,30 +399,3 @@ def bound_statements(connection: Connection, seconds: int = STATEMENT_TIMEOUT) -
         connection.query(f"SET SESSION max_statement_time = {seconds:d}")
     else:
         connection.query(f"SET SESSION max_execution_time = {1000 * seconds:d}")
-
-
-def _joined(gaps: list[Gap]) -> list[Gap]:
-    """Join gaps that were split where one counting step ended. Pure."""
-    joined: list[Gap] = []
-    for first, last in gaps:
-        if joined and joined[-1][1] == first - 1:
-            joined[-1] = (joined[-1][0], last)
-        else:
-            joined.append((first, last))
-    return joined
-
-
-def _without(gaps: list[Gap], counters: array[int]) -> list[Gap]:
-    """Remove ordered counters from gaps. Pure."""
-    if not counters:
-        return gaps
-    left: list[Gap] = []
-    for begin, last in gaps:
-        first = begin
-        for counter in counters[bisect_left(counters, begin) : bisect_right(counters, last)]:
-            if counter > first:
-                left.append((first, counter - 1))
-            first = counter + 1
-        if first <= last:
-            left.append((first, last))
-    return left

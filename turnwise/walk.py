@@ -9,6 +9,8 @@ on another table's row: it would read all of the client's rows for each.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -171,3 +173,30 @@ def where(connection: Connection, spans: Sequence[Span]) -> str:
         f"(client = {connection.escape(client)} AND counter BETWEEN {after + 1:d} AND {last:d})"
         for client, after, last in spans
     )
+
+
+def joined(gaps: list[Gap]) -> list[Gap]:
+    """Join gaps that were split where one counting step ended. Pure."""
+    joined: list[Gap] = []
+    for first, last in gaps:
+        if joined and joined[-1][1] == first - 1:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def without(gaps: list[Gap], counters: array[int]) -> list[Gap]:
+    """Remove ordered counters from gaps. Pure."""
+    if not counters:
+        return gaps
+    left: list[Gap] = []
+    for begin, last in gaps:
+        first = begin
+        for counter in counters[bisect_left(counters, begin) : bisect_right(counters, last)]:
+            if counter > first:
+                left.append((first, counter - 1))
+            first = counter + 1
+        if first <= last:
+            left.append((first, last))
+    return left

@@ -71,6 +71,9 @@ _CUT_GAP = "UPDATE audit_gaps SET last_missing = %s WHERE client = %s AND last_m
 _FORGET_SHARES = "DELETE FROM audit_shares WHERE client = %s"
 _REMOVED_SHARES = "SELECT served_by, removed FROM pruned_shares WHERE client = %s"
 _RESET = "UPDATE audits SET through = %s, repeated = 0 WHERE client = %s"
+BREAK = "UPDATE audits SET through = 0, repeated = repeated + 1 WHERE client = ''"
+"""Breaks the seal (turnwise/sealed.py), in the transaction that forgets what was counted."""
+
 _FORGET_ALL = (
     "DELETE FROM audit_gaps WHERE client IN %s",
     "DELETE FROM audit_shares WHERE client IN %s",
@@ -189,6 +192,7 @@ def _forget(connection: Connection, clients: Sequence[str]) -> None:
     if not clients:
         return
     locked = lock(connection, clients)
+    connection.query(BREAK)
     lines = {client: int(line) for client, line in fetch(connection, _LINES, clients)}
     if others := sorted(locked.keys() - lines.keys()):
         for statement in _FORGET_ALL:

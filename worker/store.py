@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from turnwise.removed import Identity, removed_among
 from worker.counting import MARGIN, advance
 from worker.lines import GUARD, Lines
 from worker.prepared import Prepared
+from worker.sealing import move_seal
 
 INSERT = (
     "INSERT INTO requests (client, counter, message, sent_at, served_at, served_by, deliveries) "
@@ -45,6 +47,12 @@ _COUNTED_IDLE = 100
 _REMEMBERED = 10_000
 """The most clients remembered as still to be counted. Others are counted when more of their
 requests arrive, or by an audit."""
+
+_SEAL_EVERY = 60.0
+"""Seconds between two looks at the seal, on average."""
+
+_SEAL_SHARE = 0.05
+"""The share of a worker's time for moving the seal while it lags behind."""
 
 
 class Outcome(enum.Enum):
@@ -78,6 +86,8 @@ class Store:
         self._uncounted: Counter[str] = Counter()
         self._written = 0
         self._written_at = 0.0
+        # Workers that start together should not all look at the same rows.
+        self._seal_at = time.monotonic() + random.uniform(0, _SEAL_EVERY)
 
     def open(self) -> Connection:
         """Return the connection, opening it if there is none.
@@ -135,7 +145,16 @@ class Store:
         """Count the client with the most new rows after some work, and all others when idle.
 
         See worker/counting.py. A client that another worker is counting is left to that worker.
+        Now and then the seal is moved, and clients that nobody has counted are counted with it.
         """
+        self._count()
+        begun = time.monotonic()
+        if begun >= self._seal_at:
+            self._seal_at = begun + _SEAL_EVERY
+            if self._using(move_seal):
+                self._seal_at = begun + (time.monotonic() - begun) / _SEAL_SHARE
+
+    def _count(self) -> None:
         idle = time.monotonic() > self._written_at + MARGIN
         if not self._uncounted or (self._written < _COUNT_AFTER and not idle):
             return

@@ -23,7 +23,7 @@ _STEP = 20_000
 _FILL_CLIENTS = """
     INSERT INTO requests (client, counter, message, sent_at, served_at, served_by)
     SELECT CONCAT('client-', LPAD(clients.seq, 8, '0')), counters.seq, 'message',
-        '2026-01-01', '2026-01-01', 'filler'
+        '2026-01-01', DATE_ADD('2026-01-01', INTERVAL 1000 * clients.seq MICROSECOND), 'filler'
     FROM seq_{first}_to_{last} AS clients, seq_1_to_{each} AS counters
 """
 _REMOVED = 1000

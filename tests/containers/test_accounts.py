@@ -157,7 +157,7 @@ def test_the_workers_account_has_all_the_rights_it_needs(stack: Stack) -> None:
     stack.send(11_000)
     stack.wait_served(stack.accepted())
     stack.wait(
-        lambda: stack.query("SELECT * FROM counter_db.audits WHERE through > 0"),
+        lambda: stack.query("SELECT * FROM counter_db.audits WHERE client > '' AND through > 0"),
         "the audit's account is kept",
     )
     for worker in stack.containers("worker"):

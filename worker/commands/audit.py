@@ -15,6 +15,7 @@ from turnwise.message import MAX_CLIENT_LENGTH
 from turnwise.options import mysql_option
 from worker.commands.shared import connection_to, print_table, progress
 from worker.counting import recount as count_again
+from worker.sealing import SWEPT, move_seal
 
 SHOWN = 100
 """The most clients shown with a line each, without --json."""
@@ -46,6 +47,8 @@ def command(
     with connection_to(database, "worker audit") as connection, translating(database):
         if recount:
             count_again(connection, progress=progress("counting clients:"))
+            while move_seal(connection, rows=20 * SWEPT):
+                pass
         audit = Audit(
             connection, every=as_json, client=client, progress=progress("auditing clients:")
         )
