@@ -117,9 +117,9 @@ class Connection(_Driver):
     def look_after(self, first: Command, query: Command) -> tuple[int, bool]:
         """Run two commands without waiting in between: one without rows, then a query.
 
-        Returns how many rows the first affected, and whether the query found any. The query must be
-        sent as text, so that PyMySQL can read its rows. Raises the first command's error only after
-        the query has run too, so the query may have begun another transaction.
+        Returns how many rows the first affected, and whether the query found any; the query's
+        columns must be texts. Raises the first command's error only after the query has run too, so
+        the query may have begun another transaction.
         """
         readable = self._readable or self._find_short_way()
         size = len(first[1]) + len(query[1])
