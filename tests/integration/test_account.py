@@ -324,6 +324,7 @@ def test_a_recount_never_makes_an_audit_wrong(connection: Connection, other: Con
     assert looks > 2
 
 
+@pytest.mark.timeout(300)  # 15 sequences of 30 steps, which a busy machine takes long for
 def test_the_account_agrees_with_a_naive_one_after_any_sequence_of_steps(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
