@@ -54,6 +54,11 @@ class Outlet:
         return self.cluster is not None
 
     @property
+    def open(self) -> bool:
+        """Whether it holds a channel."""
+        return self._publisher is not None
+
+    @property
     def in_flight(self) -> int:
         """The number of requests that are published and not confirmed."""
         return self._publisher.in_flight if self._publisher else 0

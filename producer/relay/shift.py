@@ -35,6 +35,10 @@ MOST = 2 * BATCH
 """The most requests that are numbered and not confirmed: as many are kept in memory, and may be
 published again by the next relay."""
 
+CHANNELS = 500
+"""The most queues to publish to at the same time, each on a channel of its own. RabbitMQ allows
+2,047 on a connection by default. More queues take turns."""
+
 SWEEPS = 10
 """One row in this many is reserved for rows that became visible late, far below the others."""
 
@@ -79,12 +83,27 @@ class Shift:
 
     def _turn(self, progress: Callable[[], None], *, look: bool) -> None:
         self._keep_books(look=look)
-        published = sum(outlet.publish() for outlet in self._outlets.values())
+        published = self._publish()
         self._broker.turn(0 if published else self._pause(look=look))
         settled = [outlet.settle() for outlet in self._outlets.values()]
         if any(settled):
             progress()
         self._check_confirms(moved=any(settled))
+
+    def _publish(self) -> int:
+        """Publish what there is room for; return the number of requests."""
+        outlets = self._outlets.values()
+        channels = sum(outlet.open for outlet in outlets)
+        published = 0
+        for outlet in outlets:
+            if channels >= CHANNELS and outlet.open and not outlet.line:
+                outlet.close()
+                channels -= 1
+            if outlet.open or channels < CHANNELS:
+                channels -= outlet.open
+                published += outlet.publish()
+                channels += outlet.open
+        return published
 
     @contextlib.contextmanager
     def _signs_of_life(self) -> Iterator[None]:

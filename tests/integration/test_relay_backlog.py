@@ -1,9 +1,12 @@
-"""producer relay: what a long backlog costs, and rows that somebody deletes meanwhile."""
+"""producer relay: a long backlog, many queues, and rows that somebody deletes meanwhile."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from lab.harness.process import Process
 from tests.pipeline import Pipeline
 from tests.relaying import at_work, client, commit, start, wait_empty, wait_numbered
 
@@ -68,3 +71,45 @@ def test_rows_deleted_by_hand_hold_up_no_other(table: Pipeline) -> None:
     # The number of "four" was given to it, and to nothing else.
     assert {row.counter: row.message for row in rows} == {1: "one", 2: "two", 3: "three", 5: "five"}
     assert {row.client for row in rows} == {client(table)}
+
+
+FEW_CHANNELS = """
+from pika.connection import Connection
+from pika.exceptions import NoFreeChannels
+
+import producer.cli
+from producer.relay import shift
+
+number = Connection._next_channel_number
+
+
+def numbered(self):
+    if len(self._channels) >= 6:
+        raise NoFreeChannels
+    return number(self)
+
+
+Connection._next_channel_number = numbered
+vars(shift).update(CHANNELS=4)
+producer.cli.main(prog_name="producer")
+"""
+
+
+def test_more_queues_than_a_connection_has_channels_take_turns(table: Pipeline) -> None:
+    queues = [f"queue-{number}" for number in range(12)]
+    for queue in queues:
+        commit(table, "one", "two", queue=queue)
+    relay = Process(
+        "relay-1",
+        table.folder,
+        [sys.executable, "-c", FEW_CHANNELS, "relay", "--name", "relay-1"],
+        table.environment(),
+    )
+    table.adopt(relay)
+    relay.start()
+    wait_empty(table)
+    for queue in queues:
+        commit(table, "three", queue=queue)
+    wait_empty(table)
+    assert relay.alive()
+    assert [table.ready(queue) for queue in queues] == [3] * len(queues)
