@@ -29,6 +29,10 @@ _LEFT_OUT = frozenset({_DEATH, "CC", "BCC"})
 """Headers that a copy lacks. The last two would route it to other queues as well."""
 
 
+_FRACTIONS = (b"\x05countf", b"\x05countd")
+"""A count that is a float or a double. pika decodes both to whole numbers."""
+
+
 def is_needed(version: str) -> bool:
     """Return whether a broker of this release must be spared a forged ``x-death``."""
     major = version.partition(".")[0]
@@ -39,6 +43,8 @@ def is_hostile(properties: bytes) -> bool:
     """Return whether there is an ``x-death`` that RabbitMQ did not write. Never raises."""
     if _DEATH.encode() not in properties:
         return False
+    if any(fraction in properties for fraction in _FRACTIONS):
+        return True
     try:
         headers = decode_properties(properties).headers or {}
     except InvalidRequest:
@@ -128,10 +134,12 @@ class Apart:
 def _is_note(death: object) -> bool:
     if not isinstance(death, dict):
         return False
-    keys = death.get("routing-keys", [])
+    # RabbitMQ counts with 64 bits, which pika decodes to a subclass of int.
+    count, keys = death.get("count", 1), death.get("routing-keys", [])
     return (
         all(isinstance(death.get(name, ""), str) for name in _TEXTS)
-        and type(death.get("count", 1)) is int
+        and isinstance(count, int)
+        and not isinstance(count, bool)
         and isinstance(death.get("time", datetime.now(UTC)), datetime)
         and isinstance(keys, list)
         and all(isinstance(key, str) for key in keys)
