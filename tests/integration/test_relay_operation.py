@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from pymysql.cursors import Cursor
 from pymysql.err import OperationalError
 
 from lab.harness.process import free_port
@@ -30,6 +31,7 @@ def table(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
+@pytest.mark.timeout(300)
 def test_a_queue_that_refuses_messages_holds_up_only_its_own_requests(table: Pipeline) -> None:
     table.worker("worker-1")
     with (
@@ -88,12 +90,22 @@ def test_the_relay_publishes_to_no_other_cluster_than_the_url_names(table: Pipel
     wait_empty(table)
 
 
+def lift_constraints(cursor: Cursor) -> None:
+    """Let rows in that the table refuses: MariaDB for this session, MySQL for all."""
+    cursor.execute("SELECT VERSION()")
+    if "MariaDB" in str(cursor.fetchone()):
+        cursor.execute("SET check_constraint_checks = OFF")
+        return
+    for name in ("outbox_queue", "outbox_message"):
+        cursor.execute(f"ALTER TABLE outbox ALTER CHECK {name} NOT ENFORCED")
+
+
 def test_an_invalid_row_is_skipped_and_reported(table: Pipeline) -> None:
     """Inserting one takes force: constraints off. It has no number, and so leaves no gap."""
     table.worker("worker-1")
     relay = at_work(table, "relay-1")
     with table.servers.database.connect(table.name) as cursor:
-        cursor.execute("SET check_constraint_checks = OFF")
+        lift_constraints(cursor)
         cursor.execute(outbox.INSERT, ("requests", "x" * (MAX_MESSAGE_BYTES + 1)))
         cursor.execute("SET sql_mode = ''")
         cursor.execute(
