@@ -34,10 +34,13 @@ def test_a_small_bench_runs(servers: Servers, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     [measured] = report["rounds"]
-    assert measured.keys() == {"textbook", "strict", "textbook publisher", "producer", "start"}
+    # C is left out on a machine without a compiler or the libraries.
+    items = {"textbook", "strict", "textbook publisher", "producer", "start"}
+    assert measured.keys() - {"C, publisher"} == items
     assert measured["textbook"]["fsyncs_per_1000"] >= 500
     assert measured["textbook publisher"]["fsyncs_per_1000"] >= 1000
-    assert [line["line"]["item"] for line in report["lines"]] == [
+    lines = [line["line"] for line in report["lines"]]
+    assert [line["item"] for line in lines if "to C" not in line["label"]] == [
         "strict", "strict", "producer", "producer", "start",
     ]  # fmt: skip
     assert plot.read_bytes().startswith(b"\x89PNG")

@@ -67,7 +67,7 @@ def test_a_queue_is_declared_with_a_member_on_each_node(trio: Trio, tmp_path: Pa
     worker = commands.start_worker("worker-1", tmp_path, environment(trio))
     try:
         wait_until(
-            lambda: any("cannot be seen" in str(e.get("error")) for e in commands.events(worker)),
+            lambda: any("cannot be asked" in str(e.get("error")) for e in commands.events(worker)),
             "the worker says what it waits for", 60,
         )  # fmt: skip
         arguments = {"x-queue-type": "quorum"}
