@@ -62,6 +62,9 @@ _DELIVERIES = (
     " WHERE client = %s AND counter = %s"
 )
 _REMOVED = "SELECT client, counter FROM removed"
+_NUMBERS = itertools.count(1)
+"""Two prunes may run at the same time, each as a process of its own name."""
+
 # The prune connected after the connection that runs this.
 _WAITS = (
     "SELECT COUNT(*) FROM information_schema.innodb_trx"
@@ -140,10 +143,10 @@ def _put(channel: BlockingChannel, request: Request) -> None:
 
 
 @fault("prune.run")
-def _run(world: World, pick: int) -> Course:
+def _run(world: World, _pick: int) -> Course:
     """Run a prune to its end, and again only if the database was away."""
     with (yield from _repeating(world)) as repeats:
-        yield from _finish(_prune(world, pick))
+        yield from _finish(_prune(world))
         yield ON
         meanwhile = repeats.confirmed
         yield from _deliver_round(world, repeats)
@@ -154,7 +157,7 @@ def _run(world: World, pick: int) -> Course:
 def _kill(world: World, pick: int) -> Course:
     """Kill a prune just before it moves a line, or between that and the deletion."""
     at_line = pick % 2 == 0
-    prune = _prune(world, pick)
+    prune = _prune(world)
     with (yield from _repeating(world)) as repeats:
         while not (yield from _kill_in_the_middle(world, prune, repeats.requests, at_line)):
             yield WAIT
@@ -168,9 +171,9 @@ def _kill(world: World, pick: int) -> Course:
     return proof and f"killed {where}, then {proof}"
 
 
-def _prune(world: World, pick: int) -> Process:
+def _prune(world: World) -> Process:
     command = world.program(["worker", "prune", "--older-than", f"{_OLDER_THAN}s"])
-    return Process(f"prune-{pick}", world.folder, command, world.environment)
+    return Process(f"prune-{next(_NUMBERS)}", world.folder, command, world.environment)
 
 
 def _repeating(world: World) -> Generator[Stage, None, contextlib.AbstractContextManager[_Repeats]]:
