@@ -32,7 +32,8 @@ _OPEN = (
     " ON DUPLICATE KEY UPDATE client = client"
 )
 _LOCK = "SELECT client, through FROM audits WHERE client IN %s ORDER BY client FOR UPDATE"
-_HIGHEST = "SELECT client, MAX(counter) FROM requests WHERE client IN %s GROUP BY client"
+# One seek, always. With GROUP BY, stale statistics can make MariaDB read all rows of a client.
+_HIGHEST = "SELECT {client}, MAX(counter) FROM requests WHERE client = {client}"
 _NTH = (
     "SELECT counter FROM requests WHERE client = %s AND counter > %s"
     " ORDER BY counter LIMIT 1 OFFSET %s"
@@ -161,10 +162,10 @@ def recount(connection: Connection, *, progress: Callable[[int, int], None] | No
 
 def count_fully(connection: Connection, clients: Sequence[str], margin: float = MARGIN) -> None:
     """Count all rows of these clients that are older than ``margin`` seconds."""
-    rows = fetch(connection, _HIGHEST, sorted(clients)) if clients else []
+    rows = _highest(connection, clients)
     reached = advance(connection, [client for client, _ in rows], margin=margin, wait=True)
     for client, highest in rows:
-        if int(highest) - reached[client] <= STEP:
+        if highest - reached[client] <= STEP:
             continue
         before = -1
         while before < (now := advance(connection, [client], margin=margin, wait=True)[client]):
@@ -223,8 +224,8 @@ def _shares(connection: Connection, client: str, last: int) -> Tail:
 def _count(connection: Connection, locked: dict[str, int], margin: float) -> dict[str, int]:
     """Count the new rows; return up to where each client is now counted."""
     spans: list[Span] = []
-    for client, highest in fetch(connection, _HIGHEST, sorted(locked)):
-        through, upto = locked[client], int(highest)
+    for client, highest in _highest(connection, locked):
+        through, upto = locked[client], highest
         if upto - through > STEP:
             if len(locked) > 1:
                 continue
@@ -239,6 +240,18 @@ def _count(connection: Connection, locked: dict[str, int], margin: float) -> dic
     spans = [(client, after, settled[client]) for client, after, _ in spans if client in settled]
     _note(connection, tails(connection, spans, every_gap=True), settled)
     return settled
+
+
+def _highest(connection: Connection, clients: Iterable[str]) -> list[tuple[str, int]]:
+    """Return the highest counter of each of these clients that has rows."""
+    found: list[tuple[str, int]] = []
+    wanted = sorted(clients)
+    for begin in range(0, len(wanted), TOGETHER):
+        names = map(connection.escape, wanted[begin : begin + TOGETHER])
+        statement = " UNION ALL ".join(_HIGHEST.format(client=name) for name in names)
+        rows = fetch(connection, statement)
+        found += [(client, int(highest)) for client, highest in rows if highest is not None]
+    return found
 
 
 def _note(connection: Connection, found: dict[str, Tail], through: dict[str, int]) -> None:
