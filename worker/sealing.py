@@ -49,8 +49,8 @@ _HELD_UP = 5.0
 """Seconds; a step that takes longer has waited for something that may have held up others too."""
 
 _MAKE = "INSERT INTO audits VALUES ('', 0, 0) ON DUPLICATE KEY UPDATE client = audits.client"
-_LOCK = "SELECT GET_LOCK(CONCAT('turnwise.seal.', MD5(DATABASE())), 0)"
-_UNLOCK = "DO RELEASE_LOCK(CONCAT('turnwise.seal.', MD5(DATABASE())))"
+_LOCK = "SELECT GET_LOCK(CONCAT('turnwise.seal.', LEFT(SHA2(DATABASE(), 256), 32)), 0)"
+_UNLOCK = "DO RELEASE_LOCK(CONCAT('turnwise.seal.', LEFT(SHA2(DATABASE(), 256), 32)))"
 _GALERA = "SHOW VARIABLES LIKE 'wsrep_on'"
 _STEP_END = (
     "SELECT served_at FROM requests FORCE INDEX (served)"
