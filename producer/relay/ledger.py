@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pymysql.constants import ER, FIELD_TYPE
 
@@ -22,7 +22,7 @@ from producer.client_name import unique_name
 from producer.relay.batch import Batch, Range, merge, read_ranges, write_ranges
 from producer.relay.line import Row
 from producer.relay.sight import Look
-from turnwise.database import Connection, Database, translating
+from turnwise.database import Connection, Database, execute, fetch, translating
 from turnwise.errors import Permanent, ServerError, Transient
 from turnwise.log import event
 
@@ -151,14 +151,14 @@ class Ledger:
         """Renew the lease of this epoch. Raises TakenOver if another relay has taken over."""
 
         def renew(connection: Connection) -> None:
-            if _execute(connection, _RENEW, epoch) != 1:
+            if execute(connection, _RENEW, epoch) != 1:
                 raise TakenOver
 
         self._using(renew)
 
     def release(self, epoch: int) -> None:
         """Release the lease, so that another relay can take over at once."""
-        self._using(lambda connection: _execute(connection, _RELEASE, epoch))
+        self._using(lambda connection: execute(connection, _RELEASE, epoch))
 
     def read(
         self, look: Look, limit: int, known: Iterable[Range], without: Sequence[str]
@@ -199,9 +199,9 @@ class Ledger:
 
         def add(connection: Connection) -> str:
             with _transaction(connection):
-                if _execute(connection, _RENEW, epoch) != 1:
+                if execute(connection, _RENEW, epoch) != 1:
                     raise TakenOver
-                _execute(connection, _NEW_CLIENT, queue, client)
+                execute(connection, _NEW_CLIENT, queue, client)
             return client
 
         return self._using(add)
@@ -211,10 +211,10 @@ class Ledger:
 
         def part(connection: Connection) -> None:
             with _transaction(connection):
-                if _execute(connection, _RENEW, epoch) != 1:
+                if execute(connection, _RENEW, epoch) != 1:
                     raise TakenOver
                 for batch in whole:
-                    _execute(connection, _REMOVE_BATCH, batch.client, batch.first)
+                    execute(connection, _REMOVE_BATCH, batch.client, batch.first)
                 for batch in parts:
                     _add(connection, batch)
 
@@ -238,15 +238,15 @@ class Ledger:
 
         def write(connection: Connection) -> None:
             with _transaction(connection):
-                if _execute(connection, _FENCE, highest, swept, epoch) != 1:
+                if execute(connection, _FENCE, highest, swept, epoch) != 1:
                     raise TakenOver
                 for batch in new:
                     _number(connection, batch)
                 _remove_rows(connection, confirmed)
                 for batch in confirmed:
-                    _execute(connection, _REMOVE_BATCH, batch.client, batch.first)
+                    execute(connection, _REMOVE_BATCH, batch.client, batch.first)
                 for queue, cluster in (met or {}).items():
-                    _execute(connection, _MET, cluster, queue)
+                    execute(connection, _MET, cluster, queue)
 
         self._using(write)
 
@@ -255,8 +255,8 @@ class Ledger:
             with translating(self.database):
                 if self._connection is None:
                     self._connection = self.database.connect(f"producer relay {self.name}")
-                    _execute(self._connection, _ISOLATION)
-                    _execute(self._connection, _TIMEOUTS)
+                    execute(self._connection, _ISOLATION)
+                    execute(self._connection, _TIMEOUTS)
                     self._connection.decoders[FIELD_TYPE.DATETIME] = _read_time
                 return work(self._connection)
         except ServerError as error:
@@ -264,7 +264,7 @@ class Ledger:
             raise _away(error, self.database) from error.__cause__
 
     def _state(self, connection: Connection) -> State:
-        rows = _fetch(connection, _STATE)
+        rows = fetch(connection, _STATE)
         if not rows:
             # A migration first creates the table, then its row.
             raise Transient(
@@ -275,17 +275,17 @@ class Ledger:
 
     def _acquire(self, connection: Connection, seen: State) -> Charge | None:
         with _transaction(connection):
-            [(epoch, beat, holder, highest, swept)] = _fetch(connection, _LOCK)
+            [(epoch, beat, holder, highest, swept)] = fetch(connection, _LOCK)
             if State(epoch, beat, holder) != seen:
                 return None
-            _execute(connection, _TAKE, self.name)
-            orphans = _execute(connection, _REMOVE_ORPHANS)
-            rows = _fetch(connection, _CLIENTS)
+            execute(connection, _TAKE, self.name)
+            orphans = execute(connection, _REMOVE_ORPHANS)
+            rows = fetch(connection, _CLIENTS)
             clients = {queue: (client, last) for queue, client, last, _ in rows}
             clusters = {queue: cluster for queue, *_, cluster in rows if cluster}
             batches = [
                 Batch(queue, client, first, size, read_ranges(ids))
-                for queue, client, first, size, ids in _fetch(connection, _BATCHES)
+                for queue, client, first, size, ids in fetch(connection, _BATCHES)
             ]
         if orphans:
             event(log, logging.WARNING, "batches.dropped", batches=orphans, reason="no such client")
@@ -303,20 +303,8 @@ def _transaction(connection: Connection) -> Iterator[None]:
     connection.commit()
 
 
-def _execute(connection: Connection, statement: str, *values: object) -> int:
-    """Execute a statement; return how many rows it changed."""
-    with connection.cursor() as cursor:
-        return cursor.execute(statement, values or None)
-
-
-def _fetch(connection: Connection, statement: str, *values: object) -> Sequence[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return cursor.fetchall()
-
-
 def _rows(connection: Connection, statement: str, *values: object) -> list[Row]:
-    return list(map(Row._make, _fetch(connection, statement, *values)))
+    return list(map(Row._make, fetch(connection, statement, *values)))
 
 
 def _read_time(text: str) -> datetime | str:
@@ -329,9 +317,7 @@ def _read_time(text: str) -> datetime | str:
 
 def _number(connection: Connection, batch: Batch) -> None:
     _add(connection, batch)
-    changed = _execute(
-        connection, _NUMBERED, batch.last, batch.queue, batch.client, batch.first - 1
-    )
+    changed = execute(connection, _NUMBERED, batch.last, batch.queue, batch.client, batch.first - 1)
     if changed != 1:
         # The table was edited by hand, or restored. Start again from what it holds now.
         raise Transient(f"the numbers of queue {batch.queue!r} are not where this relay left them")
@@ -339,15 +325,15 @@ def _number(connection: Connection, batch: Batch) -> None:
 
 def _add(connection: Connection, batch: Batch) -> None:
     ids = write_ranges(batch.ranges)
-    _execute(connection, _ADD_BATCH, batch.client, batch.first, batch.size, batch.queue, ids)
+    execute(connection, _ADD_BATCH, batch.client, batch.first, batch.size, batch.queue, ids)
 
 
 def _remove_rows(connection: Connection, batches: Iterable[Batch]) -> None:
     long, short = _parted(chain.from_iterable(batch.ranges for batch in batches))
     for first, last in long:
-        _execute(connection, _REMOVE_RANGE, first, last)
+        execute(connection, _REMOVE_RANGE, first, last)
     if short:
-        _execute(connection, _REMOVE_ROWS, tuple(short))
+        execute(connection, _REMOVE_ROWS, tuple(short))
 
 
 def _parted(ids: Iterable[Range]) -> tuple[list[Range], list[int]]:

@@ -20,7 +20,7 @@ import pymysql
 
 import producer.cli
 from producer.publisher import Publisher
-from producer.relay import ledger, relay
+from producer.relay import ledger, relay, shift
 from turnwise.database import Connection
 
 FREEZE, CUT, DEAF = "freeze", "cut", "deaf"
@@ -48,7 +48,8 @@ def meet(step: Callable[[], Any], connection: Connection | None = None) -> Any:
 
 def halt_in_the_database() -> None:
     """Count the relay's database steps."""
-    execute, fetch, acquire = ledger._execute, ledger._fetch, ledger.Ledger.acquire  # noqa: SLF001
+    names, acquire = vars(ledger), ledger.Ledger.acquire
+    execute, fetch = names["execute"], names["fetch"]
     begin = ledger.Ledger._acquire  # noqa: SLF001
 
     def executing(connection: Connection, statement: str, *values: object) -> int:
@@ -68,8 +69,8 @@ def halt_in_the_database() -> None:
         armed = True
         return acquire(self, seen)
 
-    vars(ledger)["_execute"] = executing
-    vars(ledger)["_fetch"] = fetching
+    names["execute"] = executing
+    names["fetch"] = fetching
     ledger.Ledger._acquire = beginning  # type: ignore[method-assign]  # noqa: SLF001
     ledger.Ledger.acquire = acquiring  # type: ignore[method-assign]
 
@@ -91,8 +92,10 @@ def halt_at_the_broker() -> None:
 
 
 if __name__ == "__main__":
-    # Shorten everything that is measured in seconds.
+    # Shorten everything that is measured in seconds. A relay must renew more often than the lease
+    # ends, or two of them replace each other before either may publish to a new queue.
     vars(relay).update(LEASE=0.6, WATCH=0.2)
+    vars(shift).update(RENEW=0.2)
     vars(ledger)["_TIMEOUTS"] = ledger._TIMEOUTS.replace(str(ledger.SILENCE), "1")  # noqa: SLF001
     halt_in_the_database()
     halt_at_the_broker()

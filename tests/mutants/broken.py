@@ -141,7 +141,7 @@ def deleted_before_confirm() -> None:
 
 def number_reused() -> None:
     """Ignore the batches that the previous relay recorded, and restart the numbers."""
-    acquire, execute = ledger.Ledger.acquire, ledger._execute
+    acquire, execute = ledger.Ledger.acquire, vars(ledger)["execute"]
 
     def acquiring(self: ledger.Ledger, seen: ledger.State) -> ledger.Charge | None:
         charge = acquire(self, seen)
@@ -152,7 +152,7 @@ def number_reused() -> None:
 
     def executing(connection: Any, statement: str, *values: object) -> int:
         if statement != ledger._NUMBERED:
-            return execute(connection, statement, *values)
+            return int(execute(connection, statement, *values))
         # It does not check that the table agrees either.
         last, queue, *_ = values
         execute(
@@ -165,7 +165,7 @@ def number_reused() -> None:
 
     vars(ledger)["_ADD_BATCH"] = ledger._ADD_BATCH.replace("INSERT", "REPLACE")
     ledger.Ledger.acquire = acquiring  # type: ignore[method-assign]
-    vars(ledger)["_execute"] = executing
+    vars(ledger)["execute"] = executing
 
 
 def rolled_back_sent() -> None:
