@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests import browser as browsers
 from tests.browser import Browser
 from tests.pipeline import Pipeline
 from tests.shop import Shop
+from turnwise.database import Connection, parse_url
 
 # A shared machine is slow at times, which is not a failure.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -121,3 +123,16 @@ def pytest_runtest_makereport(
     if call.when == "call" and report.failed and isinstance(pipeline, Pipeline):
         report.sections.append(("Processes", pipeline.logs()))
     return report
+
+
+@pytest.fixture
+def connect(pipeline: Pipeline) -> Iterator[Callable[[], Connection]]:
+    """Return a function that connects to the pipeline's database, which has its tables."""
+    pipeline.run("worker", "migrate")
+    with contextlib.ExitStack() as stack:
+
+        def connect() -> Connection:
+            connection = parse_url(pipeline.mysql_url).connect("test")
+            return stack.enter_context(contextlib.closing(connection))
+
+        yield connect

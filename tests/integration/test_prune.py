@@ -54,18 +54,6 @@ def outcomes(found: list[Outcome]) -> str:
 
 
 @pytest.fixture
-def connect(pipeline: Pipeline) -> Iterator[Callable[[], Connection]]:
-    pipeline.run("worker", "migrate")
-    with contextlib.ExitStack() as stack:
-
-        def connect() -> Connection:
-            connection = parse_url(pipeline.mysql_url).connect("test")
-            return stack.enter_context(contextlib.closing(connection))
-
-        yield connect
-
-
-@pytest.fixture
 def store(pipeline: Pipeline, connect: object) -> Iterator[Store]:  # noqa: ARG001
     with contextlib.closing(Store(parse_url(pipeline.mysql_url), "w1")) as store:
         yield store

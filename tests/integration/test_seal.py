@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -24,18 +24,6 @@ from worker.sealing import move_seal
 from worker.store import Store, claim
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
-
-
-@pytest.fixture
-def connect(pipeline: Pipeline) -> Iterator[Callable[[], Connection]]:
-    pipeline.run("worker", "migrate")
-    with contextlib.ExitStack() as stack:
-
-        def connect() -> Connection:
-            connection = parse_url(pipeline.mysql_url).connect("test")
-            return stack.enter_context(contextlib.closing(connection))
-
-        yield connect
 
 
 @pytest.fixture
