@@ -28,6 +28,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-dev-shm-usage",
     "--no-first-run",
+    # The TLS pages of the tests have certificates of their own.
+    "--ignore-certificate-errors",
 )
 
 

@@ -43,7 +43,6 @@ def test_behind_tls_the_cookie_is_never_sent_over_plain_http(
     pipeline: Pipeline, browser: Browser, tls_page: str
 ) -> None:
     pipeline.run("worker", "migrate")
-    browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
     browser.open(tls_page)
     browser.driver.find_element("css selector", "#token").send_keys(f"{OPERATOR}\n")
     browser.wait("Boolean(document.querySelector('#serving'))")
@@ -51,7 +50,6 @@ def test_behind_tls_the_cookie_is_never_sent_over_plain_http(
     assert cookie["secure"]
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Strict"
-    browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": False})
 
 
 class _Balancer(BaseHTTPRequestHandler):
