@@ -258,9 +258,11 @@ class Told:
 
     @property
     def reached(self) -> str:
-        """``stretch``, ``target`` or ``missed``; empty if the line has no target."""
-        value = (self.ratio or self.figure).median
+        """``stretch``, ``target`` or ``missed``; empty without a target, or without its ratio."""
         line = self.line
+        if line.against and self.ratio is None:
+            return ""
+        value = (self.ratio or self.figure).median
         for name, goal in (("stretch", line.stretch), ("target", line.target)):
             if goal is not None and (value <= goal if line.less_is_better else value >= goal):
                 return name
@@ -270,6 +272,7 @@ class Told:
 def tell(line: Line, rounds: Sequence[Mapping[str, Figures]]) -> Told | None:
     """Return a line with the figures of all rounds, each by contender. Pure.
 
+    A round in which the other figure is 0, such as CPU below the clock's tick, has no ratio.
     None if no round has all figures that the line needs, since a contender was left out.
     """
     needed = [line.figure, line.against or line.figure]
@@ -281,8 +284,8 @@ def tell(line: Line, rounds: Sequence[Mapping[str, Figures]]) -> Told | None:
         return Told(line, _spread(figures), None)
     contender, name = line.against
     others = [each[contender][name] for each in measured]
-    ratios = [figure / other for figure, other in zip(figures, others, strict=True)]
-    return Told(line, _spread(figures), _spread(ratios))
+    ratios = [figure / other for figure, other in zip(figures, others, strict=True) if other]
+    return Told(line, _spread(figures), _spread(ratios) if ratios else None)
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -44,3 +44,10 @@ def test_ratios_are_those_within_a_round(
     assert told.ratio is not None
     assert (told.ratio.median, told.ratio.low, told.ratio.high) == (2.5, 2, 3)
     assert told.reached == reached
+
+
+def test_a_figure_of_zero_has_no_ratio() -> None:
+    line = Line("item", "label", ("a", "x"), "s", ("b", "y"), 1.0)
+    told = tell(line, [{"a": {"x": 10}, "b": {"y": 0}}])
+    assert told
+    assert (told.figure.median, told.ratio, told.reached) == (10, None, "")
